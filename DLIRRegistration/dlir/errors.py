@@ -1,0 +1,33 @@
+"""The one exception family. A message names the input, says what is wrong and what to do, in one line."""
+
+
+class DLIRError(Exception):
+    """Base of every error that a user can mend; the command line prints it as one line and exits with 2."""
+
+
+class ImageError(DLIRError):
+    """A file is missing, unreadable, not a 3D scalar image, or its content cannot be registered."""
+
+
+class GeometryError(DLIRError):
+    """A grid is singular, too small, or does not fit the grid it is used with."""
+
+
+class ModelError(DLIRError):
+    """A model file is damaged, of a newer format, or its weights do not match its specification."""
+
+
+class TransformError(DLIRError):
+    """A transform file cannot be read or holds transforms that DLIR does not know."""
+
+
+class ConfigError(DLIRError):
+    """A training configuration is not valid, or the data it names cannot be used."""
+
+
+class OutputError(DLIRError):
+    """An output cannot be written: no permission, no space, or it would overwrite an input."""
+
+
+class DeviceError(DLIRError):
+    """The device asked for does not exist here or ran out of memory with no smaller step left."""

@@ -1,0 +1,124 @@
+"""Images, labels and masks from files, checked so that whatever comes out of here can be registered."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlir.errors import GeometryError, ImageError
+from dlir.geometry import ImageGrid
+from dlir.io.dicom import count_dicom_phases, is_dicom_source, read_dicom
+from dlir.io.files import count_file_phases, read_file
+from dlir.io.source import Source, parse_source
+
+Spec = str | os.PathLike[str]
+
+_LARGEST_LABEL = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A 3D image in memory.
+
+    array: (z, y, x). grid: where it lies, LPS mm. source: what the user typed to name it, for messages.
+    """
+
+    array: NDArray[Any]
+    grid: ImageGrid
+    source: str
+
+
+def count_phases(spec: Spec, role: str = "image") -> int:
+    """Number of time points that can be chosen with '#' behind `spec`; 1 for 3D, or where `spec` names one.
+
+    Reads headers only. Raises ImageError.
+    """
+    source = parse_source(spec, role)
+    count = count_dicom_phases(source) if is_dicom_source(source) else count_file_phases(source)
+    if source.phase is not None:
+        source.choose_phase(count)
+        return 1
+    return count
+
+
+def read_image(spec: Spec, role: str = "fixed image") -> Volume:
+    """A scalar 3D image as float32.
+
+    spec: a file that SimpleITK reads, a folder or .zip of one DICOM series, each with '#' and the index of a
+    time point (from 0) where it holds several. role: how messages call it.
+    Raises ImageError for a file that is missing, unreadable, not a scalar volume, constant or not finite, and
+    GeometryError for a header that places no voxels in space.
+    """
+    source = parse_source(spec, role)
+    native, grid = _load(source)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the next check refuses
+        array = np.ascontiguousarray(native, dtype=np.float32)
+    wrong = array.size - int(np.isfinite(array).sum())
+    if wrong:
+        raise ImageError(
+            f"{source.name} has {wrong} voxels that are not finite numbers (NaN or infinite); "
+            "replace them, for example by the background value"
+        )
+    if array.min() == array.max():
+        raise ImageError(
+            f"{source.name} has the value {array.flat[0]:g} in every voxel; check that it is the right one"
+        )
+    return Volume(array, grid, source.typed)
+
+
+def read_label(spec: Spec, image: Volume | ImageGrid, role: str = "moving label") -> Volume:
+    """A label map in its native integer type; whole numbers stored as floating point become int32.
+
+    spec: as for `read_image`. image: the image that the labels belong to, or its grid.
+    Raises ImageError as `read_image`, and for values that are not whole numbers; GeometryError where the
+    labels do not lie on the voxels of the image.
+    """
+    source = parse_source(spec, role)
+    array, grid = _load(source)
+    _check_same_grid(source, grid, image)
+    if not np.issubdtype(array.dtype, np.integer):
+        # The range comes first, with a comparison that is also false for NaN.
+        if not (np.abs(array) <= _LARGEST_LABEL).all() or (array != np.round(array)).any():
+            raise ImageError(
+                f"{source.name} has values that are not whole numbers; give a label map, resampled with "
+                "nearest-neighbour interpolation"
+            )
+        array = array.astype(np.int32)
+    return Volume(array, grid, source.typed)
+
+
+def read_mask(spec: Spec, image: Volume | ImageGrid, role: str = "fixed mask") -> Volume:
+    """A mask as bool: True where the file is not 0. Raises as `read_label`, and ImageError for an empty mask."""
+    labels = read_label(spec, image, role)
+    array = labels.array != 0
+    if not array.any():
+        raise ImageError(f"{parse_source(spec, role).name} is empty; give a mask that marks at least one voxel")
+    return Volume(array, labels.grid, labels.source)
+
+
+def _load(source: Source) -> tuple[NDArray[Any], ImageGrid]:
+    array, grid = read_dicom(source) if is_dicom_source(source) else read_file(source)
+    if min(grid.shape) == 1:
+        raise ImageError(f"{source.name} is 2D: it has a single slice; give a volume with several slices")
+    return array, grid
+
+
+def _check_same_grid(source: Source, grid: ImageGrid, image: Volume | ImageGrid) -> None:
+    image_grid, name = (image, "its image") if isinstance(image, ImageGrid) else (image.grid, f"image '{image.source}'")
+    if not grid.same_as(image_grid):
+        raise GeometryError(
+            f"{source.name} does not lie on the voxels of {name}: {_describe(grid)}, image {_describe(image_grid)}; "
+            "resample the labels onto the image with nearest-neighbour interpolation"
+        )
+
+
+def _describe(grid: ImageGrid) -> str:
+    def numbers(values: tuple[float, ...]) -> str:
+        return "(" + ", ".join(f"{v:.5g}" for v in values) + ")"
+
+    size = "×".join(map(str, grid.size))
+    return f"{size} voxels of {numbers(grid.spacing)} mm from {numbers(grid.origin)} along {numbers(grid.direction)}"

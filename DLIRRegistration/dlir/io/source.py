@@ -1,0 +1,65 @@
+"""What the user typed to name an image: a path, or a path and one time point of it, as `cine.nii.gz#7`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlir.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Source:
+    """An existing file or folder and the time point asked for.
+
+    role: what the image is to the run ("fixed image"). typed: as the user wrote it. path: the file or folder.
+    phase: index of a time point from 0, None where none was named.
+    """
+
+    role: str
+    typed: str
+    path: Path
+    phase: int | None
+
+    @property
+    def name(self) -> str:
+        """How messages call it, in one line."""
+        return _name(self.role, self.typed)
+
+    def choose_phase(self, count: int) -> int:
+        """Index of the time point to read from `count`. Raises ImageError where the choice does not fit."""
+        if self.phase is None and count > 1:
+            raise ImageError(
+                f"{self.name} holds {count} time points; choose one, for example '{self.typed}#0' (#0 to #{count - 1})"
+            )
+        if self.phase is not None and count == 1:
+            raise ImageError(f"{self.name} is 3D and has no time points; leave out '#{self.phase}'")
+        if self.phase is not None and not 0 <= self.phase < count:
+            raise ImageError(f"{self.name} has no time point {self.phase}; choose one of #0 to #{count - 1}")
+        return self.phase or 0
+
+
+def split_spec(typed: str) -> tuple[str, str | None]:
+    """Path and text after '#' of an image specification; a name that exists is never split."""
+    if os.path.exists(typed) or "#" not in typed:
+        return typed, None
+    path, _, phase = typed.rpartition("#")
+    return path, phase
+
+
+def parse_source(spec: str | os.PathLike[str], role: str) -> Source:
+    """The source that `spec` names. Raises ImageError where there is none, or no number follows the '#'."""
+    typed = os.fspath(spec)
+    path, phase = split_spec(typed)
+    if not os.path.exists(path):
+        raise ImageError(f"{_name(role, typed)} does not exist or its folder may not be read; check the path")
+    if phase is not None and not re.fullmatch(r"-?[0-9]+", phase):
+        raise ImageError(f"{_name(role, typed)}: '{phase}' is not a time point; write a number from 0 after the '#'")
+    return Source(role, typed, Path(path), None if phase is None else int(phase))
+
+
+def _name(role: str, typed: str) -> str:
+    printable = typed.replace("\n", "\\n").replace("\r", "\\r")
+    return f"{role} '{printable}'"

@@ -1,0 +1,1 @@
+"""Image similarity and regularization (§2.4)."""

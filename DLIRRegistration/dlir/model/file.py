@@ -1,0 +1,116 @@
+"""One model, one file: safetensors with its specification and card as JSON in the metadata. Never unpickles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlir import __version__
+from dlir.errors import ModelError
+from dlir.io.writing import replacing
+from dlir.model.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from dlir.model.multistage import MultiStageModel
+
+FORMAT_VERSION = 1
+_KEY = "dlir"
+# A header beyond this is not a model's; refuse before parsing it.
+_MAX_HEADER_BYTES = 10_000_000
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a model file says of itself, read without its weights and without torch."""
+
+    path: Path
+    spec: ModelSpec
+    card: dict[str, Any]
+    code_version: str
+    digest: str
+
+
+def read_header(path: Path) -> ModelHeader:
+    """The specification and card of a model file. Raises ModelError saying which of its parts is wrong."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+                raise ModelError(f"model file '{path}' is damaged or no model: its header is cut; fetch it again")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise ModelError(f"cannot read model file '{path}': {error.strerror}; check the path") from None
+    except ValueError:
+        raise ModelError(f"model file '{path}' is damaged: its header is not readable; fetch it again") from None
+    try:
+        content = json.loads(header["__metadata__"][_KEY])
+    except (KeyError, TypeError, ValueError):
+        raise ModelError(f"'{path}' is no DLIR model: it carries no specification; choose another file") from None
+    return _parse(path, content)
+
+
+def _parse(path: Path, content: Any) -> ModelHeader:
+    version = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise ModelError(f"model file '{path}' is damaged: it states no format version; fetch it again")
+    if version > FORMAT_VERSION:
+        raise ModelError(
+            f"model file '{path}' has format {version}, newer than the {FORMAT_VERSION} of this DLIR; update DLIR"
+        )
+    try:
+        spec = ModelSpec.from_dict(content["spec"])
+        card, code, digest = content["card"], content["code_version"], content["sha256"]
+    except (KeyError, TypeError, ValueError, ModelError) as error:
+        raise ModelError(f"model file '{path}' is damaged: {error}; fetch it again") from None
+    return ModelHeader(path, spec, card, code, digest)
+
+
+def _digest(weights: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_model(path: Path, model: MultiStageModel, card: dict[str, Any]) -> None:
+    """Write the model and its card, whole or not at all. Raises OutputError."""
+    from safetensors.torch import save_file
+
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    content = {
+        "format": FORMAT_VERSION,
+        "code_version": __version__,
+        "spec": model.spec.to_dict(),
+        "card": card,
+        "sha256": _digest(weights),
+    }
+    with replacing(path) as temporary:
+        save_file(weights, str(temporary), {_KEY: json.dumps(content)})
+
+
+def load_model(path: Path) -> tuple[MultiStageModel, ModelHeader]:
+    """The model on the CPU, ready to predict. Raises ModelError for any damage or mismatch."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from dlir.model.multistage import MultiStageModel
+
+    header = read_header(path)
+    try:
+        weights = load_file(str(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"model file '{path}' is damaged: {' '.join(str(error).split())}; fetch it again") from None
+    if _digest(weights) != header.digest:
+        raise ModelError(f"model file '{path}' is damaged: its weights do not match their checksum; fetch it again")
+    model = MultiStageModel(header.spec)
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    if {name: value.shape for name, value in weights.items()} != expected:
+        raise ModelError(f"model file '{path}': its weights do not match its specification; fetch it again")
+    model.load_state_dict(weights)
+    return model.requires_grad_(False).eval().to(memory_format=torch.channels_last_3d), header  # type: ignore[call-overload]

@@ -1,0 +1,84 @@
+"""A chain of networks in which each stage sees the image as warped by the ones before it (§2.3, Figure 4).
+
+Everything here lives in the continuous index space (x, y, z) of the fixed image's working grid: points,
+displacements and coefficients are in its voxels. `dlir.registration` turns results into millimetres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlir.geometry import Shape3
+from dlir.model.spec import ModelSpec
+from dlir.networks.air import AffineNetwork
+from dlir.networks.dir import DeformableNetwork
+from dlir.transforms.affine import affine_matrix
+from dlir.transforms.bspline import control_positions, evaluate_lattice, pad_coefficients
+from dlir.transforms.sampling import Lattice
+
+
+class MultiStageModel(nn.Module):
+    """The networks of a model, one per stage of its specification.
+
+    `precision` is that of the convolutions; geometry is always single precision.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.precision = torch.float32
+        self.networks = nn.ModuleList(
+            AffineNetwork(stage) if stage.kind == "affine" else DeformableNetwork(stage) for stage in spec.stages
+        )
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Zero-pad (B, C, z, y, x) at the far ends to whole cells of every stage."""
+        shape = tuple(image.shape[2:])
+        target = self.spec.padded_shape(shape)  # type: ignore[arg-type]
+        return F.pad(image, [v for a in (2, 1, 0) for v in (0, target[a] - shape[a])])
+
+    def pool(self, image: Tensor, stage: int) -> Tensor:
+        """Windowed average of a padded image to the resolution of a stage."""
+        factors = self.spec.factors(stage)[::-1]
+        return image if factors == (1, 1, 1) else F.avg_pool3d(image, factors)
+
+    def lattice(self, padded: Shape3, stage: int) -> Lattice:
+        """Where the pooled voxels of a stage lie in the working grid."""
+        factors = self.spec.factors(stage)
+        z, y, x = (padded[a] // factors[2 - a] for a in range(3))
+        return Lattice.pooled((z, y, x), factors)
+
+    def predict_coefficients(self, stage: int, fixed: Tensor, warped: Tensor) -> Tensor:
+        """Coefficients (B, 3, gz, gy, gx) of a B-spline stage in voxels of the working grid, padded for full support."""
+        with self._autocast(fixed):
+            fractions: Tensor = self.networks[stage](torch.cat([fixed, warped], 1))
+        spacing = fractions.new_tensor(self.spec.control_spacing(stage))
+        return pad_coefficients(fractions * spacing[:, None, None, None])
+
+    def predict_affine(self, stage: int, fixed: Tensor, moving: Tensor, spacing: Tensor, size: Tensor) -> Tensor:
+        """(B, 4, 4) from fixed index to fixed index, about the centre of the fixed image.
+
+        spacing: (B, 3) mm; size: (B, 3) voxels, both (x, y, z) of the fixed working grid.
+        """
+        with self._autocast(fixed):
+            parameters = self.networks[stage](fixed, moving)
+        matrix = affine_matrix(parameters, (size - 1) / 2 * spacing)
+        scale = torch.diag_embed(torch.cat([spacing, torch.ones_like(spacing[:, :1])], 1))
+        return torch.linalg.inv(scale) @ matrix @ scale
+
+    def _autocast(self, image: Tensor) -> torch.autocast:
+        return torch.autocast(image.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def control_axes(self, stage: int, positions: Sequence[Tensor]) -> list[Tensor]:
+        """Working-grid positions along (z, y, x) in units of the stage's padded control grid."""
+        spacing = self.spec.control_spacing(stage)[::-1]
+        return [control_positions(p, s) for p, s in zip(positions, spacing, strict=True)]
+
+    def displacement(self, stage: int, coefficients: Tensor, lattice: Lattice) -> Tensor:
+        """Dense displacement (B, 3, z, y, x) of a stage in working-grid voxels on `lattice`."""
+        positions = self.control_axes(stage, lattice.positions(coefficients.device))
+        return evaluate_lattice(coefficients, positions)

@@ -1,0 +1,71 @@
+"""What both networks are made of: 3x3x3 convolutions that alternate with 2x downsampling (§2.1, §2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+# The paper's rectifiers (§5.1) with a small slope below zero: with a slope of 0, stages that start from an
+# already aligned pair died in the first hundred iterations, every output of a layer negative.
+_SLOPE = 0.1
+
+
+def initialize(module: nn.Module) -> None:
+    """Glorot's uniform distribution for weights, with the rectifier's gain, and zero for biases (§5.1)."""
+    gain = nn.init.calculate_gain("leaky_relu", _SLOPE)
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv3d, nn.Linear)):
+            nn.init.xavier_uniform_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def rectifier() -> nn.Module:
+    """The activation of every layer but the last."""
+    return nn.LeakyReLU(_SLOPE, inplace=True)
+
+
+def convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
+    """A zero-padded convolution that keeps the size, and its rectifier."""
+    return [nn.Conv3d(inputs, outputs, kernel, padding=kernel // 2), rectifier()]
+
+
+class AveragePooling(nn.Module):
+    """Windowed averaging over 2 voxels along the axes of `stride` (x, y, z) that say 2; odd remainders are dropped.
+
+    Slice by slice, because torch's 2D pooling reads channels-last memory as it lies and its 3D pooling copies it.
+    """
+
+    def __init__(self, stride: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, image: Tensor) -> Tensor:
+        x, y, z = self.stride
+        batch, _, depth = image.shape[:3]
+        slices = image.transpose(1, 2).flatten(0, 1)
+        pooled = F.avg_pool2d(slices, (y, x)).unflatten(0, (batch, depth))
+        if z == 2:
+            pooled = (pooled[:, 0 : depth - 1 : 2] + pooled[:, 1::2]) / 2
+        return pooled.transpose(1, 2)
+
+
+def downsampling(channels: int, stride: tuple[int, int, int], pooling: str) -> list[nn.Module]:
+    """Halve the axes of `stride` (x, y, z), by averaging or by a strided convolution 4 wide on those axes (§7.1)."""
+    steps = stride[::-1]
+    if pooling == "average":
+        return [AveragePooling(stride)]
+    kernel = tuple(4 if s == 2 else 3 for s in steps)
+    return [nn.Conv3d(channels, channels, kernel, steps, padding=1), rectifier()]
+
+
+def encoder(inputs: int, channels: Iterable[int], strides: Iterable[tuple[int, int, int]], pooling: str) -> nn.Sequential:
+    """One convolution and one downsampling per level."""
+    layers: list[nn.Module] = []
+    for outputs, stride in zip(channels, strides, strict=True):
+        layers += convolution(inputs, outputs, 3) + downsampling(outputs, stride, pooling)
+        inputs = outputs
+    return nn.Sequential(*layers)

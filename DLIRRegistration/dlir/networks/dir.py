@@ -1,0 +1,43 @@
+"""DIR: deformable image registration, Figure 3 and §2.2."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dlir.networks.blocks import convolution, encoder, initialize
+from dlir.networks.spec import StageSpec
+
+# Scale of the untrained output: the first displacements stay within a small fraction of a voxel.
+_INITIAL_OUTPUT_SCALE = 1e-2
+
+
+class DeformableNetwork(nn.Module):
+    """Predicts a displacement per control point from a concatenated pair.
+
+    Input (B, 2, z, y, x): fixed image and the moving image as warped so far, sizes divisible by the
+    stage's grid spacing in voxels. Output (B, 3, gz, gy, gx): displacement of the control points as a
+    fraction of the grid spacing along the grid's own x, y and z axes, one per cell of that spacing.
+    """
+
+    def __init__(self, spec: StageSpec) -> None:
+        super().__init__()
+        self.limit = spec.max_displacement
+        width = spec.channels[-1]
+        self.encoder = encoder(2, spec.channels[:-1], spec.strides(), spec.pooling)
+        self.head = nn.Sequential(
+            *convolution(spec.channels[-2], width, 3),
+            *convolution(width, width, 3),
+            *convolution(width, width, 1),
+            *convolution(width, width, 1),
+        )
+        self.output = nn.Conv3d(width, 3, 1)
+        initialize(self)
+        with torch.no_grad():
+            self.output.weight.mul_(_INITIAL_OUTPUT_SCALE)
+
+    def forward(self, pair: Tensor) -> Tensor:
+        raw: Tensor = self.output(self.head(self.encoder(pair)))
+        # Outside autocast: half precision would cost displacement a hundredth of the grid spacing.
+        raw = raw.float()
+        return raw if self.limit is None else self.limit * torch.tanh(raw / self.limit)

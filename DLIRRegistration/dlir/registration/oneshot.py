@@ -1,0 +1,250 @@
+"""One pass of a pair through a model (§2.3, Figure 4): the product's main job.
+
+The networks see both images on their working grids; the result is computed once, from the original moving
+image, on the fixed image's own grid, in slabs so that memory stays bounded whatever the image size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dlir.errors import GeometryError
+from dlir.geometry import ImageGrid, Shape3
+from dlir.io.reading import Volume
+from dlir.model.multistage import MultiStageModel
+from dlir.model.preprocessing import prepare
+from dlir.registration.initialization import initialize
+from dlir.registration.result import RegistrationResult
+from dlir.transforms.affine import transform_points
+from dlir.transforms.bspline import PADDING
+from dlir.transforms.dense import SampledStage, StageField, sample_stage, slabs, trace
+from dlir.transforms.sampling import Lattice, inside, lookup
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
+
+# Largest error in mm that sampling one stage on a lattice may add to the fast dense evaluation.
+STAGE_TOLERANCE = 0.01
+# Voxels resampled at once: bounds the memory of points and fields at about 100 bytes each.
+_SLAB_VOXELS = 1 << 20
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class _Clock:
+    """Seconds per step and progress, told together."""
+
+    progress: Progress
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str, fraction: float) -> Iterator[None]:
+        self.progress(name, fraction)
+        start = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass
+class _Pair:
+    """A pair on its way through the stages, in the index space of the fixed image's working grid.
+
+    fixed, moving: (1, 1, z, y, x) as the networks see them, padded. matrix: (1, 4, 4) to the moving working grid,
+    of the affine parts so far. stages: deformable stages so far, coarse to fine, of which those that a later one
+    followed are also in `sampled`. tail: the initialization, applied last; where it is not linear, `moving` has
+    already been resampled through it.
+    """
+
+    grid: ImageGrid
+    fixed: Tensor
+    moving: Tensor
+    matrix: Tensor
+    affine: Tensor
+    tail: CompositeTransform
+    stages: list[StageField] = field(default_factory=list)
+    sampled: list[SampledStage] = field(default_factory=list)
+
+    def shape(self, moving: bool = False) -> Shape3:
+        z, y, x = (self.moving if moving else self.fixed).shape[2:]
+        return z, y, x
+
+
+class Registration:
+    """A model on a device, ready for any number of pairs."""
+
+    def __init__(self, model: MultiStageModel, device: torch.device) -> None:
+        self.device = device
+        self.model = model.to(device)
+        self.spec = model.spec
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        fixed: Volume,
+        moving: Volume,
+        initial: CompositeTransform | None = None,
+        mode: str = "centers",
+        progress: Progress = lambda name, fraction: None,
+    ) -> RegistrationResult:
+        """Register `moving` to `fixed`; see `initialize` for `initial` and `mode`.
+
+        Raises GeometryError for images that do not overlap or are too small for the model.
+        """
+        clock = _Clock(progress, self.device)
+        for volume in (fixed, moving):
+            self._check_size(volume)
+        start, described = initialize(fixed, moving, initial, mode)
+        with clock.step("preprocess", 0.0):
+            pair = self._prepare(fixed, moving, start)
+        for stage in range(len(self.spec.stages)):
+            self._run_stage(pair, stage, clock)
+        warped, jacobian, within = self._resample(pair, fixed, moving, clock)
+        return RegistrationResult(
+            self._transform(pair), warped, jacobian, within, described, str(self.device), clock.seconds
+        )
+
+    # -- preprocessing ---------------------------------------------------------------------------
+
+    def _check_size(self, volume: Volume) -> None:
+        working = self.spec.preprocessing.working_grid(volume.grid)
+        for stage in range(len(self.spec.stages)):
+            cell = self.spec.control_spacing(stage)
+            if any(n < c for n, c in zip(working.size, cell, strict=True)):
+                needed = " x ".join(f"{c * s:.0f}" for c, s in zip(cell, working.spacing, strict=True))
+                extent = " x ".join(f"{e:.0f}" for e in working.extent)
+                raise GeometryError(
+                    f"{volume.source} measures {extent} mm, less than the {needed} mm that this model needs; "
+                    "use a larger field of view or another model"
+                )
+
+    def _prepare(self, fixed: Volume, moving: Volume, start: CompositeTransform) -> _Pair:
+        preprocessing = self.spec.preprocessing
+        image, grid = prepare(fixed.array, fixed.grid, preprocessing)
+        other, moving_grid = prepare(moving.array, moving.grid, preprocessing)
+        matrix = np.eye(4)
+        if start.linear:
+            matrix = moving_grid.physical_to_index @ start.matrix @ grid.index_to_physical
+        else:
+            index = moving_grid.to_index(start.apply(grid.voxel_centers().reshape(-1, 3)))
+            points = torch.from_numpy(index).float().reshape(1, *grid.shape, 3)
+            other = lookup(other[None, None], Lattice(moving_grid.shape), points)[0, 0]
+        padded = [self.model.pad(t.to(self.device)[None, None]) for t in (image, other)]
+        to_moving = torch.from_numpy(matrix).float().to(self.device)[None]
+        return _Pair(grid, padded[0], padded[1], to_moving, torch.eye(4, device=self.device)[None], start)
+
+    # -- the networks ----------------------------------------------------------------------------
+
+    def _run_stage(self, pair: _Pair, stage: int, clock: _Clock) -> None:
+        done = 0.05 + 0.6 * stage / len(self.spec.stages)
+        images = [self.model.pool(image, stage) for image in (pair.fixed, pair.moving)]
+        if self.spec.stages[stage].kind == "affine":
+            spacing = torch.tensor([pair.grid.spacing], device=self.device)
+            size = torch.tensor([pair.grid.size], device=self.device)
+            with clock.step("networks", done):
+                found = self.model.predict_affine(stage, images[0], images[1], spacing, size)
+            pair.matrix, pair.affine = pair.matrix @ found, found
+            return
+        with clock.step("compose", done):
+            lattice = self.model.lattice(pair.shape(), stage)
+            points = self._trace(pair, lattice)[0]
+            moving_lattice = self.model.lattice(pair.shape(moving=True), stage)
+            warped = lookup(images[1], moving_lattice, transform_points(pair.matrix, points))
+        with clock.step("networks", done):
+            coefficients = self.model.predict_coefficients(stage, images[0], warped)
+        pair.stages.append(StageField(coefficients, self.spec.control_spacing(stage)))
+
+    def _trace(self, pair: _Pair, lattice: Lattice) -> tuple[Tensor, Tensor | None]:
+        """Where lattice points go before the affine parts, and the determinant of the deformable chain."""
+        if not pair.stages:
+            return lattice.points(self.device)[None], None
+        while len(pair.sampled) < len(pair.stages) - 1:
+            pair.sampled.append(
+                sample_stage(pair.stages[len(pair.sampled)], pair.grid.spacing, STAGE_TOLERANCE)
+            )
+        return trace(lattice, pair.stages[-1], pair.sampled[::-1])
+
+    # -- the result ------------------------------------------------------------------------------
+
+    def _resample(
+        self, pair: _Pair, fixed: Volume, moving: Volume, clock: _Clock
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """Warped image, determinant and validity on the fixed image's own grid, slab by slab."""
+        oriented = self.spec.preprocessing.oriented(fixed.grid)
+        to_working = oriented.relative_to(pair.grid)
+        start, step = to_working[:3, 3], np.diag(to_working)
+        warped = np.empty(oriented.shape, np.float32)
+        jacobian = np.empty(oriented.shape, np.float32)
+        within = np.empty(oriented.shape, bool)
+        image = torch.from_numpy(np.ascontiguousarray(moving.array, np.float32)).to(self.device)[None, None]
+        outside = float(image.min())
+        for low, high in slabs(oriented.shape, _SLAB_VOXELS):
+            lattice = Lattice(
+                (high - low, *oriented.shape[1:]),
+                (float(start[0]), float(start[1]), float(start[2] + step[2] * low)),
+                (float(step[0]), float(step[1]), float(step[2])),
+            )
+            done = 0.65 + 0.35 * low / oriented.shape[0]
+            with clock.step("compose", done):
+                points, determinant = self._trace(pair, lattice)
+            with clock.step("resample", done):
+                index, factor = self._to_moving(pair, moving.grid, points)
+                valid = inside(Lattice(moving.grid.shape), index)
+                values = lookup(image, Lattice(moving.grid.shape), index)[0]
+                warped[low:high] = torch.where(valid, values, outside)[0].cpu().numpy()
+                within[low:high] = valid[0].cpu().numpy()
+            with clock.step("jacobian", done):
+                jacobian[low:high] = factor if determinant is None else (determinant[0, 0].cpu().numpy() * factor)
+        back = _axes_back(oriented, fixed.grid)
+        return back(warped), back(jacobian), back(within)
+
+    def _to_moving(self, pair: _Pair, grid: ImageGrid, points: Tensor) -> tuple[Tensor, Any]:
+        """Working-grid points to continuous indices of the moving image, and the determinant of that part in mm."""
+        affine = pair.affine[0].double().cpu().numpy()
+        linear = float(np.linalg.det(affine[:3, :3]))
+        to_physical = pair.grid.index_to_physical @ affine
+        if pair.tail.linear:
+            matrix = torch.from_numpy(grid.physical_to_index @ pair.tail.matrix @ to_physical).float()
+            index = transform_points(matrix.to(points)[None], points)
+            return index, linear * float(np.linalg.det(pair.tail.matrix[:3, :3]))
+        flat = points.double().cpu().numpy().reshape(-1, 3) @ to_physical[:3, :3].T + to_physical[:3, 3]
+        index = torch.from_numpy(grid.to_index(pair.tail.apply(flat))).float().reshape(points.shape)
+        return index.to(points), linear * pair.tail.determinant(flat).reshape(points.shape[1:4]).astype(np.float32)
+
+    def _transform(self, pair: _Pair) -> CompositeTransform:
+        """The exact parameters of the chain in LPS mm."""
+        parts: list[SpatialTransform] = []
+        to_mm = pair.grid.index_to_physical
+        for stage in reversed(pair.stages):
+            coefficients = stage.coefficients[0].double().cpu().numpy()
+            in_mm = np.einsum("ij,jzyx->izyx", to_mm[:3, :3], coefficients)
+            start = [-PADDING * s + (s - 1) / 2 for s in stage.spacing]
+            grid = pair.grid.lattice(start, stage.spacing, coefficients.shape[:0:-1])
+            parts.append(BSplineTransform(in_mm, grid))
+        affine = pair.affine[0].double().cpu().numpy()
+        if not np.array_equal(affine, np.eye(4)):
+            parts.append(AffineTransform(to_mm @ affine @ pair.grid.physical_to_index))
+        return CompositeTransform((*parts, *pair.tail.parts))
+
+
+def _axes_back(oriented: ImageGrid, original: ImageGrid) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """A function that turns arrays on `oriented` into arrays on `original`, whose axes it permuted and flipped."""
+    matrix = np.rint(original.relative_to(oriented)[:3, :3]).astype(int)
+    source = [int(np.argmax(np.abs(matrix[:, a]))) for a in range(3)]
+
+    def back(array: NDArray[Any]) -> NDArray[Any]:
+        turned = array.transpose([2 - source[2 - d] for d in range(3)])
+        flips = tuple(d for d in range(3) if matrix[source[2 - d], 2 - d] < 0)
+        return np.ascontiguousarray(np.flip(turned, flips))
+
+    return back

@@ -1,0 +1,32 @@
+"""What a registration gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlir.transforms.spatial import CompositeTransform
+
+
+@dataclass(frozen=True, eq=False)
+class RegistrationResult:
+    """One registered pair; every array lies on the fixed image's grid, (z, y, x).
+
+    transform: fixed point -> moving point, LPS mm, exact parameters.
+    warped: moving image resampled linearly through it, float32; the moving image's minimum outside of it.
+    jacobian: determinant of the transform, float32.
+    inside: whether the voxel maps inside the moving image.
+    initialization: how the images were brought together before the first stage, for the report.
+    seconds: time of each step, in order.
+    """
+
+    transform: CompositeTransform
+    warped: NDArray[np.float32]
+    jacobian: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+    initialization: dict[str, Any]
+    device: str
+    seconds: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,394 @@
+"""Reading of single files and of their time points, and what is refused. Header tricks are written byte by byte."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dlir.errors import GeometryError, ImageError
+from dlir.geometry import ImageGrid
+from dlir.io.quiet import quiet
+from dlir.io.reading import Volume, count_phases, read_image, read_label, read_mask
+from numpy.typing import NDArray
+
+FORMATS = ["nii", "nii.gz", "nrrd", "mha", "mhd"]
+QFORM, SFORM, SROW = 252, 254, 280  # byte offsets in a NIfTI header
+
+
+def _values(grid: ImageGrid, seed: int = 0) -> NDArray[np.int16]:
+    return np.random.default_rng(seed).integers(-500, 3000, grid.shape).astype(np.int16)
+
+
+def _save(path: Path, array: NDArray[np.generic], grid: ImageGrid) -> Path:
+    sitk.WriteImage(grid.to_sitk(array), str(path))
+    return path
+
+
+def _save_4d(path: Path, arrays: list[NDArray[np.int16]], grid: ImageGrid) -> Path:
+    sitk.WriteImage(sitk.JoinSeries([grid.to_sitk(a) for a in arrays]), str(path))
+    return path
+
+
+def _edit(path: Path, change: Callable[[bytearray], None]) -> Path:
+    data = bytearray(path.read_bytes())
+    change(data)
+    path.write_bytes(data)
+    return path
+
+
+def _set_sform(data: bytearray, rows: tuple[float, ...]) -> None:
+    struct.pack_into("<h", data, QFORM, 0)
+    struct.pack_into("<h", data, SFORM, 1)
+    struct.pack_into("<12f", data, SROW, *rows)
+
+
+# -- what is read ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_voxels_and_grid_of_every_format(tmp_path: Path, grid: ImageGrid, suffix: str) -> None:
+    array = _values(grid)
+    volume = read_image(str(_save(tmp_path / f"a.{suffix}", array, grid)))
+    assert volume.array.dtype == np.float32
+    assert volume.array.flags.c_contiguous
+    np.testing.assert_array_equal(volume.array, array)
+    assert volume.grid.same_as(grid)
+    assert volume.source == str(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha"])
+def test_time_points_keep_the_oblique_direction(tmp_path: Path, grid: ImageGrid, suffix: str) -> None:
+    arrays = [_values(grid, seed) for seed in range(3)]
+    path = _save_4d(tmp_path / f"cine.{suffix}", arrays, grid)
+    assert count_phases(path) == 3
+    for i, array in enumerate(arrays):
+        volume = read_image(f"{path}#{i}")
+        np.testing.assert_array_equal(volume.array, array)
+        assert volume.grid.same_as(grid)
+        assert volume.source.endswith(f"#{i}")
+    assert count_phases(f"{path}#1") == 1
+
+
+def test_direction_survives_where_collapsing_4d_by_itself_would_not_guess_it(tmp_path: Path) -> None:
+    """A volume turned by 90 degrees: its 3x3 part is far from the identity that a collapse may fall back to."""
+    grid = ImageGrid((3, 4, 5), (1, 2, 3), (4, 5, 6), (0, 0, 1, 1, 0, 0, 0, 1, 0))
+    path = _save_4d(tmp_path / "cine.nrrd", [_values(grid), _values(grid, 1)], grid)
+    assert read_image(f"{path}#1").grid.same_as(grid)
+
+
+def test_a_single_time_point_needs_no_choice(tmp_path: Path, grid: ImageGrid) -> None:
+    path = _save_4d(tmp_path / "one.nrrd", [_values(grid)], grid)
+    assert count_phases(path) == 1
+    assert read_image(path).grid.same_as(grid)
+
+
+def test_a_file_name_may_hold_a_number_sign(tmp_path: Path, grid: ImageGrid) -> None:
+    array = _values(grid)
+    odd = _save(tmp_path / "study#3.nii.gz", array, grid)
+    np.testing.assert_array_equal(read_image(odd).array, array)
+    arrays = [array, _values(grid, 1)]
+    cine = _save_4d(tmp_path / "cine #2.nrrd", arrays, grid)
+    np.testing.assert_array_equal(read_image(f"{cine}#1").array, arrays[1])
+    # A file of exactly the typed name comes before a time point of another.
+    (tmp_path / "study").mkdir()
+    np.testing.assert_array_equal(read_image(odd).array, array)
+
+
+def test_importing_does_not_load_simpleitk_or_torch() -> None:
+    code = "import sys, dlir.io; print({'SimpleITK', 'torch'} & set(sys.modules))"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("phase", [6, 19])
+def test_cine_phase_lies_where_the_file_says(shared_data: Path, phase: int) -> None:
+    folder = shared_data / "sunnybrook" / "SC-HF-I-4"
+    volume = read_image(f"{folder / 'cine.nii.gz'}#{phase}")
+    # The true direction, from the rows of the NIfTI sform (RAS) by hand.
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(folder / "cine.nii.gz"))
+    reader.ReadImageInformation()
+    rows = np.array([[float(v) for v in reader.GetMetaData(f"srow_{axis}").split()] for axis in "xyz"])
+    rows[:2] *= -1  # to LPS
+    np.testing.assert_allclose(volume.grid.index_to_physical[:3], rows, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(np.abs(volume.grid.direction_matrix).max(0), 1, atol=0.05)  # truly oblique
+    whole = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "cine.nii.gz")))
+    np.testing.assert_array_equal(volume.array, whole[phase])
+    label = read_label(folder / f"label_phase{phase:02d}.nii.gz", volume)
+    assert set(np.unique(label.array)) <= {0, 1, 2}
+
+
+@pytest.mark.data
+def test_labels_of_acdc_lie_on_their_images_and_nothing_is_printed(
+    shared_data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted((shared_data / "acdc").glob("patient00*/*_gt.nii.gz"))
+    assert files
+    for file in files:
+        read_label(file, read_image(file.with_name(file.name.replace("_gt", ""))))
+    assert capfd.readouterr() == ("", "")
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
+def test_missing_and_unreadable_files(tmp_path: Path, refusal: Callable[..., object]) -> None:
+    with refusal(ImageError, "moving image 'nowhere/a.nii.gz'", "does not exist", "check the path"):
+        read_image("nowhere/a.nii.gz", "moving image")
+    with refusal(ImageError, "fixed image 'a.nii#3'", "does not exist"):
+        read_image("a.nii#3")
+    with refusal(ImageError, "does not exist"):
+        read_image("")
+    with refusal(ImageError, "does not exist", "a\\nb"):
+        read_image("a\nb.nii")
+    for name in ("a.nii.gz", "a.nii", "a.nrrd", "a.mha", "a.txt", "a.png", "a.tif", "a.h5", "a.dcm"):
+        (tmp_path / name).write_text("not an image\n" * 50)
+        with refusal(ImageError, name, "cannot be read as an image", "give an undamaged NIfTI"):
+            read_image(tmp_path / name)
+    (tmp_path / "empty.nii.gz").touch()
+    with refusal(ImageError, "empty.nii.gz", "empty file", "again"):
+        read_image(tmp_path / "empty.nii.gz")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the super-user may read every file")
+def test_file_without_permission(tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object]) -> None:
+    path = _save(tmp_path / "a.nii.gz", _values(grid), grid)
+    path.chmod(0)
+    with refusal(ImageError, "a.nii.gz", "cannot be opened", "permissions"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz", "nrrd", "mha"])
+@pytest.mark.parametrize("kept", [0.6, 0.95])
+def test_files_that_end_early(
+    tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object], suffix: str, kept: float
+) -> None:
+    path = _save(tmp_path / f"cut.{suffix}", _values(grid), grid)
+    data = path.read_bytes()
+    start = len(data) - 2 * _values(grid).size if suffix != "nii.gz" else 0  # keep the header of plain files
+    path.write_bytes(data[: start + int((len(data) - start) * kept)])
+    with refusal(ImageError, f"cut.{suffix}", "damaged or incomplete", "again"):
+        read_image(path)
+
+
+def test_compressed_nifti_with_a_wrong_byte(tmp_path: Path, refusal: Callable[..., object]) -> None:
+    grid = ImageGrid((20, 100, 100))  # large enough for ITK to read the header and not to notice
+    path = _save(tmp_path / "a.nii.gz", _values(grid), grid)
+    _edit(path, lambda data: data.__setitem__(len(data) // 2, data[len(data) // 2] ^ 255))
+    with refusal(ImageError, "a.nii.gz", "damaged or incomplete"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha"])
+def test_not_a_scalar_volume(tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object], suffix: str) -> None:
+    array, path = _values(grid), tmp_path / f"a.{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(array[0]), str(path))
+    with refusal(ImageError, path.name, "2D", "3D volume"):
+        read_image(path)
+    sitk.WriteImage(sitk.GetImageFromArray(array[:1]), str(path))
+    with refusal(ImageError, path.name, "2D", "single slice"):
+        read_image(path)
+    sitk.WriteImage(sitk.GetImageFromArray(np.stack([array] * 3, -1), isVector=True), str(path))
+    with refusal(ImageError, path.name, "3 values per voxel", "give an image with one"):
+        read_image(path)
+    _save_4d(path, [array, array], grid)
+    with refusal(ImageError, path.name, "2 time points", "#0 to #1"):
+        read_image(path)
+
+
+def test_rgb_and_complex_images(tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object]) -> None:
+    rgb = np.zeros((8, 9, 3), np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(rgb, isVector=True), str(tmp_path / "photo.png"))
+    with refusal(ImageError, "photo.png", "3 values per voxel"):
+        read_image(tmp_path / "photo.png")
+    part = grid.to_sitk(_values(grid).astype(np.float32))
+    sitk.WriteImage(sitk.RealAndImaginaryToComplex(part, part), str(tmp_path / "k.nii"))
+    with refusal(ImageError, "k.nii", "complex", "magnitude"):
+        read_image(tmp_path / "k.nii")
+
+
+@pytest.mark.parametrize("read", [read_image, count_phases])
+def test_time_points_that_do_not_exist(
+    tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object], read: Callable[..., object]
+) -> None:
+    cine = _save_4d(tmp_path / "cine.nii.gz", [_values(grid)] * 4, grid)
+    for phase in (4, -1):
+        with refusal(ImageError, f"image '{cine}#{phase}'", f"no time point {phase}", "#0 to #3"):
+            read(f"{cine}#{phase}")
+    with refusal(ImageError, f"'{cine}#end'", "'end' is not a time point", "number from 0"):
+        read(f"{cine}#end")
+    with refusal(ImageError, "'' is not a time point"):
+        read(f"{cine}#")
+    single = _save(tmp_path / "single.nii.gz", _values(grid), grid)
+    with refusal(ImageError, "is 3D", "leave out '#0'"):
+        read(f"{single}#0")
+
+
+def test_content_that_cannot_be_registered(tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object]) -> None:
+    array = _values(grid).astype(np.float64)
+    path = _save(tmp_path / "constant.nrrd", np.full_like(array, 7), grid)
+    with refusal(ImageError, "constant.nrrd", "value 7 in every voxel", "check"):
+        read_image(path)
+    array[1, 2, 3], array[0, 0, 0], array[2, 2, 2] = np.nan, np.inf, 1e300  # the last overflows float32
+    path = _save(tmp_path / "wild.nrrd", array, grid)
+    with refusal(ImageError, "wild.nrrd", "3 voxels", "NaN", "replace"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0),  # two axes the same
+        (0,) * 12,
+        (1, 0.5, 0, 0, 0, 2, 0, 0, 0, 0, 3, 0),  # sheared
+        (float("nan"), 0, 0, 0, 0, 2, 0, 0, 0, 0, 3, 0),
+    ],
+)
+def test_nifti_header_that_places_no_voxels(
+    tmp_path: Path,
+    grid: ImageGrid,
+    refusal: Callable[..., object],
+    capfd: pytest.CaptureFixture[str],
+    rows: tuple[float, ...],
+) -> None:
+    path = _save(tmp_path / "a.nii", _values(grid), grid)
+    _edit(path, lambda data: _set_sform(data, rows))
+    with refusal(GeometryError, "moving image", "a.nii", "direction", "correct the image header"):
+        read_image(path, "moving image")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("(1,0,0) (0,2,0) (0,0,3)", "(1,0,0) (2,0,0) (0,0,3)", "singular"),
+        ("(1,0,0) (0,2,0) (0,0,3)", "(1,0,0) (1,2,0) (0,0,3)", "not perpendicular"),
+        ("(1,0,0) (0,2,0) (0,0,3)", "(0,0,0) (0,2,0) (0,0,3)", "spacing"),
+    ],
+)
+def test_nrrd_header_that_places_no_voxels(
+    tmp_path: Path, refusal: Callable[..., object], old: str, new: str, words: str
+) -> None:
+    grid = ImageGrid((4, 5, 6), (1, 2, 3))
+    path = _save(tmp_path / "a.nrrd", _values(grid), grid)
+    assert old.encode() in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+    with refusal(GeometryError, "fixed image", "a.nrrd", words):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 1 0 0 1 0 0 0 0 1", "singular"),
+        ("ElementSpacing = 1 2 3", "ElementSpacing = 0 2 3", "spacing"),
+        ("ElementSpacing = 1 2 3", "ElementSpacing = -1 2 3", "spacing"),
+    ],
+)
+def test_metaimage_header_that_places_no_voxels(
+    tmp_path: Path, refusal: Callable[..., object], old: str, new: str, words: str
+) -> None:
+    grid = ImageGrid((4, 5, 6), (1, 2, 3))
+    path = _save(tmp_path / "a.mha", _values(grid), grid)
+    assert old.encode() in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+    with refusal(GeometryError, "fixed image", "a.mha", words, "correct the image header"):
+        read_image(path)
+
+
+# -- labels and masks -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32])
+def test_labels_keep_their_type(tmp_path: Path, grid: ImageGrid, dtype: type[np.generic]) -> None:
+    labels = (_values(grid) % 4).astype(dtype)
+    read = read_label(_save(tmp_path / "seg.nii.gz", labels, grid), grid)
+    assert read.array.dtype == dtype
+    np.testing.assert_array_equal(read.array, labels)
+
+
+def test_whole_numbers_in_floating_point_are_labels(
+    tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object]
+) -> None:
+    labels = (_values(grid) % 4).astype(np.float32)
+    read = read_label(_save(tmp_path / "seg.nrrd", labels, grid), grid)
+    assert read.array.dtype == np.int32
+    np.testing.assert_array_equal(read.array, labels)
+    for wrong in (0.5, np.nan, np.inf, 1e12):
+        labels[0, 0, 0] = wrong
+        path = _save(tmp_path / "seg.nrrd", labels, grid)
+        with refusal(ImageError, "moving label", "seg.nrrd", "not whole numbers", "nearest-neighbour"):
+            read_label(path, grid)
+
+
+def test_labels_on_another_grid(tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object]) -> None:
+    labels = (_values(grid) % 4).astype(np.uint8)
+    shifted = ImageGrid(grid.shape, grid.spacing, (-20.0, 36.0, 110.0), grid.direction)
+    path = _save(tmp_path / "seg.nrrd", labels, shifted)
+    image = Volume(_values(grid), grid, "heart.nii.gz#3")
+    with refusal(GeometryError, "fixed label", "seg.nrrd", "image 'heart.nii.gz#3'", "36", "35", "resample"):
+        read_label(path, image, "fixed label")
+    with refusal(GeometryError, "moving label", "seg.nrrd", "its image", "resample"):
+        read_label(path, grid)
+    small = ImageGrid((4, 6, 7), grid.spacing, grid.origin, grid.direction)
+    path = _save(tmp_path / "small.nrrd", labels[:4], small)
+    with refusal(GeometryError, "fixed mask", "small.nrrd", "7×6×4", "7×6×5"):
+        read_mask(path, image, "fixed mask")
+
+
+def test_masks_are_bool_and_not_empty(tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object]) -> None:
+    mask = np.zeros(grid.shape, np.uint8)
+    with refusal(ImageError, "fixed mask", "mask.mha", "is empty", "at least one voxel"):
+        read_mask(_save(tmp_path / "mask.mha", mask, grid), grid)
+    mask[1, 2, 3] = 255
+    read = read_mask(_save(tmp_path / "mask.mha", mask, grid), grid)
+    assert read.array.dtype == bool
+    assert np.argwhere(read.array).tolist() == [[1, 2, 3]]
+
+
+# -- silence --------------------------------------------------------------------------------------
+
+
+def test_nothing_reaches_the_terminal(
+    tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Files for which ITK, niftilib and MetaIO print to standard error."""
+    path = _save(tmp_path / "scales.nii", _values(grid), grid)
+    _edit(path, lambda data: struct.pack_into("<12f", data, SROW, -2, 0, 0, 0, 0, -4, 0, 0, 0, 0, 16, 0))
+    read_image(path)
+    path = _save(tmp_path / "cut.mha", _values(grid), grid)
+    path.write_bytes(path.read_bytes()[:-50])
+    with refusal(ImageError, "damaged"):
+        read_image(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_standard_error_comes_back_after_readers_in_threads(capfd: pytest.CaptureFixture[str]) -> None:
+    inside, leave = threading.Barrier(3), [threading.Event(), threading.Event()]
+
+    def use(event: threading.Event) -> None:
+        with quiet:
+            inside.wait()
+            event.wait()
+
+    threads = [threading.Thread(target=use, args=(event,)) for event in leave]
+    for thread in threads:
+        thread.start()
+    inside.wait()
+    os.write(2, b"muted ")
+    for event, thread in zip(leave, threads, strict=True):  # the first to come is not the last to go
+        event.set()
+        thread.join()
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
+    assert sitk.ProcessObject.GetGlobalWarningDisplay()

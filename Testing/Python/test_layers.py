@@ -1,0 +1,156 @@
+"""The rules that keep the parts exchangeable, read from the source with `ast`; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "DLIRRegistration"
+CORE = SOURCE / "dlir"
+MAX_LINES = 500
+
+# What each part of dlir may import of the others. A new part finds its place here first.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "geometry": {"errors"},
+    "io": {"errors", "geometry"},
+    "transforms": {"errors", "geometry", "io"},
+    "losses": {"errors", "geometry", "transforms"},
+    "networks": {"errors", "geometry", "transforms"},
+    "model": {"errors", "geometry", "io", "transforms", "networks"},
+    "registration": {"errors", "geometry", "io", "transforms", "losses", "networks", "model"},
+}
+INFERENCE = frozenset(MAY_IMPORT)
+MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = set(INFERENCE)
+MAY_IMPORT["cli"] = INFERENCE | {"evaluation", "training"}
+
+SLICER = {"slicer", "qt", "vtk", "ctk", "vtkmodules", "DLIRRegistrationLib", "DLIRRegistration", "DLIRRegister"}
+BASE_PACKAGES = {"numpy", "rich", "safetensors", "SimpleITK", "torch"}
+
+FILES = sorted(CORE.rglob("*.py"))
+
+
+def imported_names(source: str, package: str) -> Iterator[str]:
+    """Dotted names that `source`, a module of `package`, imports anywhere: in functions and for typing too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in {"import_module", "__import__"} and isinstance(node.args[0].value, str):
+                yield node.args[0].value
+
+
+def part_of(path: Path) -> str:
+    """The part of dlir that a file belongs to: `geometry`, `networks`...; empty for dlir's own __init__."""
+    name = path.relative_to(CORE).parts[0].removesuffix(".py")
+    return "" if name == "__init__" else name
+
+
+def imports_of(path: Path) -> set[str]:
+    package = ".".join(path.relative_to(SOURCE).parent.parts)
+    return set(imported_names(path.read_text(encoding="utf-8"), package))
+
+
+def parts_imported(path: Path) -> set[str]:
+    parts = {name.split(".")[1] for name in imports_of(path) if name.startswith("dlir.")}
+    return {part for part in parts if (CORE / part).is_dir() or (CORE / f"{part}.py").is_file()}
+
+
+def packages_imported(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports_of(path)} - set(sys.stdlib_module_names) - {"dlir"}
+
+
+each_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(CORE)) for path in FILES])
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import dlir.model.spec as s", {"dlir.model.spec"}),
+        ("from dlir import model", {"dlir.model"}),
+        ("from . import spec", {"dlir.networks.spec"}),
+        ("from ..model import spec", {"dlir.model.spec"}),
+        ("def f():\n    import slicer", {"slicer"}),
+        ("import importlib\nimportlib.import_module('vtk')", {"importlib", "vtk"}),
+    ],
+)
+def test_the_reader_sees_every_kind_of_import(source: str, expected: set[str]) -> None:
+    assert set(imported_names(source, "dlir.networks")) == expected
+
+
+def test_there_is_something_to_check() -> None:
+    assert {part_of(path) for path in FILES} >= {"", "errors", "geometry", "transforms", "networks", "model", "cli"}
+
+
+@each_file
+def test_dlir_never_imports_slicer(path: Path) -> None:
+    assert not packages_imported(path) & SLICER
+
+
+@each_file
+def test_parts_import_only_what_lies_below(path: Path) -> None:
+    part = part_of(path)
+    if part == "":
+        allowed: set[str] = set()
+    else:
+        assert part in MAY_IMPORT, f"dlir.{part} is new: give it a place in MAY_IMPORT and in the README's layout"
+        allowed = {part, *MAY_IMPORT[part]}
+    assert parts_imported(path) <= allowed
+
+
+@each_file
+def test_inference_needs_only_the_base_packages(path: Path) -> None:
+    if part_of(path) in INFERENCE | {""}:
+        assert packages_imported(path) <= BASE_PACKAGES
+
+
+@pytest.mark.parametrize("folder", ["DLIRRegistration", "Testing", "Benchmarks"])
+def test_files_are_short(folder: str) -> None:
+    lengths = {path: len(path.read_bytes().splitlines()) for path in (ROOT / folder).rglob("*.py")}
+    assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > MAX_LINES} == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import dlir",
+        "import dlir.cli",
+        "import sys; sys.argv = ['dlir', '--help']; from dlir.cli import main; main()",
+    ],
+    ids=["import dlir", "import dlir.cli", "dlir --help"],
+)
+def test_starting_imports_nothing_heavy(statement: str) -> None:
+    code = (
+        "import sys\n"
+        f"try:\n    exec({statement!r})\n"
+        "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'SimpleITK', 'monai', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, f'imported: {sorted(heavy)}'\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "NO_COLOR": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_installed_version_is_the_code_version() -> None:
+    """The version is written once, in dlir/__init__.py; the build reads it there."""
+    import dlir
+
+    try:
+        installed = metadata.version("dlir")
+    except metadata.PackageNotFoundError:
+        pytest.skip("dlir is not installed; it runs from its source folder")
+    assert installed == dlir.__version__
