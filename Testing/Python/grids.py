@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -71,7 +73,7 @@ def index_points(rng: np.random.Generator, low: Array, high: Array, count: int) 
     return points
 
 
-def central_differences(function, points: Array, step: float) -> Array:  # type: ignore[no-untyped-def]
+def central_differences(function: Callable[[Array], Array], points: Array, step: float) -> Array:
     """(N, ..., 3): derivatives of `function`, (N, 3) -> (N, ...), with respect to the three coordinates."""
     columns = [(function(points + offset) - function(points - offset)) / (2 * step) for offset in step * np.eye(3)]
     return np.stack(columns, -1)

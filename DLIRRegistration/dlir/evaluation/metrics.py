@@ -15,6 +15,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid
+from dlir.transforms.folding import JacobianStatistics, jacobian_statistics
+
+__all__ = [
+    "JacobianStatistics",
+    "LabelScores",
+    "LandmarkErrors",
+    "SurfaceDistances",
+    "average_surface_distance",
+    "dice",
+    "hausdorff",
+    "jacobian_statistics",
+    "label_report",
+    "landmark_errors",
+    "surface",
+    "surface_distances",
+]
 
 Mask = NDArray[np.bool_]
 
@@ -43,18 +59,6 @@ class LabelScores:
     asd: float
     fixed_voxels: int
     warped_voxels: int
-
-
-@dataclass(frozen=True)
-class JacobianStatistics:
-    """Topology of a deformation: folding is a Jacobian determinant of 0 or less."""
-
-    folding_fraction: float
-    folding_count: int
-    mean: float
-    sd: float
-    min: float
-    max: float
 
 
 @dataclass(frozen=True)
@@ -137,28 +141,6 @@ def label_report(
     if labels is None:
         labels = sorted(int(v) for v in np.union1d(fixed_label, warped_label) if v != 0)
     return {label: _label_scores(fixed_label == label, warped_label == label, grid) for label in labels}
-
-
-def jacobian_statistics(determinant: ArrayLike, mask: ArrayLike | None = None) -> JacobianStatistics:
-    """Folding and spread of the Jacobian determinant over all voxels, or those of `mask` (same shape).
-
-    A determinant that is not finite counts as folding and is left out of the other figures, so that a
-    transform that broke down cannot pass for a smooth one. Everything is `nan` where there are no voxels.
-    Raises GeometryError if the shapes differ.
-    """
-    values = np.asarray(determinant, float)
-    if mask is not None:
-        chosen = np.asarray(mask, bool)
-        if chosen.shape != values.shape:
-            raise GeometryError(f"mask of shape {chosen.shape} does not fit determinants of shape {values.shape}")
-        values = values[chosen]
-    finite = values[np.isfinite(values)]
-    count = int(np.count_nonzero(finite <= 0)) + values.size - finite.size
-    fraction = count / values.size if values.size else float("nan")
-    if not finite.size:
-        return JacobianStatistics(fraction, count, *[float("nan")] * 4)
-    mean, sd = float(finite.mean()), float(finite.std())
-    return JacobianStatistics(fraction, count, mean, sd, float(finite.min()), float(finite.max()))
 
 
 def landmark_errors(transformed: ArrayLike, reference: ArrayLike) -> LandmarkErrors:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io.archive import unpacked
+from dlir.io.integrity import is_dicom_cut
 from dlir.io.quiet import quiet
 from dlir.io.source import Source
 
@@ -252,4 +253,7 @@ def _read_pixels(source: Source, slices: Sequence[_Slice]) -> NDArray[Any]:
                 planes.append(sitk.GetArrayFromImage(reader.Execute()).reshape(s.size[1], s.size[0]))
         except RuntimeError as error:
             raise _damaged(source, s.file) from error
+        bits = int(reader.GetMetaData("0028|0100"))
+        if is_dicom_cut(s.file, s.size[0] * s.size[1] * bits // 8):
+            raise _damaged(source, s.file)
     return np.stack(planes)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
-from dlir.io.nifti import is_damaged, is_single_nifti
+from dlir.io.integrity import is_damaged
 from dlir.io.quiet import quiet
 from dlir.io.source import Source
 
@@ -39,7 +39,7 @@ def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
     damaged = ImageError(f"{source.name} is damaged or incomplete; copy or export it again")
     try:
         with quiet:
-            if is_single_nifti(source.path) and is_damaged(source.path):
+            if is_damaged(source.path):
                 raise damaged
             array = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:

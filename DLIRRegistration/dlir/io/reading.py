@@ -70,6 +70,14 @@ def read_image(spec: Spec, role: str = "fixed image") -> Volume:
     return Volume(array, grid, source.typed)
 
 
+def read_grid(spec: Spec, role: str = "reference image") -> ImageGrid:
+    """Where an image lies, whatever its voxels hold: a label map, a mask or an empty image will do.
+
+    spec, role: as for `read_image`. Raises ImageError and GeometryError as it does, but not for the values.
+    """
+    return _load(parse_source(spec, role))[1]
+
+
 def read_label(spec: Spec, image: Volume | ImageGrid, role: str = "moving label") -> Volume:
     """A label map in its native integer type; whole numbers stored as floating point become int32.
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import OutputError
 from dlir.geometry import ImageGrid
-from dlir.io.nifti import is_damaged, is_single_nifti
+from dlir.io.integrity import is_damaged
 from dlir.io.quiet import quiet
 from dlir.io.source import split_spec
 
@@ -52,7 +52,8 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         raise _incomplete(path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that refuses this refused the writing, which is being reported
+            temporary.unlink(missing_ok=True)
 
 
 def write_image(
@@ -70,7 +71,7 @@ def write_image(
     image = grid.to_sitk(array.astype(np.uint8) if array.dtype == bool else array, is_vector=is_vector)
     with replacing(path) as temporary, quiet:
         sitk.WriteImage(image, str(temporary), compress)
-        if is_single_nifti(temporary) and is_damaged(temporary):  # ITK does not report a NIfTI write that failed
+        if is_damaged(temporary):  # ITK does not report every write that failed
             raise _incomplete(path)
 
 

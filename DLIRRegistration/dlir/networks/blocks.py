@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,9 +29,26 @@ def rectifier() -> nn.Module:
     return nn.LeakyReLU(_SLOPE, inplace=True)
 
 
+class Convolution(nn.Conv3d):
+    """nn.Conv3d that uses oneDNN for every size.
+
+    For a single image on the CPU torch falls back on a slow path where channels x depth x rows is small,
+    which made thin cine volumes up to ten times slower.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        fast = image.device.type == "cpu" and image.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if torch.is_grad_enabled() or not fast or not torch.backends.mkldnn.is_available():
+            return super().forward(image)
+        result: Tensor = torch.mkldnn_convolution(
+            image, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+        )
+        return result
+
+
 def convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
     """A zero-padded convolution that keeps the size, and its rectifier."""
-    return [nn.Conv3d(inputs, outputs, kernel, padding=kernel // 2), rectifier()]
+    return [Convolution(inputs, outputs, kernel, padding=kernel // 2), rectifier()]
 
 
 class AveragePooling(nn.Module):
@@ -59,7 +77,7 @@ def downsampling(channels: int, stride: tuple[int, int, int], pooling: str) -> l
     if pooling == "average":
         return [AveragePooling(stride)]
     kernel = tuple(4 if s == 2 else 3 for s in steps)
-    return [nn.Conv3d(channels, channels, kernel, steps, padding=1), rectifier()]
+    return [Convolution(channels, channels, kernel, steps, padding=1), rectifier()]
 
 
 def encoder(inputs: int, channels: Iterable[int], strides: Iterable[tuple[int, int, int]], pooling: str) -> nn.Sequential:

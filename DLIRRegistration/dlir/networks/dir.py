@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dlir.networks.blocks import convolution, encoder, initialize
+from dlir.networks.blocks import Convolution, convolution, encoder, initialize
 from dlir.networks.spec import StageSpec
 
 # Scale of the untrained output: the first displacements stay within a small fraction of a voxel.
@@ -31,7 +31,7 @@ class DeformableNetwork(nn.Module):
             *convolution(width, width, 1),
             *convolution(width, width, 1),
         )
-        self.output = nn.Conv3d(width, 3, 1)
+        self.output = Convolution(width, 3, 1)
         initialize(self)
         with torch.no_grad():
             self.output.weight.mul_(_INITIAL_OUTPUT_SCALE)

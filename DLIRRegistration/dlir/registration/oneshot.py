@@ -26,12 +26,12 @@ from dlir.registration.initialization import initialize
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import PADDING
-from dlir.transforms.dense import SampledStage, StageField, sample_stage, slabs, trace
+from dlir.transforms.dense import SampledStage, StageField, sample_stage, slabs, trace, trace_with_determinant
 from dlir.transforms.sampling import Lattice, inside, lookup
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
 
 # Largest error in mm that sampling one stage on a lattice may add to the fast dense evaluation.
-STAGE_TOLERANCE = 0.01
+STAGE_TOLERANCE = 0.015
 # Voxels resampled at once: bounds the memory of points and fields at about 100 bytes each.
 _SLAB_VOXELS = 1 << 20
 
@@ -157,22 +157,24 @@ class Registration:
             return
         with clock.step("compose", done):
             lattice = self.model.lattice(pair.shape(), stage)
-            points = self._trace(pair, lattice)[0]
+            points = self._trace(pair, lattice)
             moving_lattice = self.model.lattice(pair.shape(moving=True), stage)
             warped = lookup(images[1], moving_lattice, transform_points(pair.matrix, points))
         with clock.step("networks", done):
             coefficients = self.model.predict_coefficients(stage, images[0], warped)
         pair.stages.append(StageField(coefficients, self.spec.control_spacing(stage)))
 
-    def _trace(self, pair: _Pair, lattice: Lattice) -> tuple[Tensor, Tensor | None]:
-        """Where lattice points go before the affine parts, and the determinant of the deformable chain."""
+    def _coarser(self, pair: _Pair) -> list[SampledStage]:
+        """All stages but the last, sampled, finest first."""
+        for stage in pair.stages[len(pair.sampled) : -1]:
+            pair.sampled.append(sample_stage(stage, pair.grid.spacing, STAGE_TOLERANCE))
+        return pair.sampled[::-1]
+
+    def _trace(self, pair: _Pair, lattice: Lattice) -> Tensor:
+        """Where lattice points go before the affine parts."""
         if not pair.stages:
-            return lattice.points(self.device)[None], None
-        while len(pair.sampled) < len(pair.stages) - 1:
-            pair.sampled.append(
-                sample_stage(pair.stages[len(pair.sampled)], pair.grid.spacing, STAGE_TOLERANCE)
-            )
-        return trace(lattice, pair.stages[-1], pair.sampled[::-1])
+            return lattice.points(self.device)[None]
+        return trace(lattice, pair.stages[-1], self._coarser(pair))
 
     # -- the result ------------------------------------------------------------------------------
 
@@ -196,7 +198,10 @@ class Registration:
             )
             done = 0.65 + 0.35 * low / oriented.shape[0]
             with clock.step("compose", done):
-                points, determinant = self._trace(pair, lattice)
+                if pair.stages:
+                    points, determinant = trace_with_determinant(lattice, pair.stages[-1], self._coarser(pair))
+                else:
+                    points, determinant = self._trace(pair, lattice), torch.ones(1, 1, *lattice.shape)
             with clock.step("resample", done):
                 index, factor = self._to_moving(pair, moving.grid, points)
                 valid = inside(Lattice(moving.grid.shape), index)
@@ -204,7 +209,7 @@ class Registration:
                 warped[low:high] = torch.where(valid, values, outside)[0].cpu().numpy()
                 within[low:high] = valid[0].cpu().numpy()
             with clock.step("jacobian", done):
-                jacobian[low:high] = factor if determinant is None else (determinant[0, 0].cpu().numpy() * factor)
+                jacobian[low:high] = determinant[0, 0].cpu().numpy() * factor
         back = _axes_back(oriented, fixed.grid)
         return back(warped), back(jacobian), back(within)
 

@@ -94,21 +94,37 @@ def second_difference_bound(coefficients: Tensor) -> tuple[float, float, float]:
     return bounds[0], bounds[1], bounds[2]
 
 
-def _gather(coefficients: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Support of each point: coefficients (N, 4, 4, 4, C) in (z, y, x), offsets (N, 3, 4), and validity (N,)."""
+def _support(coefficients: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """First control point (N, 3) of each point's support; weights (N, 3, 4) of its taps, and their derivatives.
+
+    All are zero outside the valid domain, where ITK's transform stops: all four taps must exist, and at the
+    last position the fourth one has weight zero.
+    """
     sizes = torch.tensor(coefficients.shape[:0:-1], device=points.device)
-    base = torch.floor(points).long() - 1
-    # ITK evaluates where all four taps exist; the last position has its fourth tap at weight zero.
     tolerance = 1e-9
     inside = ((points >= 1 - tolerance) & (points <= sizes - 2 + tolerance)).all(-1)
-    base = torch.minimum(base.clamp(min=0), sizes - 4)
+    base = torch.minimum((torch.floor(points).long() - 1).clamp(min=0), sizes - 4)
     taps = base[:, :, None] + torch.arange(4, device=points.device)
     offsets = points[:, :, None] - taps.to(points.dtype)
-    z, y, x = taps[:, 2], taps[:, 1], taps[:, 0]
-    _, gy, gx = coefficients.shape[1:]
-    flat = (z[:, :, None, None] * gy + y[:, None, :, None]) * gx + x[:, None, None, :]
-    support = coefficients.flatten(1).T[flat]
-    return support, offsets, inside
+    inside = inside[:, None, None]
+    return base, basis(offsets) * inside, basis(offsets, 1) * inside
+
+
+def _contract(coefficients: Tensor, base: Tensor, weights: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Sums over the supports along z and y, one for each pair of weights (N, 4) along (z, y): each (N, 4, C).
+
+    Row by row, because the four control points of a row lie together: many times faster than all 64 at once.
+    """
+    channels, _, gy, gx = coefficients.shape
+    rows = coefficients.flatten(1).T.reshape(-1).unfold(0, 4 * channels, channels)
+    first = (base[:, 2] * gy + base[:, 1]) * gx + base[:, 0]
+    sums = [coefficients.new_zeros(len(base), 4 * channels) for _ in weights]
+    for k in range(4):
+        for j in range(4):
+            row = rows.index_select(0, first + (k * gy + j) * gx)
+            for total, (along_z, along_y) in zip(sums, weights, strict=True):
+                total.addcmul_(row, (along_z[:, k] * along_y[:, j])[:, None])
+    return [total.reshape(-1, 4, channels) for total in sums]
 
 
 def evaluate_points(coefficients: Tensor, points: Tensor) -> Tensor:
@@ -117,18 +133,15 @@ def evaluate_points(coefficients: Tensor, points: Tensor) -> Tensor:
     coefficients: (C, gz, gy, gx), at least 4 points per axis; points: (N, 3) as (x, y, z) in control-point
     units. Returns (N, C); zero outside the valid domain [1, g - 2], as ITK's B-spline transform.
     """
-    support, offsets, inside = _gather(coefficients, points)
-    w = basis(offsets)
-    value = torch.einsum("nzyxc,nz,ny,nx->nc", support, w[:, 2], w[:, 1], w[:, 0])
-    return value * inside[:, None]
+    base, w, _ = _support(coefficients, points)
+    (along_x,) = _contract(coefficients, base, [(w[:, 2], w[:, 1])])
+    return torch.bmm(w[:, :1], along_x)[:, 0]
 
 
 def jacobian_points(coefficients: Tensor, points: Tensor) -> Tensor:
     """Derivatives of the field at arbitrary points: (N, C, 3), last axis (x, y, z) in control-point units."""
-    support, offsets, inside = _gather(coefficients, points)
-    w, dw = basis(offsets), basis(offsets, 1)
-    columns = []
-    for axis in range(3):
-        wx, wy, wz = (dw[:, a] if a == axis else w[:, a] for a in range(3))
-        columns.append(torch.einsum("nzyxc,nz,ny,nx->nc", support, wz, wy, wx))
-    return torch.stack(columns, -1) * inside[:, None, None]
+    base, w, dw = _support(coefficients, points)
+    pairs = [(w[:, 2], w[:, 1]), (w[:, 2], dw[:, 1]), (dw[:, 2], w[:, 1])]
+    sums = _contract(coefficients, base, pairs)
+    along_x = (dw[:, :1], w[:, :1], w[:, :1])
+    return torch.stack([torch.bmm(x, total)[:, 0] for x, total in zip(along_x, sums, strict=True)], -1)

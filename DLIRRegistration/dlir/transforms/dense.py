@@ -1,9 +1,11 @@
 """A chain of B-spline stages on a whole grid: the fast way, with a known bound on its error (§2.3).
 
 The finest stage is evaluated exactly where its points lie, on a lattice. The points it moves fall between
-lattices, so every coarser stage is first sampled on a lattice of its own and then interpolated linearly.
-How fine that lattice must be follows from the stage's own coefficients: along an axis the error of linear
-interpolation is at most h^2/8 times the second derivative, which second differences of coefficients bound.
+lattices, so every coarser stage is sampled first and interpolated there. Along an axis whose control points
+are many voxels apart it is sampled on a lattice of its own and interpolated linearly: the error is at most
+h^2/8 times the second derivative, which second differences of the coefficients bound, so the lattice is
+just fine enough. Along an axis whose control points are a few voxels apart (thick slices) the B-spline is
+evaluated as it is: four taps are two linear look-ups between control points.
 
 Everything is in voxels of a reference grid and its axes (x, y, z).
 """
@@ -13,18 +15,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from dlir.geometry import Shape3
-from dlir.transforms.bspline import PADDING, basis_matrix, control_positions, expand, second_difference_bound
+from dlir.transforms.bspline import PADDING, basis_matrix, control_positions, expand
 from dlir.transforms.sampling import Lattice, displace, lookup
 
 Spacing3 = tuple[int, int, int]
 
-# Samples per control spacing beyond which a finer lattice would cost more than it gives.
-_MAX_SAMPLES = 16
+# Control spacing in voxels below which an axis is evaluated as a spline instead of being sampled.
+_SAMPLED_FROM = 4
+# Samples of the determinant per control spacing; it is shown and counted, nothing is displaced by it.
+_DETERMINANT_SAMPLES = 2
+# Fine lattice points per point at which coarser stages are followed, where control points are far apart.
+_THINNING = 2
+# Followed points per control spacing of the finest stage that thinning must leave.
+_LEAST_FOLLOWED = 3
 
 
 @dataclass(frozen=True)
@@ -50,50 +59,108 @@ class StageField:
     def displacement_and_determinant(self, lattice: Lattice) -> tuple[Tensor, Tensor]:
         """Displacement (1, 3, z, y, x) and Jacobian determinant (1, 1, z, y, x) of x + d(x), both exact."""
         (bz, dz), (by, dy), (bx, dx) = self._matrices(lattice)
-        # Axis by axis, sharing what the four fields have in common.
         _, c, gz, gy, gx = self.coefficients.shape
         flat = self.coefficients.reshape(c, gz, gy * gx)
+        # Axis by axis, sharing what the field and its three derivatives have in common.
         along_z = [torch.matmul(m, flat).reshape(-1, gy, gx) for m in (bz, dz)]
         along_y = [torch.matmul(m, field) for m, field in ((by, along_z[0]), (dy, along_z[0]), (by, along_z[1]))]
-        shape = (c, *lattice.shape)
         value, ux, uy, uz = (
-            torch.matmul(field, m.T).reshape(shape)
+            torch.matmul(field, m.T).reshape(c, *lattice.shape)
             for field, m in ((along_y[0], bx), (along_y[0], dx), (along_y[1], bx), (along_y[2], bx))
         )
         ux[0] += 1
         uy[1] += 1
         uz[2] += 1
-        determinant = torch.linalg.vecdot(torch.linalg.cross(ux, uy, dim=0), uz, dim=0)
-        return value[None], determinant[None, None]
+        return value[None], _determinant(ux, uy, uz)[None, None]
 
-    def sampling(self, voxel_size: Sequence[float], tolerance: float) -> Lattice:
-        """The coarsest lattice over the whole support whose linear interpolation errs by `tolerance` mm at most."""
-        bounds = second_difference_bound(self.coefficients)
-        worst = max(voxel_size)
-        shape, step = [], []
-        for bound, spacing, size in zip(bounds, self.spacing, self.coefficients.shape[:1:-1], strict=True):
-            samples = math.ceil(math.sqrt(math.sqrt(3) * bound * worst / (8 * tolerance / 3)))
-            samples = min(max(samples, 1), _MAX_SAMPLES)
-            step.append(spacing / samples)
-            shape.append((size - 3) * samples + 1)
-        # The support ends at control points 1 and size - 2.
-        start = [(1 - PADDING) * s + (s - 1) / 2 for s in self.spacing]
-        z, y, x = shape[::-1]
-        return Lattice((z, y, x), (start[0], start[1], start[2]), (step[0], step[1], step[2]))
+    def control_lattice(self, samples: Sequence[int]) -> Lattice:
+        """Lattice over the whole support with `samples` points per control spacing along (x, y, z)."""
+        size = self.coefficients.shape[:1:-1]
+        shape = [(n - 1) * m + 1 for n, m in zip(size, samples, strict=True)]
+        start = [-PADDING * s + (s - 1) / 2 for s in self.spacing]
+        step = [s / m for s, m in zip(self.spacing, samples, strict=True)]
+        return Lattice((shape[2], shape[1], shape[0]), (start[0], start[1], start[2]), (step[0], step[1], step[2]))
+
+
+def _determinant(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """det of the 3x3 matrices whose columns are a, b and c, each (3, z, y, x)."""
+    minors = [
+        torch.addcmul(b[i] * c[j], b[j], c[i], value=-1) for i, j in ((1, 2), (2, 0), (0, 1))
+    ]
+    return torch.addcmul(torch.addcmul(a[0] * minors[0], a[1], minors[1]), a[2], minors[2])
 
 
 @dataclass(frozen=True)
 class SampledStage:
-    """A stage's displacement and determinant, (1, 4, z, y, x), ready to be looked up anywhere."""
+    """A stage ready to be evaluated anywhere: displacement and determinant on lattices of their own."""
 
     values: Tensor
     lattice: Lattice
+    spline_axes: tuple[int, ...]
+    determinants: Tensor
+    determinant_lattice: Lattice
+
+    def displacement(self, points: Tensor) -> Tensor:
+        """(1, 3, ...) at points (1, ..., 3)."""
+        taps = [self._taps(points[..., axis], axis) for axis in self.spline_axes]
+        total: Tensor | None = None
+        for choice in product(*taps):
+            moved, weight = points.clone() if choice else points, None
+            for axis, (position, share) in zip(self.spline_axes, choice, strict=True):
+                moved[..., axis] = position
+                weight = share if weight is None else weight * share
+            found = lookup(self.values, self.lattice, moved)
+            found = found if weight is None else found * weight[:, None]
+            total = found if total is None else total + found
+        assert total is not None
+        return total
+
+    def _taps(self, positions: Tensor, axis: int) -> list[tuple[Tensor, Tensor]]:
+        """The four B-spline taps along an axis as two linear look-ups: positions and weights."""
+        start, step = self.lattice.start[axis], self.lattice.step[axis]
+        control = (positions - start) / step
+        cell = torch.floor(control)
+        t = control - cell
+        w0, w1 = (1 - t) ** 3 / 6, 2 / 3 - t**2 + t**3 / 2
+        w3 = t**3 / 6
+        low = w0 + w1
+        high = 1 - low
+        return [
+            (start + step * (cell - 1 + w1 / low), low),
+            (start + step * (cell + 1 + w3 / high), high),
+        ]
+
+    def determinant(self, points: Tensor) -> Tensor:
+        """(1, 1, ...) at points (1, ..., 3)."""
+        return lookup(self.determinants, self.determinant_lattice, points)
 
 
 def sample_stage(stage: StageField, voxel_size: Sequence[float], tolerance: float) -> SampledStage:
     """Sample `stage` finely enough for an interpolation error of `tolerance` mm. voxel_size: mm, (x, y, z)."""
-    lattice = stage.sampling(voxel_size, tolerance)
-    return SampledStage(torch.cat(stage.displacement_and_determinant(lattice), 1), lattice)
+    sampled = [a for a in range(3) if stage.spacing[a] >= _SAMPLED_FROM]
+    in_mm = stage.coefficients * stage.coefficients.new_tensor(voxel_size)[:, None, None, None]
+    samples = [1, 1, 1]
+    for axis in sampled:
+        difference = torch.diff(in_mm, n=2, dim=4 - axis).norm(dim=1).max().item()
+        needed = math.ceil(math.sqrt(difference / (8 * tolerance / len(sampled))))
+        # Two samples a voxel suffice for any coefficients that the injectivity bound allows.
+        samples[axis] = min(max(needed, 1), 2 * stage.spacing[axis])
+    lattice = stage.control_lattice(samples)
+    sizes = stage.coefficients.shape[2:]
+    matrices = [
+        basis_matrix(control_positions(positions, stage.spacing[axis]), size)
+        if axis in sampled
+        else torch.eye(size, device=positions.device)
+        for axis, positions, size in zip((2, 1, 0), lattice.positions(in_mm.device), sizes, strict=True)
+    ]
+    determinant_lattice = stage.control_lattice((_DETERMINANT_SAMPLES,) * 3)
+    return SampledStage(
+        expand(stage.coefficients, matrices),
+        lattice,
+        tuple(a for a in range(3) if a not in sampled),
+        stage.displacement_and_determinant(determinant_lattice)[1],
+        determinant_lattice,
+    )
 
 
 def slabs(shape: Shape3, voxels: int) -> list[tuple[int, int]]:
@@ -102,15 +169,78 @@ def slabs(shape: Shape3, voxels: int) -> list[tuple[int, int]]:
     return [(z, min(z + thickness, shape[0])) for z in range(0, shape[0], thickness)]
 
 
-def trace(lattice: Lattice, finest: StageField, coarser: Sequence[SampledStage]) -> tuple[Tensor, Tensor]:
-    """Where the points of `lattice` go, and the determinant of the chain there.
+def trace(lattice: Lattice, finest: StageField, coarser: Sequence[SampledStage]) -> Tensor:
+    """Where the points of `lattice` go: (1, z, y, x, 3). coarser: the other stages, finest of them first.
 
-    coarser: the other stages, finest of them first. Returns points (1, z, y, x, 3) and (1, 1, z, y, x).
+    What coarser stages add varies slowly: it is followed for every second point along an axis where control
+    points are far apart, and interpolated cubically between them.
+    """
+    displacement = finest.displacement(lattice)
+    points = displace(lattice.points(displacement.device)[None], displacement)
+    return points if not coarser else displace(points, _follow(lattice, finest, coarser)[0])
+
+
+def trace_with_determinant(
+    lattice: Lattice, finest: StageField, coarser: Sequence[SampledStage]
+) -> tuple[Tensor, Tensor]:
+    """As `trace`, with the determinant of the chain, (1, 1, z, y, x).
+
+    The coarser stages' factor is interpolated linearly, so that it keeps its sign.
     """
     displacement, determinant = finest.displacement_and_determinant(lattice)
     points = displace(lattice.points(displacement.device)[None], displacement)
+    if not coarser:
+        return points, determinant
+    added, factor = _follow(lattice, finest, coarser, determinant=True)
+    return displace(points, added), determinant * factor
+
+
+def _follow(
+    lattice: Lattice, finest: StageField, coarser: Sequence[SampledStage], *, determinant: bool = False
+) -> tuple[Tensor, Tensor]:
+    """What the coarser stages add to the displacement, (1, 3, z, y, x), and their determinant if asked for."""
+    strides = [
+        _THINNING if _THINNING * lattice.step[a] * _LEAST_FOLLOWED <= finest.spacing[a] else 1 for a in range(3)
+    ]
+    thin = _thinned(lattice, strides)
+    start = reached = displace(thin.points(finest.coefficients.device)[None], finest.displacement(thin))
+    factor = torch.ones_like(start[None, ..., 0])
     for stage in coarser:
-        found = lookup(stage.values, stage.lattice, points)
-        points = displace(points, found[:, :3])
-        determinant = determinant * found[:, 3:]
-    return points, determinant
+        if determinant:
+            factor = factor * stage.determinant(reached)
+        reached = displace(reached, stage.displacement(reached))
+    added = _thicken((reached - start).movedim(-1, 1), lattice.shape, strides, cubic=True)
+    return added, _thicken(factor, lattice.shape, strides, cubic=False) if determinant else factor
+
+
+def _thinned(lattice: Lattice, strides: Sequence[int]) -> Lattice:
+    """Every strides[a]-th point along axis a (x, y, z), one more at the end."""
+    z, y, x = ((n - 1 + s - 1) // s + 1 for n, s in zip(lattice.shape, reversed(strides), strict=True))
+    sx, sy, sz = (own * s for own, s in zip(lattice.step, strides, strict=True))
+    return Lattice((z, y, x), lattice.start, (sx, sy, sz))
+
+
+def _thicken(values: Tensor, shape: Shape3, strides: Sequence[int], *, cubic: bool) -> Tensor:
+    """Interpolate (1, C, z, y, x) on a thinned lattice back to `shape`."""
+    matrices = [
+        _interpolation_matrix(n, size, stride, cubic=cubic).to(values)
+        for n, size, stride in zip(shape, values.shape[2:], reversed(strides), strict=True)
+    ]
+    return expand(values, matrices)
+
+
+def _interpolation_matrix(target: int, source: int, stride: int, *, cubic: bool) -> Tensor:
+    """(target, source): linear or Catmull-Rom interpolation at i / stride, the ends repeated."""
+    positions = torch.arange(target, dtype=torch.float64) / stride
+    cell = torch.floor(positions)
+    t = (positions - cell)[:, None]
+    if cubic:
+        weights = torch.cat(
+            [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1
+        ) / 2
+        taps = torch.arange(-1, 3)
+    else:
+        weights, taps = torch.cat([1 - t, t], 1), torch.arange(2)
+    matrix = torch.zeros(target, source, dtype=torch.float64)
+    matrix.scatter_add_(1, (cell[:, None].long() + taps).clamp(0, source - 1), weights)
+    return matrix.float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,13 @@ import numpy as np
 
 from dlir.errors import GeometryError, TransformError
 from dlir.geometry import ImageGrid
+from dlir.io.quiet import quiet
 from dlir.io.writing import replacing
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
+
+_TEXT_START = b"#Insight Transform File"
+_TEXT_TAIL_BYTES = 1 << 16
+_RESERVE = 1 << 16
 
 
 def to_sitk(transform: CompositeTransform) -> Any:
@@ -18,8 +25,8 @@ def to_sitk(transform: CompositeTransform) -> Any:
     import SimpleITK as sitk
 
     composite = sitk.CompositeTransform(3)
-    # ITK applies the transform that was added last first.
-    for part in reversed(transform.parts):
+    # ITK applies the transform that was added last first. Without any, a text file would look cut short.
+    for part in reversed(transform.parts or (AffineTransform(np.eye(4)),)):
         composite.AddTransform(_part_to_sitk(part))
     return composite
 
@@ -43,8 +50,22 @@ def write_transform(path: Path, transform: CompositeTransform) -> None:
     import SimpleITK as sitk
 
     composite = to_sitk(transform)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, quiet:
+        _reserve(temporary, transform)
         sitk.WriteTransform(composite, str(temporary))
+        if _is_cut(temporary):  # ITK does not report a text file that it could not write whole
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _reserve(path: Path, transform: CompositeTransform) -> None:
+    """Fill `path` with as many zeros as the file will need, so that a full disk is found out here, by an OSError.
+
+    The HDF5 library, left with a file that it could not write, crashes the process when that ends.
+    """
+    size = _RESERVE + sum(part.coefficients.nbytes for part in transform.parts if isinstance(part, BSplineTransform))
+    with path.open("wb") as file:
+        for start in range(0, size, _RESERVE):
+            file.write(bytes(min(_RESERVE, size - start)))
 
 
 def read_transform(path: Path) -> CompositeTransform:
@@ -57,30 +78,49 @@ def read_transform(path: Path) -> CompositeTransform:
     if not path.is_file():
         raise TransformError(f"transform '{path}' does not exist; check the path")
     try:
-        transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise TransformError(f"cannot read transform '{path}': {reason}; give an ITK .h5, .tfm or .txt file") from None
+        with quiet:
+            transform = sitk.ReadTransform(str(path))
+    except RuntimeError:
+        raise TransformError(
+            f"transform '{path}' is damaged or no ITK transform; give an .h5, .tfm or .txt file that ITK wrote"
+        ) from None
+    if _is_cut(path):
+        raise TransformError(f"transform '{path}' is damaged: its end is missing; copy or write it again")
     if transform.GetDimension() != 3:
         raise TransformError(f"transform '{path}' is not three-dimensional; give a 3D transform")
-    return CompositeTransform(tuple(_flatten(transform.Downcast(), path)))
+    try:
+        return CompositeTransform(tuple(_flatten(transform.Downcast())))
+    except (GeometryError, TransformError) as error:
+        raise TransformError(f"transform '{path}' cannot be used: {error}") from None
 
 
-def _flatten(transform: Any, path: Path) -> list[SpatialTransform]:
+def _is_cut(path: Path) -> bool:
+    """Whether a text file ends before the fixed parameters of its last transform do.
+
+    ITK reads such a file and leaves out, or fills up, what is missing.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_TEXT_START)) != _TEXT_START:
+            return path.stat().st_size == 0
+        file.seek(max(0, path.stat().st_size - _TEXT_TAIL_BYTES))
+        tail = file.read()
+    lines = tail.splitlines() or [b""]
+    return not (tail.endswith(b"\n") and lines[-1].startswith(b"FixedParameters:"))
+
+
+def _flatten(transform: Any) -> list[SpatialTransform]:
     import SimpleITK as sitk
 
     if isinstance(transform, sitk.CompositeTransform):
         parts: list[SpatialTransform] = []
         for i in reversed(range(transform.GetNumberOfTransforms())):
-            parts += _flatten(transform.GetNthTransform(i).Downcast(), path)
+            parts += _flatten(transform.GetNthTransform(i).Downcast())
         return parts
     if isinstance(transform, sitk.BSplineTransform):
-        return [_bspline_from_sitk(transform, path)]
+        return [_bspline_from_sitk(transform)]
     if transform.IsLinear():
         return [_linear_from_sitk(transform)]
-    raise TransformError(
-        f"transform '{path}' holds a {transform.GetName()}, which is neither linear nor a B-spline; convert it first"
-    )
+    raise TransformError(f"it holds a {transform.GetName()}, neither linear nor a B-spline; convert it first")
 
 
 def _linear_from_sitk(transform: Any) -> AffineTransform:
@@ -92,14 +132,10 @@ def _linear_from_sitk(transform: Any) -> AffineTransform:
     return AffineTransform(matrix)
 
 
-def _bspline_from_sitk(transform: Any, path: Path) -> BSplineTransform:
+def _bspline_from_sitk(transform: Any) -> BSplineTransform:
     import SimpleITK as sitk
 
     if transform.GetOrder() != 3:
-        raise TransformError(f"transform '{path}' holds a B-spline of order {transform.GetOrder()}; only 3 is supported")
+        raise TransformError(f"it holds a B-spline of order {transform.GetOrder()}; only cubic ones are supported")
     images = transform.GetCoefficientImages()
-    try:
-        grid = ImageGrid.from_sitk(images[0])
-    except GeometryError as error:
-        raise TransformError(f"transform '{path}': its control grid is not usable: {error}") from None
-    return BSplineTransform(np.stack([sitk.GetArrayFromImage(image) for image in images]), grid)
+    return BSplineTransform(np.stack([sitk.GetArrayFromImage(image) for image in images]), ImageGrid.from_sitk(images[0]))

@@ -52,7 +52,7 @@ def invert_points(transform: SpatialTransform, targets: Points) -> InversePoints
 
 def _solve(jacobian: NDArray[np.float64], error: Points) -> Points:
     """J^-1 e, with a plain fixed-point step where J is singular."""
-    regular = np.abs(np.linalg.det(jacobian)) > 1e-3
+    regular = np.abs(np.linalg.det(jacobian)) > 1e-3 * np.linalg.norm(jacobian, axis=1).prod(1)
     step = error.copy()
     step[regular] = np.linalg.solve(jacobian[regular], error[regular][..., None])[..., 0]
     return step

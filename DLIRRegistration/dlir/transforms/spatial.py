@@ -20,8 +20,8 @@ from dlir.transforms.bspline import evaluate_points, jacobian_points
 
 Points = NDArray[np.float64]
 
-# Points evaluated at once: a support of 64 coefficients each keeps this near 100 MB.
-_CHUNK = 32768
+# Points evaluated at once, few enough to stay in the cache.
+_CHUNK = 8192
 
 
 class SpatialTransform(Protocol):
@@ -75,6 +75,8 @@ class BSplineTransform:
             raise GeometryError(
                 f"coefficients of shape {coefficients.shape} do not fit a control grid of {self.grid.shape} (4 at least)"
             )
+        if not np.isfinite(coefficients).all():
+            raise TransformError("B-spline coefficients are not finite")
         object.__setattr__(self, "coefficients", coefficients)
 
     def _chunks(self, points: Points, evaluate: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Points:

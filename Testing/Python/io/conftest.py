@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import pytest
+
 from dlir.geometry import ImageGrid
 
 Refusal = Callable[..., AbstractContextManager[None]]

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from numpy.typing import NDArray
+
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io import archive
 from dlir.io.reading import count_phases, read_image
-from numpy.typing import NDArray
 
 SHAPE = (4, 5, 6)
 
@@ -249,7 +250,6 @@ def test_slices_that_are_no_scalar_images_in_space(
 ) -> None:
     (tmp_path / "colour").mkdir()
     (tmp_path / "frames").mkdir()
-    (tmp_path / "nowhere").mkdir()
     for z in range(2):
         _write_slice(tmp_path / "colour" / f"{z}.dcm", np.zeros((5, 6, 3), np.uint8), slices_grid, z, {})
     with refusal(ImageError, "colour'", "colour images", "one value per voxel"):
@@ -257,8 +257,8 @@ def test_slices_that_are_no_scalar_images_in_space(
     sitk.WriteImage(sitk.GetImageFromArray(_values()[0].astype(np.uint8)), str(tmp_path / "frames" / "all.dcm"))
     with refusal(ImageError, "frames'", "multi-frame", "dcm2niix"):
         read_image(tmp_path / "frames")
-    secondary = sitk.GetImageFromArray(_values()[0, 0].astype(np.uint8))
-    sitk.WriteImage(secondary, str(tmp_path / "nowhere" / "screen.dcm"))
+    for file in _write_series(tmp_path / "nowhere", _values(), slices_grid).iterdir():
+        file.write_bytes(file.read_bytes().replace(b"\x20\x00\x32\x00", b"\x20\x00\x33\x00"))  # the position's tag
     with refusal(ImageError, "nowhere'", "without a slice position", "original series"):
         read_image(tmp_path / "nowhere")
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from numpy.typing import NDArray
+
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io.quiet import quiet
 from dlir.io.reading import Volume, count_phases, read_image, read_label, read_mask
-from numpy.typing import NDArray
 
 FORMATS = ["nii", "nii.gz", "nrrd", "mha", "mhd"]
 QFORM, SFORM, SROW = 252, 254, 280  # byte offsets in a NIfTI header
