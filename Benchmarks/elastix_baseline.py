@@ -12,7 +12,6 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "2")
 import itk
 import numpy as np
 import SimpleITK as sitk
+from acdc import DIRECTIONS, Frame, Registered, make_row, read_frames, resized, scaled
 from numpy.typing import NDArray
-from tables import LABELS, Row, append_row, read_rows, row_key
+from tables import Row, append_row, read_rows, row_key
 
-from dlir.evaluation.metrics import jacobian_statistics, label_report
 from dlir.geometry import ImageGrid
 
 GRID_SPACING_MM = (10.0, 10.0, 8.0)
@@ -35,29 +34,8 @@ ITERATIONS = 500
 SAMPLES = 2000
 BENDING_WEIGHT = 0.05
 SEED = 2019
-# The size for which the time is compared whatever the patient's own.
-LARGE_SIZE = (256, 256, 12)
 LARGE_REPETITIONS = 3
 VARIANTS = ("identity", "multi", "multi_be", "multi_256x256x12")
-DIRECTIONS = ("ES-to-ED", "ED-to-ES")
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One time point: intensities and labels (z, y, x) on one grid."""
-
-    grid: ImageGrid
-    intensity: NDArray[np.float32]
-    label: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Registered:
-    """What a registration returned on the fixed grid, and the seconds that the registration alone took."""
-
-    label: NDArray[np.uint8]
-    determinant: NDArray[np.float32]
-    seconds: float
 
 
 def parameter_map(bending_energy: bool) -> dict[str, list[str]]:
@@ -114,39 +92,9 @@ def parameter_map(bending_energy: bool) -> dict[str, list[str]]:
     }
 
 
-def read_frames(data: Path, patient: str) -> dict[str, Frame]:
-    """The patient's "ED" and "ES" frames, intensities scaled as in §6.1: minimum to 0, 99th percentile to 1."""
-    folder = data / f"patient{patient}"
-    info = dict(line.split(":", 1) for line in (folder / "Info.cfg").read_text().splitlines() if ":" in line)
-    frames = {}
-    for phase in ("ED", "ES"):
-        stem = folder / f"patient{patient}_frame{int(info[phase]):02d}"
-        image = sitk.ReadImage(f"{stem}.nii.gz", sitk.sitkFloat32)
-        values = sitk.GetArrayFromImage(image)
-        low, high = values.min(), np.percentile(values, 99)
-        label = sitk.GetArrayFromImage(sitk.ReadImage(f"{stem}_gt.nii.gz", sitk.sitkUInt8))
-        scaled = ((values - low) / (high - low)).astype(np.float32)
-        frames[phase] = Frame(ImageGrid.from_sitk(image), scaled, label)
-    return frames
-
-
-def resized(frame: Frame) -> Frame:
-    """The frame cut or padded with 0, about its center, to `LARGE_SIZE` voxels of its own spacing."""
-    start = [round((have - want) / 2) for have, want in zip(frame.grid.size, LARGE_SIZE, strict=True)]
-    grid = frame.grid.lattice(start, (1, 1, 1), LARGE_SIZE)
-    reference = grid.to_sitk(np.zeros(grid.shape, np.uint8))
-
-    def resampled(array: NDArray[Any]) -> NDArray[Any]:
-        image = sitk.Resample(frame.grid.to_sitk(array), reference, sitk.Transform(), sitk.sitkNearestNeighbor)
-        values: NDArray[Any] = sitk.GetArrayFromImage(image)
-        return values
-
-    return Frame(grid, resampled(frame.intensity), resampled(frame.label))
-
-
 def register(fixed: Frame, moving: Frame, bending_energy: bool) -> Registered:
     """Register with elastix, and carry the moving label over to the fixed grid with nearest neighbour."""
-    fixed_image, moving_image = (_itk_image(f.intensity, f.grid) for f in (fixed, moving))
+    fixed_image, moving_image = (_itk_image(scaled(f.intensity), f.grid) for f in (fixed, moving))
     parameters = itk.ParameterObject.New()
     parameters.AddParameterMap(parameter_map(bending_energy))
     start = time.perf_counter()
@@ -189,25 +137,6 @@ def rows(data: Path, patients: list[str], variants: list[str], done: set[tuple[s
                     if (method, patient, direction, run) in done:
                         continue
                     yield make_row(method, patient, direction, run, fixed, evaluate(variant, fixed, moving))
-
-
-def make_row(method: str, patient: str, direction: str, run: int, fixed: Frame, outcome: Registered) -> Row:
-    """One row of the schema of `tables.py`."""
-    jacobian = jacobian_statistics(outcome.determinant)
-    report = label_report(fixed.label, outcome.label, fixed.grid, list(LABELS))
-    return Row(
-        method=method,
-        patient=patient,
-        direction=direction,
-        run=run,
-        seconds=round(outcome.seconds, 3),
-        size=fixed.grid.size,
-        folding_percent=100 * jacobian.folding_fraction,
-        jacobian_sd=jacobian.sd,
-        jacobian_min=jacobian.min,
-        jacobian_max=jacobian.max,
-        labels={name: report[value] for value, name in LABELS.items()},
-    )
 
 
 def _itk_image(array: NDArray[Any], grid: ImageGrid) -> Any:

@@ -25,6 +25,10 @@ class ConfigError(DLIRError):
     """A training configuration is not valid, or the data it names cannot be used."""
 
 
+class OptionError(DLIRError):
+    """Options of a command contradict each other, or one lacks another."""
+
+
 class OutputError(DLIRError):
     """An output cannot be written: no permission, no space, or it would overwrite an input."""
 

@@ -9,11 +9,13 @@ from torch import Tensor
 def ncc(fixed: Tensor, warped: Tensor, mask: Tensor | None = None) -> Tensor:
     """Global normalised cross-correlation of each pair of a batch.
 
-    fixed, warped: (B, 1, z, y, x), any intensities. mask: weights of the same shape, such as 1 where the
-    voxel maps inside the moving image. Returns (B,) in [-1, 1]; 0 where an image is constant.
+    fixed, warped: (B, 1, z, y, x), intensities of order one, as preprocessing gives them. mask: weights of the
+    same shape, such as 1 where the voxel maps inside the moving image. Computed in single precision at least.
+    Returns (B,) in [-1, 1]; 0 where an image is constant.
     """
-    fixed, warped = fixed.float(), warped.float()
-    weight = torch.ones_like(fixed) if mask is None else mask.float()
+    dtype = torch.promote_types(fixed.dtype, torch.float32)
+    fixed, warped = fixed.to(dtype), warped.to(dtype)
+    weight = torch.ones_like(fixed) if mask is None else mask.to(dtype)
     axes = tuple(range(1, fixed.dim()))
     total = weight.sum(axes, keepdim=True).clamp(min=1)
     f = fixed - (weight * fixed).sum(axes, keepdim=True) / total

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlir import __version__
 from dlir.errors import ModelError
-from dlir.io.writing import replacing
+from dlir.io.writing import write_bytes
 from dlir.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 _KEY = "dlir"
+_CHECKSUM_KEY = "dlir_sha256"
 # A header beyond this is not a model's; refuse before parsing it.
 _MAX_HEADER_BYTES = 10_000_000
 
@@ -44,16 +45,24 @@ def read_header(path: Path) -> ModelHeader:
             header = json.loads(file.read(length))
     except OSError as error:
         raise ModelError(f"cannot read model file '{path}': {error.strerror}; check the path") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelError(f"model file '{path}' is damaged: its header is not readable; fetch it again") from None
     try:
-        content = json.loads(header["__metadata__"][_KEY])
-    except (KeyError, TypeError, ValueError):
+        metadata = header["__metadata__"]
+        text = metadata[_KEY]
+        content = json.loads(text)
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ModelError(f"'{path}' is no DLIR model: it carries no specification; choose another file") from None
-    return _parse(path, content)
+    # Files from before there was a checksum carry nothing else.
+    intact = len(metadata) == 1 or metadata.get(_CHECKSUM_KEY) == _text_checksum(text)
+    return _parse(path, content, intact=intact)
 
 
-def _parse(path: Path, content: Any) -> ModelHeader:
+def _text_checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parse(path: Path, content: Any, *, intact: bool) -> ModelHeader:
     version = content.get("format") if isinstance(content, dict) else None
     if not isinstance(version, int) or version < 1:
         raise ModelError(f"model file '{path}' is damaged: it states no format version; fetch it again")
@@ -61,25 +70,30 @@ def _parse(path: Path, content: Any) -> ModelHeader:
         raise ModelError(
             f"model file '{path}' has format {version}, newer than the {FORMAT_VERSION} of this DLIR; update DLIR"
         )
+    if not intact:
+        raise ModelError(f"model file '{path}' is damaged: its specification has changed; fetch it again")
     try:
         spec = ModelSpec.from_dict(content["spec"])
-        card, code, digest = content["card"], content["code_version"], content["sha256"]
+        card, code, digest = dict(content["card"]), str(content["code_version"]), str(content["sha256"])
     except (KeyError, TypeError, ValueError, ModelError) as error:
         raise ModelError(f"model file '{path}' is damaged: {error}; fetch it again") from None
     return ModelHeader(path, spec, card, code, digest)
 
 
 def _digest(weights: dict[str, Any]) -> str:
+    """SHA-256 of every weight's name and bytes; types and shapes follow from the specification."""
+    import torch
+
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].contiguous().numpy().tobytes())
+        digest.update(weights[name].contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
 def save_model(path: Path, model: MultiStageModel, card: dict[str, Any]) -> None:
     """Write the model and its card, whole or not at all. Raises OutputError."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     content = {
@@ -89,8 +103,9 @@ def save_model(path: Path, model: MultiStageModel, card: dict[str, Any]) -> None
         "card": card,
         "sha256": _digest(weights),
     }
-    with replacing(path) as temporary:
-        save_file(weights, str(temporary), {_KEY: json.dumps(content)})
+    text = json.dumps(content)
+    metadata = {_KEY: text, _CHECKSUM_KEY: _text_checksum(text)}
+    write_bytes(path, save(weights, metadata))
 
 
 def load_model(path: Path) -> tuple[MultiStageModel, ModelHeader]:
@@ -108,9 +123,10 @@ def load_model(path: Path) -> tuple[MultiStageModel, ModelHeader]:
         raise ModelError(f"model file '{path}' is damaged: {' '.join(str(error).split())}; fetch it again") from None
     if _digest(weights) != header.digest:
         raise ModelError(f"model file '{path}' is damaged: its weights do not match their checksum; fetch it again")
-    model = MultiStageModel(header.spec)
-    expected = {name: value.shape for name, value in model.state_dict().items()}
-    if {name: value.shape for name, value in weights.items()} != expected:
+    with torch.device("meta"):  # shapes only: nothing is allocated or drawn at random for weights that come from the file
+        model = MultiStageModel(header.spec)
+    expected = {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
+    if {name: (value.shape, value.dtype) for name, value in weights.items()} != expected:
         raise ModelError(f"model file '{path}': its weights do not match its specification; fetch it again")
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=True)
     return model.requires_grad_(False).eval().to(memory_format=torch.channels_last_3d), header  # type: ignore[call-overload]

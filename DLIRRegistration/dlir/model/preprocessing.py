@@ -58,5 +58,5 @@ def prepare(array: NDArray[Any], grid: ImageGrid, preprocessing: Preprocessing) 
     """The image (z, y, x) as float32 in [0, 1] on its working grid, and that grid."""
     low, high = intensity_range(array, preprocessing)
     working = preprocessing.working_grid(grid)
-    scaled = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).sub(low).div_(max(high - low, 1e-12))
+    scaled = torch.from_numpy(np.subtract(array, low, dtype=np.float32)).div_(max(high - low, 1e-12))
     return resample_axes(scaled.clamp_(0, 1), grid, working), working

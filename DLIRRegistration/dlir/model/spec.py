@@ -9,6 +9,7 @@ from typing import Any
 from dlir.errors import ModelError
 from dlir.geometry import ImageGrid, Shape3, Vector3
 from dlir.networks.spec import StageSpec
+from dlir.transforms import INJECTIVITY_BOUND
 
 ORIENTATIONS = ("canonical", "slices")
 
@@ -36,10 +37,12 @@ class Preprocessing:
             object.__setattr__(self, name, None if value is None else tuple(value))
         if self.orientation not in ORIENTATIONS:
             raise ModelError(f"orientation '{self.orientation}' is unknown; use one of {', '.join(ORIENTATIONS)}")
-        if len(self.resolution) != 3 or min(self.resolution) <= 0:
+        if len(self.resolution) != 3 or not all(0 < r < math.inf for r in self.resolution):
             raise ModelError(f"resolution {self.resolution} must be three positive lengths in mm")
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise ModelError(f"intensity window {self.window} must rise")
+        if len(self.native_axes) != 3:
+            raise ModelError(f"native_axes {self.native_axes} must say yes or no for each of three axes")
+        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
+            raise ModelError(f"intensity window {self.window} must be two numbers that rise")
         if not 0 < self.percentile <= 100:
             raise ModelError(f"percentile {self.percentile} must lie in (0, 100]")
 
@@ -107,7 +110,7 @@ class ModelSpec:
     @property
     def fold_free(self) -> bool:
         """Whether the bounds of the stages alone exclude folding."""
-        return all(s.kind == "affine" or (s.max_displacement or math.inf) <= 0.4 for s in self.stages)
+        return all(s.kind == "affine" or (s.max_displacement or math.inf) <= INJECTIVITY_BOUND for s in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -118,6 +121,7 @@ class ModelSpec:
         """The inverse of `to_dict`. Raises ModelError for unknown or missing keys."""
         try:
             preprocessing = Preprocessing(**values["preprocessing"])
-            return cls(preprocessing, tuple(StageSpec.from_dict(s) for s in values["stages"]))
+            stages = tuple(StageSpec.from_dict(s) for s in values["stages"])
+            return cls(**{**values, "preprocessing": preprocessing, "stages": stages})
         except (KeyError, TypeError) as error:
             raise ModelError(f"model specification is not valid: {error}") from None

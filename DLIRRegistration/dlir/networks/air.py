@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from dlir.networks.blocks import encoder, initialize, rectifier
 from dlir.networks.spec import StageSpec
 
-_INITIAL_OUTPUT_SCALE = 1e-2
+# Scale of the untrained output: over the whole image the first transforms stay within a fraction of a millimetre.
+_INITIAL_OUTPUT_SCALE = 1e-3
 # Millimetres of translation per unit of the network's output, which is of order one like the others.
 _TRANSLATION_SCALE = 100.0
 

@@ -26,7 +26,7 @@ class DeformableNetwork(nn.Module):
         width = spec.channels[-1]
         self.encoder = encoder(2, spec.channels[:-1], spec.strides(), spec.pooling)
         self.head = nn.Sequential(
-            *convolution(spec.channels[-2], width, 3),
+            *convolution((2, *spec.channels)[-2], width, 3),
             *convolution(width, width, 3),
             *convolution(width, width, 1),
             *convolution(width, width, 1),

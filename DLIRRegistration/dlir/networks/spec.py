@@ -47,7 +47,7 @@ class StageSpec:
             raise ModelError(f"pooling '{self.pooling}' is unknown; use one of {', '.join(POOLINGS)}")
         if not self.channels or min(self.channels) < 1:
             raise ModelError(f"channels {self.channels} must name at least one positive number")
-        if len(self.resolution) != 3 or min(self.resolution) <= 0:
+        if len(self.resolution) != 3 or not all(0 < r < math.inf for r in self.resolution):
             raise ModelError(f"stage resolution {self.resolution} must be three positive lengths in mm")
         if self.kind == "bspline":
             self._check_bspline()
@@ -56,7 +56,7 @@ class StageSpec:
         if self.grid_spacing is None or len(self.grid_spacing) != 3:
             raise ModelError("a bspline stage needs a grid_spacing of three lengths in mm")
         for ratio in self._ratios():
-            if ratio < 0.99 or abs(math.log2(ratio) - round(math.log2(ratio))) > 0.01:
+            if not 0.99 <= ratio < math.inf or abs(math.log2(ratio) - round(math.log2(ratio))) > 0.01:
                 raise ModelError(
                     f"grid spacing {self.grid_spacing} mm is not a power of two times the resolution {self.resolution}"
                 )
@@ -106,8 +106,9 @@ class StageSpec:
         field, jump = [1, 1, 1], [1, 1, 1]
         for stride in self.strides():
             for a, s in enumerate(stride):
-                downsampling = 0 if s == 1 else 1 if self.pooling == "average" else 3
-                field[a] += (2 + downsampling) * jump[a]
+                # A window of s voxels, or a convolution 4 wide where it strides and 3 where it does not.
+                kernel = s if self.pooling == "average" else 2 + s
+                field[a] += (2 + kernel - 1) * jump[a]
                 jump[a] *= s
         x, y, z = (f + 4 * j for f, j in zip(field, jump, strict=True))
         return x, y, z

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dlir.geometry import Shape3
 from dlir.losses.regularization import bending_energy
 from dlir.losses.similarity import ncc
 from dlir.model.multistage import MultiStageModel
 from dlir.training.data import Batch
 from dlir.transforms.affine import transform_points
-from dlir.transforms.sampling import Lattice, displace, inside, lookup
+from dlir.transforms.dense import SampledStage, StageField, sample_stage, trace
+from dlir.transforms.sampling import Lattice, inside, lookup
 
 # Samples per control spacing in the quadrature of the bending energy; its integrand is quadratic per axis.
 _ENERGY_SAMPLES = 2
+# Error in mm that sampling one stage on a lattice may add to where points go.
+_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,12 @@ class ChainResult:
     warped: Tensor
 
 
-def _shape(image: Tensor) -> tuple[int, int, int]:
+def _shape(image: Tensor) -> Shape3:
     z, y, x = image.shape[2:]
     return z, y, x
 
 
-def _energy(model: MultiStageModel, stage: int, coefficients: Tensor, padded: tuple[int, int, int], spacing: Tensor) -> Tensor:
+def _energy(model: MultiStageModel, stage: int, coefficients: Tensor, padded: Shape3, spacing: Tensor) -> Tensor:
     control = model.spec.control_spacing(stage)
     step = [max(c / _ENERGY_SAMPLES, 0.5) for c in control]
     shape = [int(padded[a] / step[2 - a]) for a in range(3)]
@@ -42,43 +47,53 @@ def _energy(model: MultiStageModel, stage: int, coefficients: Tensor, padded: tu
     return bending_energy(in_mm, positions, spacing * spacing.new_tensor(control))
 
 
-def run_chain(
-    model: MultiStageModel, batch: Batch, last: int, *, end_to_end: bool
-) -> ChainResult:
+def run_chain(model: MultiStageModel, batch: Batch, last: int, *, end_to_end: bool) -> ChainResult:
     """Stages 0 to `last`; gradients reach the last one only, or all of them when `end_to_end`.
 
-    The bending energy is that of the last stage, or the sum over all when `end_to_end`.
+    The bending energy is that of the last stage, or the sum over all when `end_to_end`. Stages are composed
+    as `dlir.registration` does it, so that the networks are trained for what they will meet.
     """
     device = batch.fixed.device
-    fixed, moving, mask = model.pad(batch.fixed), model.pad(batch.moving), model.pad(batch.mask)
-    padded = _shape(fixed)
-    size = torch.tensor(padded[::-1], device=device, dtype=torch.float32).expand(len(fixed), 3)
+    fixed, moving, mask = (model.pad(image) for image in (batch.fixed, batch.moving, batch.mask))
+    size = torch.tensor(_shape(batch.fixed)[::-1], device=device, dtype=torch.float32).expand(len(fixed), 3)
+    voxel_size = batch.spacing.amax(0).tolist()
     matrix = torch.eye(4, device=device).expand(len(fixed), 4, 4)
-    field: Tensor | None = None
-    field_lattice = Lattice((1, 1, 1))
+    chain: list[StageField] = []
+    coarser: list[SampledStage] = []
     bending = torch.zeros(len(fixed), device=device)
     similarity, warped = bending, moving
     for stage in range(last + 1):
         with torch.set_grad_enabled(torch.is_grad_enabled() and (end_to_end or stage == last)):
-            lattice = model.lattice(padded, stage)
-            images = [model.pool(image, stage) for image in (fixed, moving)]
-            points = lattice.points(device).expand(len(fixed), -1, -1, -1, -1)
+            lattice = model.lattice(_shape(fixed), stage)
+            images = [model.pool(image, stage) for image in (fixed, moving, mask)]
             if model.spec.stages[stage].kind == "affine":
                 matrix = matrix @ model.predict_affine(stage, images[0], images[1], batch.spacing, size)
             else:
-                before = points if field is None else displace(points, lookup(field, field_lattice, points))
-                current = lookup(images[1], lattice, transform_points(matrix, before))
+                current = lookup(images[1], lattice, transform_points(matrix, _trace(lattice, fixed, chain, coarser)))
                 coefficients = model.predict_coefficients(stage, images[0], current)
-                step = model.displacement(stage, coefficients, lattice)
-                if field is not None:
-                    step = step + lookup(field, field_lattice, displace(points, step))
-                field, field_lattice = step, lattice
-                energy = _energy(model, stage, coefficients, padded, batch.spacing)
+                coarser[:0] = [sample_stage(field, voxel_size, _TOLERANCE) for field in chain[-1:]]
+                chain.append(StageField(coefficients, model.spec.control_spacing(stage)))
+                energy = _energy(model, stage, coefficients, _shape(fixed), batch.spacing)
                 bending = bending + energy if end_to_end else energy
             if stage == last:
-                target = transform_points(matrix, points if field is None else displace(points, field))
-                weight = (model.pool(mask, stage) > 0.5) & inside(lattice, target)[:, None]
-                weight = weight & (lookup(model.pool(mask, stage), lattice, target.detach(), "nearest") > 0.5)
-                warped = lookup(images[1], lattice, target)
+                target = transform_points(matrix, _trace(lattice, fixed, chain, coarser))
+                warped, weight = _warp(images, lattice, target)
                 similarity = ncc(images[0], warped, weight)
     return ChainResult(similarity, bending, warped)
+
+
+def _trace(lattice: Lattice, batch: Tensor, chain: Sequence[StageField], coarser: Sequence[SampledStage]) -> Tensor:
+    """Where the deformable stages so far move the points of a lattice: (B, z, y, x, 3)."""
+    if chain:
+        return trace(lattice, chain[-1], coarser)
+    return lattice.points(batch.device).expand(len(batch), -1, -1, -1, -1)
+
+
+def _warp(images: Sequence[Tensor], lattice: Lattice, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The moving image at `target` and which voxels count. images: fixed, moving, mask.
+
+    Interpolation between image and padding takes the image's share alone, which repeats its border.
+    """
+    values, share = lookup(torch.cat([images[1], images[2]], 1), lattice, target).split(1, 1)
+    weight = (images[2] > 0.5) & (share > 0.5) & inside(lattice, target)[:, None]
+    return values / share.clamp(min=0.5), weight

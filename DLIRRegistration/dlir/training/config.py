@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dlir.errors import ConfigError
+from dlir.errors import ConfigError, ModelError
 from dlir.model.spec import ModelSpec
 
 
+Size = Annotated[int, Field(gt=0)]
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Source(_Strict):
@@ -21,9 +24,9 @@ class Source(_Strict):
 
     files: patterns relative to the data folder. A 4D file is one subject and its phases are the volumes;
         otherwise the files of one folder are a subject.
-    validation: patterns of subject names (folder names) kept for validation.
+    validation: patterns of the subjects kept for validation: names of their files (4D) or of any folder above.
     weight: how often this source is drawn, relative to the others.
-    largest_motion: probability that a pair of 4D phases is the one of largest difference, else any two.
+    largest_motion: probability that a pair is the subject's pair of largest difference, else any two volumes.
     """
 
     files: list[str] = Field(min_length=1)
@@ -37,9 +40,10 @@ class Augmentation(_Strict):
 
     crop: size of the training volumes; smaller images are zero-padded, and the padding never counts.
     shift: largest in-plane displacement of the crop from the image centre.
+    rotate90: by a multiple of 90 degrees in plane, so the voxels and the crop must be square there.
     """
 
-    crop: tuple[int, int, int]
+    crop: tuple[Size, Size, Size]
     shift: int = Field(16, ge=0)
     rotate90: bool = True
     flip: bool = True
@@ -79,7 +83,7 @@ class TrainingConfig(_Strict):
     augmentation: Augmentation
     training: list[StageTraining]
     fine_tuning: FineTuning | None = None
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     validation_every: int = Field(200, gt=0)
     precision: str = Field("float32", pattern="^(float32|bfloat16)$")
 
@@ -89,10 +93,16 @@ class TrainingConfig(_Strict):
         return ModelSpec.from_dict(self.model)
 
 
+class _ModelTypes(BaseModel):
+    """Checks the types that `ModelSpec.from_dict` takes on trust."""
+
+    model: ModelSpec
+
+
 def load_config(path: Path) -> TrainingConfig:
     """Read a YAML configuration. Raises ConfigError naming the file, the key and what is wrong with it."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read configuration '{path}': {error.strerror}; check the path") from None
     except yaml.YAMLError as error:
@@ -104,12 +114,21 @@ def parse_config(values: Any, name: str) -> TrainingConfig:
     """Validate plain values. `name` says in errors where they come from."""
     try:
         config = TrainingConfig.model_validate(values)
+        _ModelTypes.model_validate({"model": config.model})
+        stages = len(config.spec.stages)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
         raise ConfigError(f"configuration '{name}': {key}: {first['msg']}; correct this entry") from None
-    if len(config.training) != len(config.spec.stages):
+    except ModelError as error:
+        raise ConfigError(f"configuration '{name}': model: {error}; correct this entry") from None
+    if len(config.training) != stages:
         raise ConfigError(
-            f"configuration '{name}': {len(config.spec.stages)} stages but {len(config.training)} training entries"
+            f"configuration '{name}': training: {len(config.training)} entries for {stages} stages; give one for each"
+        )
+    x, y, _ = config.augmentation.crop
+    if config.augmentation.rotate90 and x != y:
+        raise ConfigError(
+            f"configuration '{name}': augmentation.crop: {x} x {y} is not square, which rotate90 needs; correct either"
         )
     return config

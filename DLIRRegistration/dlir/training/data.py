@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,13 @@ from dlir.model.preprocessing import prepare
 from dlir.model.spec import Preprocessing
 from dlir.training.config import Augmentation, Source
 
+# Sides of a voxel that differ by less, relatively, count as equal.
+_SQUARE = 0.01
+
 
 @dataclass(frozen=True)
 class Subject:
-    """Volumes of one person on one working grid: (N, z, y, x) float32 in [0, 1]."""
+    """Volumes of one person on one working grid: (N, z, y, x) float32 in [0, 1]; extremes: those that differ most."""
 
     name: str
     volumes: Tensor
@@ -70,37 +74,53 @@ def _load_subject(name: str, specs: Sequence[str], preprocessing: Preprocessing)
         grid = working
         volumes.append(tensor)
     assert grid is not None
-    stack = torch.stack(volumes)
-    difference = (stack[:, None] - stack[None]).abs().mean((2, 3, 4)) if len(stack) < 32 else torch.zeros(1, 1)
-    first, second = divmod(int(difference.argmax()), difference.shape[1])
-    return Subject(name, stack, grid, (first, second))
+    return Subject(name, torch.stack(volumes), grid, _extremes(volumes))
+
+
+def _extremes(volumes: Sequence[Tensor]) -> tuple[int, int]:
+    """The two volumes of largest mean difference."""
+
+    def difference(pair: tuple[int, int]) -> float:
+        return float((volumes[pair[0]] - volumes[pair[1]]).abs().mean())
+
+    return max(combinations(range(len(volumes)), 2), key=difference)
 
 
 def find_subjects(source: Source, root: Path) -> dict[str, list[str]]:
-    """Image specifications of each subject of a source, by subject name. Raises ConfigError where none is found."""
-    files = sorted({f for pattern in source.files for f in glob.glob(str(root / pattern), recursive=True)})
+    """Image specifications of each subject of a source, by the subject's path below `root`.
+
+    Raises ConfigError where none is found, ImageError for a file that is no image.
+    """
+    files = sorted({f for pattern in source.files for f in glob.glob(pattern, root_dir=root, recursive=True)})
     if not files:
         raise ConfigError(f"no file matches {source.files} under '{root}'; check the data folder and the patterns")
     subjects: dict[str, list[str]] = {}
     for file in files:
-        phases = count_phases(file)
-        specs = [file] if phases == 1 else [f"{file}#{i}" for i in range(phases)]
-        subjects.setdefault(Path(file).parent.name, []).extend(specs)
+        spec = str(root / file)
+        phases = count_phases(spec, role="training image")
+        name = Path(file).parent if phases == 1 else Path(file)
+        specs = [spec] if phases == 1 else [f"{spec}#{i}" for i in range(phases)]
+        subjects.setdefault(name.as_posix(), []).extend(specs)
     return subjects
 
 
 def load_source(source: Source, root: Path, preprocessing: Preprocessing) -> tuple[list[Subject], list[Subject]]:
     """Training and validation subjects of a source. Raises ConfigError for a subject with a single volume."""
-    training, validation = [], []
-    for name, specs in find_subjects(source, root).items():
+    found = find_subjects(source, root)
+    for name, specs in found.items():
         if len(specs) < 2:
             raise ConfigError(f"subject '{name}' has one volume, and pairs are drawn within a subject; add or exclude it")
-        subject = _load_subject(name, specs, preprocessing)
-        held_out = any(fnmatch(name, pattern) for pattern in source.validation)
-        (validation if held_out else training).append(subject)
+    subjects = [_load_subject(name, specs, preprocessing) for name, specs in found.items()]
+    validation = [subject for subject in subjects if _held_out(subject.name, source)]
+    training = [subject for subject in subjects if not _held_out(subject.name, source)]
     if not training:
         raise ConfigError(f"every subject of {source.files} is held out for validation; leave some for training")
     return training, validation
+
+
+def _held_out(name: str, source: Source) -> bool:
+    parts = (name, *name.split("/"))
+    return any(fnmatch(part, pattern) for part in parts for pattern in source.validation)
 
 
 class PairDataset(Dataset[tuple[Tensor, Tensor, str]]):
@@ -108,9 +128,12 @@ class PairDataset(Dataset[tuple[Tensor, Tensor, str]]):
 
     That makes a run repeatable, whoever loads the pairs and wherever it was interrupted.
     Items: (3, z, y, x) fixed, moving and mask; spacing (3,) in mm; the pair's name.
+    Raises ConfigError for voxels that are not square in plane where pairs are to be turned.
     """
 
     def __init__(self, sources: Sequence[tuple[Source, Sequence[Subject]]], augmentation: Augmentation, seed: int):
+        if augmentation.rotate90:
+            _check_square(subject for _, subjects in sources for subject in subjects)
         x, y, _ = augmentation.crop
         # Along z any window of an image's slices may come; in plane the crop's centre wanders by `shift`.
         room = CenterSpatialCrop((-1, y + 2 * augmentation.shift, x + 2 * augmentation.shift))
@@ -143,11 +166,23 @@ def collate(items: Sequence[tuple[Tensor, Tensor, str]]) -> Batch:
     return Batch(stack[:, :1], stack[:, 1:2], stack[:, 2:], torch.stack(spacings), names)
 
 
-def load_batches(dataset: PairDataset, size: int, first: int, count: int) -> Iterator[Batch]:
-    """`count` batches of `size` pairs, from pair number `first` on, prepared by a process of their own."""
+def load_batches(dataset: PairDataset, size: int, first: int, count: int) -> Generator[Batch, None, None]:
+    """`count` batches of `size` pairs, from pair number `first` on, prepared by a process of their own.
+
+    The process ends with the generator: close it, also after an exception.
+    """
     indices = range(first, first + size * count)
-    loader = DataLoader(dataset, size, sampler=indices, num_workers=1, collate_fn=collate)
-    return iter(loader)
+    yield from DataLoader(dataset, size, sampler=indices, num_workers=1, collate_fn=collate)
+
+
+def _check_square(subjects: Iterable[Subject]) -> None:
+    for subject in subjects:
+        x, y, _ = subject.grid.spacing
+        if abs(x - y) > _SQUARE * x:
+            raise ConfigError(
+                f"voxels of subject '{subject.name}' measure {x:g} x {y:g} mm in plane and cannot be turned; "
+                "set rotate90: false"
+            )
 
 
 def _plain(image: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import torch
@@ -92,13 +93,17 @@ def _determinant(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SampledStage:
-    """A stage ready to be evaluated anywhere: displacement and determinant on lattices of their own."""
+    """A stage ready to be evaluated anywhere: displacement and, once asked for, determinant on lattices of their own."""
 
+    stage: StageField
     values: Tensor
     lattice: Lattice
     spline_axes: tuple[int, ...]
-    determinants: Tensor
-    determinant_lattice: Lattice
+
+    @cached_property
+    def _determinants(self) -> tuple[Tensor, Lattice]:
+        lattice = self.stage.control_lattice((_DETERMINANT_SAMPLES,) * 3)
+        return self.stage.displacement_and_determinant(lattice)[1], lattice
 
     def displacement(self, points: Tensor) -> Tensor:
         """(1, 3, ...) at points (1, ..., 3)."""
@@ -132,19 +137,23 @@ class SampledStage:
 
     def determinant(self, points: Tensor) -> Tensor:
         """(1, 1, ...) at points (1, ..., 3)."""
-        return lookup(self.determinants, self.determinant_lattice, points)
+        values, lattice = self._determinants
+        return lookup(values, lattice, points)
 
 
 def sample_stage(stage: StageField, voxel_size: Sequence[float], tolerance: float) -> SampledStage:
-    """Sample `stage` finely enough for an interpolation error of `tolerance` mm. voxel_size: mm, (x, y, z)."""
+    """Sample `stage` for an interpolation error of at most `tolerance` mm, but no finer than the voxels.
+
+    voxel_size: mm, (x, y, z).
+    """
     sampled = [a for a in range(3) if stage.spacing[a] >= _SAMPLED_FROM]
-    in_mm = stage.coefficients * stage.coefficients.new_tensor(voxel_size)[:, None, None, None]
+    in_mm = stage.coefficients.detach() * stage.coefficients.new_tensor(voxel_size)[:, None, None, None]
     samples = [1, 1, 1]
     for axis in sampled:
         difference = torch.diff(in_mm, n=2, dim=4 - axis).norm(dim=1).max().item()
         needed = math.ceil(math.sqrt(difference / (8 * tolerance / len(sampled))))
-        # Two samples a voxel suffice for any coefficients that the injectivity bound allows.
-        samples[axis] = min(max(needed, 1), 2 * stage.spacing[axis])
+        # One sample a voxel at most: coefficients so wild that they want more are not worth their memory.
+        samples[axis] = min(max(needed, 1), stage.spacing[axis])
     lattice = stage.control_lattice(samples)
     sizes = stage.coefficients.shape[2:]
     matrices = [
@@ -153,14 +162,8 @@ def sample_stage(stage: StageField, voxel_size: Sequence[float], tolerance: floa
         else torch.eye(size, device=positions.device)
         for axis, positions, size in zip((2, 1, 0), lattice.positions(in_mm.device), sizes, strict=True)
     ]
-    determinant_lattice = stage.control_lattice((_DETERMINANT_SAMPLES,) * 3)
-    return SampledStage(
-        expand(stage.coefficients, matrices),
-        lattice,
-        tuple(a for a in range(3) if a not in sampled),
-        stage.displacement_and_determinant(determinant_lattice)[1],
-        determinant_lattice,
-    )
+    spline_axes = tuple(a for a in range(3) if a not in sampled)
+    return SampledStage(stage, expand(stage.coefficients, matrices), lattice, spline_axes)
 
 
 def slabs(shape: Shape3, voxels: int) -> list[tuple[int, int]]:

@@ -138,4 +138,6 @@ def _bspline_from_sitk(transform: Any) -> BSplineTransform:
     if transform.GetOrder() != 3:
         raise TransformError(f"it holds a B-spline of order {transform.GetOrder()}; only cubic ones are supported")
     images = transform.GetCoefficientImages()
-    return BSplineTransform(np.stack([sitk.GetArrayFromImage(image) for image in images]), ImageGrid.from_sitk(images[0]))
+    return BSplineTransform(
+        np.stack([sitk.GetArrayFromImage(image) for image in images]), ImageGrid.from_sitk(images[0])
+    )

@@ -55,6 +55,16 @@ def jacobian_statistics(determinant: ArrayLike, mask: ArrayLike | None = None) -
     return JacobianStatistics(fraction, folded, mean, math.sqrt(squares / finite), low, high)
 
 
+def describe(statistics: JacobianStatistics) -> dict[str, float | int | None]:
+    """The statistics for a report: folding in per cent, and None for a figure that is not defined."""
+    figures = {name: getattr(statistics, name) for name in ("mean", "sd", "min", "max")}
+    defined = {"folding_percent": 100 * statistics.folding_fraction, **figures}
+    return {
+        "folding_count": statistics.folding_count,
+        **{name: value if math.isfinite(value) else None for name, value in defined.items()},
+    }
+
+
 def _blocks(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> Iterator[NDArray[np.float64]]:
     flat, chosen = values.reshape(-1), None if mask is None else mask.reshape(-1)
     for start in range(0, flat.size, _BLOCK):

@@ -56,3 +56,25 @@ def _solve(jacobian: NDArray[np.float64], error: Points) -> Points:
     step = error.copy()
     step[regular] = np.linalg.solve(jacobian[regular], error[regular][..., None])[..., 0]
     return step
+
+
+class InverseTransform:
+    """T^-1 as a transform, moving point -> fixed point, that keeps account of the points where there is none.
+
+    largest_residual: mm, over all points so far. unsolved: how many of them were off by more than `tolerance` mm.
+    """
+
+    def __init__(self, transform: SpatialTransform, tolerance: float = 0.01) -> None:
+        self.transform, self.tolerance = transform, tolerance
+        self.largest_residual, self.unsolved = 0.0, 0
+
+    def apply(self, points: Points) -> Points:
+        found = invert_points(self.transform, points)
+        self.largest_residual = max(self.largest_residual, float(found.residual.max(initial=0)))
+        self.unsolved += int(np.count_nonzero(~(found.residual <= self.tolerance)))
+        return found.points
+
+    def jacobian(self, points: Points) -> Points:
+        """Raises numpy's LinAlgError where T is singular."""
+        forward = self.transform.jacobian(invert_points(self.transform, points).points)
+        return np.asarray(np.linalg.inv(forward), float)

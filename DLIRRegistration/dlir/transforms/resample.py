@@ -146,7 +146,8 @@ def linear_bound(transform: SpatialTransform) -> tuple[AffineTransform, NDArray[
 
     A B-spline displaces nothing by more than its largest coefficient. None for a transform of another kind.
     """
-    matrix, largest = np.eye(4), np.zeros(3)
+    matrix: NDArray[np.float64] = np.eye(4)
+    largest: NDArray[np.float64] = np.zeros(3)
     for part in transform.parts if isinstance(transform, CompositeTransform) else (transform,):
         if isinstance(part, BSplineTransform):
             largest = largest + np.abs(part.coefficients).max((1, 2, 3))

@@ -7,6 +7,7 @@ to evaluate a chain on a whole grid.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, TransformError
-from dlir.geometry import ImageGrid
+from dlir.geometry import ImageGrid, transform_points
 from dlir.transforms.bspline import evaluate_points, jacobian_points
 
 Points = NDArray[np.float64]
 
-# Points evaluated at once, few enough to stay in the cache.
-_CHUNK = 8192
+# Points evaluated at once: few enough to stay in the cache, and for torch not to split the work among its
+# threads, whose many meetings would cost more than the work itself on a busy machine.
+_CHUNK = 2048
 
 
 class SpatialTransform(Protocol):
@@ -52,7 +54,7 @@ class AffineTransform:
         return cls(matrix)
 
     def apply(self, points: Points) -> Points:
-        return points @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        return transform_points(self.matrix, points)
 
     def jacobian(self, points: Points) -> Points:
         return np.broadcast_to(self.matrix[:3, :3], (len(points), 3, 3)).copy()
@@ -81,8 +83,9 @@ class BSplineTransform:
 
     def _chunks(self, points: Points, evaluate: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Points:
         coefficients = torch.from_numpy(self.coefficients)
-        index = torch.from_numpy(self.grid.to_index(points))
-        return torch.cat([evaluate(coefficients, part) for part in index.split(_CHUNK)]).numpy()
+        parts = torch.from_numpy(self.grid.to_index(points)).split(_CHUNK)
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            return torch.cat(list(threads.map(lambda part: evaluate(coefficients, part), parts))).numpy()
 
     def displacement(self, points: Points) -> Points:
         """(N, 3) mm."""

@@ -1,0 +1,64 @@
+"""The command line: `dlir COMMAND`, one file per command. Importing this imports neither torch nor SimpleITK."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dlir import __version__
+from dlir.cli.apply import apply
+from dlir.cli.common import CommandGroup
+from dlir.cli.demo import demo
+from dlir.cli.jacobian import jacobian
+from dlir.cli.models import models
+from dlir.cli.register import register
+from dlir.cli.train import train
+
+app = typer.Typer(
+    name="dlir",
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help reads well at 80 columns, and costs no import of rich
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(register)
+app.command()(apply)
+app.command()(jacobian)
+app.add_typer(models, name="models")
+app.command()(train)
+app.command()(demo)
+
+
+def main() -> None:
+    """The console entry point."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app(prog_name="dlir")
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """A batch system that ends a job gets the same clean-up as a user who presses Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Register medical volumes in one shot with trained networks (affine and B-spline).
+
+    Every command writes all of its files or none, and never an input. Errors are one line on stderr; the exit
+    code is then 2, and 130 after an interrupt.
+    """

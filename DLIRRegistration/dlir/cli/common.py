@@ -1,0 +1,104 @@
+"""What every command shares: how errors, interrupts and progress reach the user. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dlir.errors import DLIRError, OutputError
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+Progress = Callable[[str, float], None]
+
+
+class Device(str, Enum):
+    """Values of --device; the same as dlir.registration.devices.DEVICES, which needs torch."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+DeviceOption = Annotated[
+    Device, typer.Option(help="Processor; auto takes CUDA, else MPS, else the CPU.", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+class CommandGroup(TyperGroup):
+    """Commands whose DLIR errors end in one line on stderr and exit code 2, and whose interrupts say what is left.
+
+    The line is the same with --json: stdout then holds either the whole report or nothing.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DLIRError as error:
+            say(f"error: {error}")
+            raise typer.Exit(EXIT_ERROR) from None
+        except KeyboardInterrupt as interrupt:
+            say(f"interrupted; {interrupt or 'nothing was written'}")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def say(message: str) -> None:
+    """One line on stderr, whatever is in it and however narrow the terminal."""
+    print(message.replace("\r", "\\r").replace("\n", "\\n"), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def interrupt_says(message: str) -> Iterator[None]:
+    """What to tell, after "interrupted; ", a user who stops this block; elsewhere it is "nothing was written"."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(message) from None
+
+
+def print_json(value: Any) -> None:
+    """The value as indented JSON on stdout."""
+    print(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+@contextmanager
+def progress_bar(wanted: bool = True) -> Iterator[Progress]:
+    """A function to call with the name of the present step and the fraction done, drawn as a bar on stderr.
+
+    Draws nothing where stderr is no terminal, or if not `wanted`; the bar is gone at the end.
+    """
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda name, fraction: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description:<14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda name, fraction: bar.update(task, description=name, completed=fraction)
+
+
+def part_of(progress: Progress, low: float, high: float) -> Progress:
+    """`progress` for a piece of work that is the share from `low` to `high` of the whole."""
+    return lambda name, fraction: progress(name, low + (high - low) * fraction)
+
+
+def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuses, before any work, a file name of a type that cannot be written. Raises OutputError."""
+    if not path.name.endswith(suffixes):
+        raise OutputError(
+            f"cannot write '{path}': the name of this output must end in {', '.join(suffixes)}; rename it"
+        )

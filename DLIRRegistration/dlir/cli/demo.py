@@ -1,0 +1,142 @@
+"""`dlir demo`: registers the sample pair that lies in the repository, and draws what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dlir.cli.common import (
+    Device,
+    DeviceOption,
+    JsonOption,
+    Progress,
+    interrupt_says,
+    part_of,
+    print_json,
+    progress_bar,
+)
+from dlir.cli.register import DEFAULT_MODEL, Finished, Job, run_job
+from dlir.cli.tables import number, print_report, print_table
+from dlir.errors import ImageError, OutputError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FIGURE = "demo.png"
+LABEL_NAMES = {"1": "cavity of the left ventricle"}
+_SAMPLE = {
+    "fixed": "fixed_ed.nrrd",
+    "moving": "moving_es.nrrd",
+    "fixed_label": "fixed_ed_label.nrrd",
+    "moving_label": "moving_es_label.nrrd",
+}
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the files; made where missing.")],
+    model: Annotated[str, typer.Option(help="Name (see `dlir models`) or file of the model.")] = DEFAULT_MODEL,
+    device: DeviceOption = Device.auto,
+    json: JsonOption = False,
+) -> None:
+    """Register the sample pair and draw the result.
+
+    The pair is one heart at end-systole and at end-diastole; it lies in the repository, so this runs from a copy
+    of that. Writes the same files as `dlir register`, and demo.png.
+    """
+    with progress_bar(wanted=not json) as progress:
+        report = run_demo(output, model, device.value, progress)
+    with interrupt_says("the files are complete"):
+        if json:
+            print_json(report)
+        else:
+            _print(report, output)
+
+
+def run_demo(output: Path, model: str, device: str, progress: Progress) -> dict[str, Any]:
+    """The report of the registration, after everything has been written.
+
+    Raises ImageError where there is no sample, OutputError without matplotlib, and as `run_job`; nothing is
+    written then.
+    """
+    from dlir.io import OutputFolder, write_json
+
+    sample, figures = find_sample(), _import_figures()
+    with OutputFolder(output, sample.values()) as outputs:
+        # The registration delivers its files where this run collects its own, so that all of them appear together.
+        collected = outputs.file(FIGURE).parent
+        job = Job(**sample, output=collected, model=model, device=device)
+        finished = run_job(job, part_of(progress, 0.0, 0.85))
+        progress("drawing", 0.85)
+        draw(figures, outputs.file(FIGURE), finished, sample)
+        finished.report["outputs"]["figure"] = FIGURE
+        write_json(outputs.file(finished.report["outputs"]["report"]), finished.report)
+    return finished.report
+
+
+def find_sample() -> dict[str, Any]:
+    """The files of the sample pair, by the names that `Job` has for them. Raises ImageError where one is missing."""
+    from dlir.model.catalogue import resource_folder
+
+    files = {role: resource_folder("SampleData") / name for role, name in _SAMPLE.items()}
+    for path in files.values():
+        if not path.is_file():
+            raise ImageError(
+                f"the demo's sample image {path.name} is not here, it lies in DLIR's repository only; "
+                "run the demo from a copy of that, or dlir register with images of your own"
+            )
+    return {role: str(path) for role, path in files.items()}
+
+
+def draw(figures: ModuleType, path: Path, finished: Finished, sample: dict[str, Any]) -> None:
+    """The figure of a finished registration of the sample."""
+    from dlir.io import read_label
+
+    request = finished.request
+    labels = figures.LabelPair(
+        read_label(sample["fixed_label"], request.fixed, "fixed label"),
+        read_label(sample["moving_label"], request.moving),
+        (_note(finished.report, "before"), _note(finished.report, "after")),
+    )
+    figures.registration_figure(
+        path,
+        request.fixed,
+        request.moving,
+        finished.result.transform,
+        start=request.start,
+        labels=labels,
+        titles=("Fixed: end-diastole", "Moving: end-systole"),
+    )
+
+
+def _import_figures() -> ModuleType:
+    try:
+        from dlir.evaluation import figures
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise OutputError(
+            f"cannot draw {FIGURE}: matplotlib is not installed; install it with: pip install matplotlib"
+        ) from None
+    return figures
+
+
+def _note(report: dict[str, Any], when: str) -> str:
+    """Scores of each label in words, for the figure."""
+    lines = []
+    for label, scores in report["labels"].items():
+        found = scores[when]
+        name = LABEL_NAMES.get(label, f"label {label}")
+        lines.append(
+            f"{name.capitalize()}, whole volume:\nDice {number(found['dice'])}, HD {number(found['hd_mm'], '.1f')} mm"
+        )
+    return "\n".join(lines)
+
+
+def _print(report: dict[str, Any], output: Path) -> None:
+    names = "; ".join(f"label {label} is the {name}" for label, name in LABEL_NAMES.items())
+    print(f"End-systole registered to end-diastole, Sunnybrook SC-HF-I-4 (CC0); {names}.")
+    print_report(report, output)
+    steps = [[name, number(seconds)] for name, seconds in report["seconds"].items()]
+    print_table(None, ["step", "seconds"], steps)

@@ -1,0 +1,70 @@
+"""Reports as tables for people. rich is imported only when one is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+UNDEFINED = "–"
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """The value, or a dash where it is not defined."""
+    return UNDEFINED if value is None else format(value, form)
+
+
+def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table on stdout: first column left, the others right; never cut where stdout is a file."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    _console().print(table)
+
+
+def print_report(report: dict[str, Any], folder: Path) -> None:
+    """What a person wants to know of one registration, and where its files are."""
+    similarity, jacobian = report["similarity"], report["jacobian"]
+    rows = [[f"similarity ({similarity['measure']})", number(similarity["before"]), number(similarity["after"])]]
+    for label, scores in report.get("labels", {}).items():
+        before, after = scores["before"], scores["after"]
+        rows.append([f"label {label}  Dice", number(before["dice"]), number(after["dice"])])
+        for name, key in (("HD (mm)", "hd_mm"), ("ASD (mm)", "asd_mm")):
+            rows.append([f"         {name}", number(before[key], ".2f"), number(after[key], ".2f")])
+    print_table(None, ["", "before", "after"], rows)
+    by_construction = ", excluded by construction" if report["fold_free_by_construction"] else ""
+    print(f"folding   {number(jacobian['folding_percent'], '.4f')} % of voxels{by_construction}")
+    spread = "  ".join(f"{name} {number(jacobian[name])}" for name in ("mean", "sd", "min", "max"))
+    print(f"Jacobian  {spread}")
+    print(f"start     {_start(report['initialization'])}")
+    print(f"model     {report['model']['name']} on {report['device']}, {_duration(report['seconds'])}")
+    print(f"files     {folder}{'' if str(folder).endswith('/') else '/'}: {', '.join(report['outputs'].values())}")
+
+
+def _start(initialization: dict[str, Any]) -> str:
+    moved = f"{initialization['center_distance_mm']:.1f} mm between the centers"
+    return f"{initialization['mode']} ({moved}, overlap {100 * initialization['overlap']:.0f} %)"
+
+
+def _duration(seconds: dict[str, float]) -> str:
+    around = {"read", "load", "figures"}
+    inner = sum(value for name, value in seconds.items() if name not in around)
+    return f"{inner:.2f} s (and {sum(seconds.values()) - inner:.2f} s to read, load and judge)"
+
+
+def _console() -> Console:
+    import sys
+
+    from rich.console import Console
+
+    # A file has no width of its own: rich would assume 80 columns and fold names.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

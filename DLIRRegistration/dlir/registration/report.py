@@ -1,0 +1,193 @@
+"""The record of one registration, for people, pipelines and Slicer alike: plain values, ready for JSON.
+
+Label overlap is not in here, because inference does not depend on `dlir.evaluation`; whoever has labels adds it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlir import __version__
+from dlir.errors import GeometryError
+from dlir.io.reading import Volume
+from dlir.model.file import ModelHeader
+from dlir.registration.initialization import initialize
+from dlir.registration.result import RegistrationResult
+from dlir.transforms.folding import describe, jacobian_statistics
+from dlir.transforms.resample import resample
+from dlir.transforms.spatial import CompositeTransform
+
+REPORT_VERSION = 1
+
+# Voxels in double precision at once.
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is to be registered.
+
+    initial, mode: as for `initialize`. fixed_mask, moving_mask: where the figures of the report count; on the
+    voxels of their image. Raises GeometryError for a mask that does not lie there.
+    """
+
+    fixed: Volume
+    moving: Volume
+    initial: CompositeTransform | None = None
+    mode: str = "centers"
+    fixed_mask: Volume | None = None
+    moving_mask: Volume | None = None
+
+    def __post_init__(self) -> None:
+        for mask, image in ((self.fixed_mask, self.fixed), (self.moving_mask, self.moving)):
+            if mask is not None and not mask.grid.same_as(image.grid):
+                raise GeometryError(
+                    f"mask '{mask.source}' does not lie on '{image.source}'; resample it onto the image"
+                )
+
+    @property
+    def start(self) -> CompositeTransform:
+        """The transform before the first stage. Raises GeometryError where the images do not overlap."""
+        return initialize(self.fixed, self.moving, self.initial, self.mode)[0]
+
+
+def build_report(request: Request, result: RegistrationResult, model: ModelHeader, device: str) -> dict[str, Any]:
+    """What was done and what came of it.
+
+    device: where it ran in the end (`Outcome.device`). Figures that are not defined are None.
+    """
+    return {
+        "report_version": REPORT_VERSION,
+        "fixed": _image(request.fixed),
+        "moving": _image(request.moving),
+        "fixed_mask": request.fixed_mask and request.fixed_mask.source,
+        "moving_mask": request.moving_mask and request.moving_mask.source,
+        "model": describe_model(model),
+        "initialization": result.initialization,
+        "similarity": _similarity(request, result),
+        "jacobian": describe(jacobian_statistics(result.jacobian, _array(request.fixed_mask))),
+        "fold_free_by_construction": model.spec.fold_free and _keeps_orientation(request.start),
+        "device": device,
+        "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
+        "peak_memory_mb": peak_memory_mb(),
+        "versions": versions(),
+    }
+
+
+def describe_model(model: ModelHeader) -> dict[str, Any]:
+    """What identifies a model and under which terms it may be used."""
+    card = model.card
+    return {
+        "name": card.get("name", model.path.stem),
+        "title": card.get("title"),
+        "licence": card.get("licence"),
+        "file": model.path.name,
+        "sha256": model.digest,
+        "written_by": f"dlir {model.code_version}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    import SimpleITK as sitk
+    import torch
+
+    return {
+        "dlir": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "torch": str(torch.__version__),
+        "SimpleITK": sitk.Version.VersionString(),
+        "numpy": np.__version__,
+    }
+
+
+def peak_memory_mb() -> float | None:
+    """Largest memory that this process has had, in 10^6 bytes; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+
+
+# -- similarity ---------------------------------------------------------------------------------------
+
+
+def _similarity(request: Request, result: RegistrationResult) -> dict[str, Any]:
+    """NCC over the voxels that have a counterpart, before and after."""
+    start, moving = request.start, request.moving
+    before = resample(moving.array, moving.grid, start, request.fixed.grid, default=math.nan)
+    counts_before = np.isfinite(before) & _counterparts(request, start)
+    counts_after = result.inside & _counterparts(request, result.transform)
+    return {
+        "measure": "NCC",
+        "before": _defined(correlation(request.fixed.array, before, counts_before)),
+        "after": _defined(correlation(request.fixed.array, result.warped, counts_after)),
+        "voxels_before": int(np.count_nonzero(counts_before)),
+        "voxels_after": int(np.count_nonzero(counts_after)),
+    }
+
+
+def _counterparts(request: Request, transform: CompositeTransform) -> NDArray[np.bool_]:
+    """The fixed voxels that lie in the fixed mask and map into the moving one, where such masks are given."""
+    within = np.ones(request.fixed.grid.shape, bool)
+    if request.fixed_mask is not None:
+        within &= request.fixed_mask.array.astype(bool)
+    if request.moving_mask is not None:
+        mask = request.moving_mask.array.astype(bool)
+        within &= resample(mask, request.moving_mask.grid, transform, request.fixed.grid, "nearest")
+    return within
+
+
+def correlation(a: NDArray[Any], b: NDArray[Any], where: NDArray[np.bool_]) -> float:
+    """Global normalised cross-correlation (§2.4) of two images over the voxels of `where`, in double precision.
+
+    `nan` where there are none, or where one of the images is constant in them.
+    """
+    count = int(np.count_nonzero(where))
+    if not count:
+        return math.nan
+    total, products = np.zeros(2), np.zeros((2, 2))
+    for values in _chosen(a, b, where):
+        total += values.sum(1)
+    for values in _chosen(a, b, where):
+        centred = values - total[:, None] / count
+        products += centred @ centred.T
+    variances = products[0, 0] * products[1, 1]
+    return float(products[0, 1] / math.sqrt(variances)) if variances > 0 else math.nan
+
+
+def _chosen(a: NDArray[Any], b: NDArray[Any], where: NDArray[np.bool_]) -> Iterator[NDArray[np.float64]]:
+    """(2, N): the values of both images where they count, some voxels at a time."""
+    flat_a, flat_b, chosen = a.reshape(-1), b.reshape(-1), where.reshape(-1)
+    for start in range(0, chosen.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        yield np.stack([flat_a[block][chosen[block]], flat_b[block][chosen[block]]]).astype(float)
+
+
+# -- small things -------------------------------------------------------------------------------------
+
+
+def _image(volume: Volume) -> dict[str, Any]:
+    return {"file": volume.source, **volume.grid.to_dict()}
+
+
+def _keeps_orientation(start: CompositeTransform) -> bool:
+    return start.linear and float(np.linalg.det(start.matrix[:3, :3])) > 0
+
+
+def _array(volume: Volume | None) -> NDArray[np.bool_] | None:
+    return None if volume is None else volume.array.astype(bool)
+
+
+def _defined(value: float) -> float | None:
+    """None for nan, which JSON does not know."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,177 @@
+"""From an image to what the networks see: intensities by hand, resampling against SimpleITK."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dlir.geometry import ImageGrid
+from dlir.model.preprocessing import averaging_matrix, intensity_range, prepare, resample_axes
+from dlir.model.spec import Preprocessing
+from grids import grids, make_grid, random_grid
+
+ORDERS = list(itertools.permutations(range(3)))
+FLIPS = list(itertools.product((False, True), repeat=3))
+PLAIN = Preprocessing((1.0, 1.0, 1.0))
+
+
+def random_array(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).uniform(0, 1, shape).astype(np.float32)
+
+
+def resampled(array: NDArray[np.float32], source: ImageGrid, target: ImageGrid) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = resample_axes(torch.from_numpy(array), source, target).numpy()
+    assert result.shape == target.shape
+    return result
+
+
+# -- resampling --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flips", FLIPS)
+@pytest.mark.parametrize("axes", ORDERS)
+def test_turned_axes_keep_every_voxel(axes: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> None:
+    grid = random_grid(np.random.default_rng(0), (2, 3, 4))
+    array = random_array(grid.shape)
+    expected = sitk.GetArrayFromImage(sitk.Flip(sitk.PermuteAxes(grid.to_sitk(array), axes), flips))
+    np.testing.assert_allclose(resampled(array, grid, grid.permuted(axes, flips)), expected, rtol=0, atol=1e-6)
+
+
+@given(grid=grids(), axes=st.sampled_from(ORDERS), flips=st.sampled_from(FLIPS), factors=st.tuples(*[st.floats(0.3, 1)] * 3))
+def test_finer_spacings_are_interpolated_as_sitk_does(
+    grid: ImageGrid, axes: tuple[int, int, int], flips: tuple[bool, bool, bool], factors: tuple[float, float, float]
+) -> None:
+    array, turned = random_array(grid.shape), grid.permuted(axes, flips)
+    target = turned.with_spacing([s * f for s, f in zip(turned.spacing, factors, strict=True)])
+    reference = sitk.Resample(
+        grid.to_sitk(array.astype(float)), target.to_sitk(np.zeros(target.shape)), sitk.Transform(), sitk.sitkLinear, -1.0
+    )
+    expected = sitk.GetArrayFromImage(reference)
+    inside = expected >= 0
+    assert inside.mean() > 0.1
+    np.testing.assert_allclose(resampled(array, grid, target)[inside], expected[inside], rtol=0, atol=1e-5)
+
+
+def test_beyond_the_outermost_voxels_the_last_one_is_repeated() -> None:
+    matrix = averaging_matrix(4, 6, -2.0, 1.5)
+    np.testing.assert_allclose(matrix[0], [1, 0, 0, 0])
+    np.testing.assert_allclose(matrix[1], [1, 0, 0, 0])
+    np.testing.assert_allclose(matrix[5], [0, 0, 0, 1])
+
+
+@given(
+    size=st.integers(1, 20), target=st.integers(1, 20), start=st.floats(-5, 20), step=st.floats(-4, 4).filter(lambda s: s != 0)
+)
+def test_weights_are_positive_and_sum_to_one(size: int, target: int, start: float, step: float) -> None:
+    matrix = averaging_matrix(size, target, start, step)
+    assert (matrix >= 0).all()
+    torch.testing.assert_close(matrix.sum(1), torch.ones(target))
+
+
+@given(size=st.integers(20, 40), step=st.floats(0.2, 4))
+def test_a_ramp_stays_a_ramp(size: int, step: float) -> None:
+    """Away from the ends every sample lies where it should, to a tenth of a voxel."""
+    width = max(1.0, step)
+    target = int((size - 1 - 2 * width) // step) + 1
+    matrix = averaging_matrix(size, target, width, step)
+    ramp = torch.arange(size, dtype=torch.float32)
+    # A triangle whose width is no whole number of voxels leans a little.
+    exact = step <= 1 or float(step).is_integer()
+    expected = width + step * torch.arange(target)
+    torch.testing.assert_close(matrix @ ramp, expected, rtol=0, atol=1e-4 if exact else 0.1)
+
+
+@pytest.mark.parametrize("factors", [(2.0, 2.0, 2.0), (3.0, 1.0, 2.0), (4.0, 5.0, 1.0), (2.5, 1.3, 3.7)])
+def test_downsampling_keeps_the_mean(factors: tuple[float, float, float]) -> None:
+    """A random image in a dark margin, so that what the ends repeat weighs nothing."""
+    grid = make_grid((40, 40, 40), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0), (0.1, 0.2, 0.3))
+    array = np.pad(random_array((20, 20, 20)), 10)
+    target = grid.with_spacing([s * f for s, f in zip(grid.spacing, factors, strict=True)])
+    volume = np.prod(target.spacing) / np.prod(grid.spacing)
+    whole = all(float(f).is_integer() for f in factors)
+    assert resampled(array, grid, target).sum() * volume == pytest.approx(array.sum(), rel=1e-5 if whole else 0.02)
+
+
+def test_downsampling_leaves_no_alias() -> None:
+    grid = ImageGrid((4, 16, 16))
+    stripes = np.broadcast_to(np.indices(grid.shape)[2] % 2, grid.shape).astype(np.float32)
+    halved = resampled(stripes, grid, grid.with_spacing((2.0, 1.0, 1.0)))
+    np.testing.assert_allclose(halved[:, :, 1:-1], 0.5, atol=1e-6)
+
+
+# -- intensities -------------------------------------------------------------------------------------
+
+
+def test_the_range_reaches_from_the_minimum_to_the_percentile() -> None:
+    array = np.random.default_rng(0).permutation(1000).reshape(10, 10, 10).astype(np.int16) - 300
+    assert intensity_range(array, PLAIN) == (-300.0, 690.0)
+    assert intensity_range(array, Preprocessing((1, 1, 1), percentile=50.0)) == (-300.0, 200.0)
+    assert intensity_range(array, Preprocessing((1, 1, 1), percentile=100.0)) == (-300.0, 699.0)
+
+
+def test_a_window_is_taken_as_it_is() -> None:
+    assert intensity_range(random_array((2, 3, 4)), Preprocessing((1, 1, 1), window=(-1000.0, 500.0))) == (-1000.0, 500.0)
+
+
+def test_a_mostly_empty_image_falls_back_on_its_whole_range() -> None:
+    array = np.zeros((10, 10, 10))
+    array[0, 0, :3] = (5, 6, 7)
+    assert intensity_range(array, PLAIN) == (0.0, 7.0)
+
+
+def test_prepared_intensities_are_scaled_and_clipped() -> None:
+    array = np.array([[[-200, -100, 0, 100, 300, 1000]]], np.int16)
+    image, grid = prepare(array, ImageGrid((1, 1, 6)), Preprocessing((1, 1, 1), window=(-100.0, 300.0)))
+    assert image.dtype == torch.float32
+    assert grid == ImageGrid((1, 1, 6))
+    np.testing.assert_allclose(image[0, 0], [0, 0, 0.25, 0.5, 1, 1])
+
+
+def test_a_constant_image_becomes_zero() -> None:
+    image, _ = prepare(np.full((3, 4, 5), 42.0), ImageGrid((3, 4, 5)), PLAIN)
+    assert not image.any()
+
+
+# -- together ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_every_type_is_prepared_alike(dtype: type) -> None:
+    grid = random_grid(np.random.default_rng(1), (5, 6, 7))
+    array = np.random.default_rng(2).integers(0, 255, grid.shape)
+    expected, working = prepare(array, grid, Preprocessing((1.5, 1.5, 1.5)))
+    image, same = prepare(array.astype(dtype), grid, Preprocessing((1.5, 1.5, 1.5)))
+    assert same == working
+    assert image.shape == working.shape
+    assert 0 <= image.min() < image.max() <= 1
+    torch.testing.assert_close(image, expected)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_input_stays_as_it_is_and_may_be_read_only(order: str) -> None:
+    array = np.array(random_array((4, 5, 6)), order=order)  # type: ignore[call-overload]
+    before = array.copy()
+    array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(array, ImageGrid((4, 5, 6)), PLAIN)
+    np.testing.assert_array_equal(array, before)
+
+
+def test_slices_of_native_thickness_are_never_mixed() -> None:
+    """Every working slice comes from one slice of the image: a bright one stays alone."""
+    grid = ImageGrid((9, 10, 10), (1.0, 1.0, 9.5))
+    array = np.zeros(grid.shape, np.float32)
+    array[4] = 1
+    native = Preprocessing((2.0, 2.0, 8.0), native_axes=(False, False, True), window=(0.0, 1.0))
+    image, working = prepare(array, grid, native)
+    assert working.shape == (9, 5, 5)
+    np.testing.assert_allclose(image, (np.arange(9) == 4)[:, None, None] * np.ones((1, 5, 5)), atol=1e-6)

@@ -1,0 +1,86 @@
+"""The affine network of Figure 2: two images of any size in, twelve constrained numbers out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dlir.networks.air import AffineNetwork
+from dlir.networks.spec import StageSpec
+from dlir.transforms.affine import affine_matrix, transform_points
+
+
+def make_network(pooling: str = "average", channels: tuple[int, ...] = (4, 4, 4), seed: int = 0) -> AffineNetwork:
+    torch.manual_seed(seed)
+    return AffineNetwork(StageSpec("affine", (1, 1, 1), channels, pooling=pooling))
+
+
+def image(*shape: int, seed: int = 0, batch: int = 1) -> torch.Tensor:
+    return torch.rand(batch, 1, *shape, generator=torch.manual_seed(seed))
+
+
+@pytest.mark.parametrize("pooling", ["average", "strided"])
+@pytest.mark.parametrize(
+    ("fixed", "moving"),
+    [((16, 16, 16), (16, 16, 16)), ((8, 8, 8), (24, 9, 31)), ((33, 12, 10), (8, 40, 8)), ((8, 64, 8), (8, 8, 8))],
+)
+def test_images_of_different_sizes(fixed: tuple[int, ...], moving: tuple[int, ...], pooling: str) -> None:
+    assert make_network(pooling)(image(*fixed, batch=2), image(*moving, batch=2)).shape == (2, 12)
+
+
+@torch.no_grad()
+def test_both_pipelines_share_their_weights_and_their_order_counts() -> None:
+    network, a, b = make_network(), image(16, 16, 16, seed=1), image(16, 24, 8, seed=2)
+    pipelines = [name for name, _ in network.named_children() if name == "pipeline"]
+    assert len(pipelines) == 1
+    assert not torch.allclose(network(a, b), network(b, a))
+    # Equal images give equal features, whichever side they come from.
+    features = network.pipeline(a).mean((2, 3, 4))
+    decoded = network.output(network.decoder(torch.cat([features, features], 1)))
+    torch.testing.assert_close(network(a, a)[:, 3:6], math.pi * torch.tanh(decoded[:, 3:6] / math.pi))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@torch.no_grad()
+def test_the_initial_transform_is_the_identity_within_half_a_voxel(seed: int) -> None:
+    """At the corners of a volume of 128 mm, in voxels of 1 mm."""
+    parameters = make_network(channels=(16, 32, 32, 32), seed=seed)(image(32, 32, 32, seed=1), image(32, 32, 32, seed=2))
+    corners = torch.from_numpy(np.array(list(np.ndindex(2, 2, 2)))).float() * 128
+    moved = transform_points(affine_matrix(parameters, torch.full((1, 3), 64.0)), corners[None])[0]
+    assert 0 < (moved - corners).norm(dim=1).max() < 0.5
+
+
+@pytest.mark.parametrize("gain", [1e7, -1e7, 1e9])
+@torch.no_grad()
+def test_outputs_stay_within_the_constraints_of_5_1(gain: float) -> None:
+    network = make_network()
+    network.output.weight.mul_(gain)
+    found = network(image(8, 8, 8, seed=1, batch=20), image(8, 8, 8, seed=2, batch=20))
+    translation, rotation, scale, shear = found.split(3, 1)
+    assert torch.isfinite(found).all()
+    assert translation.abs().max() > 10
+    for angle in (rotation, shear):
+        assert 1 < angle.abs().max() <= math.pi + 1e-6
+    assert 0.1 < (scale - 1).abs().max() <= 0.5
+
+
+@torch.no_grad()
+def test_the_whole_range_can_be_reached() -> None:
+    network = make_network()
+    for sign in (-1.0, 1.0):
+        network.output.weight.zero_()
+        network.output.bias.fill_(100 * sign)
+        found = network(image(8, 8, 8), image(8, 8, 8))[0]
+        expected = [sign * 1e4] * 3 + [sign * math.pi] * 3 + [1 + sign / 2] * 3 + [sign * math.pi] * 3
+        torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_gradients_reach_every_weight() -> None:
+    network = make_network("strided")
+    network(image(16, 16, 16, seed=1), image(16, 8, 24, seed=2)).square().sum().backward()
+    for name, weights in network.named_parameters():
+        assert weights.grad is not None, name
+        assert weights.grad.abs().max() > 0, name
