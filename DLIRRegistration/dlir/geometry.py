@@ -126,7 +126,7 @@ class ImageGrid:
     @property
     def physical_to_index(self) -> NDArray[np.float64]:
         """(4, 4): LPS mm to continuous index (x, y, z)."""
-        return np.linalg.inv(self.index_to_physical)
+        return np.asarray(np.linalg.inv(self.index_to_physical), float)
 
     @property
     def center(self) -> NDArray[np.float64]:
@@ -150,8 +150,7 @@ class ImageGrid:
     def contains(self, points: ArrayLike) -> NDArray[np.bool_]:
         """Whether LPS points (..., 3) lie in the volume, voxel borders included (ITK's rule)."""
         index = self.to_index(points)
-        result: NDArray[np.bool_] = ((index >= -0.5) & (index <= np.array(self.size) - 0.5)).all(-1)
-        return result
+        return np.asarray(((index >= -0.5) & (index <= np.array(self.size) - 0.5)).all(-1), bool)
 
     def voxel_centers(self) -> NDArray[np.float64]:
         """(z, y, x, 3): LPS position in mm of every voxel centre."""
@@ -176,7 +175,7 @@ class ImageGrid:
         """The grid of `size` points at continuous index `start + step * i` of this one (all (x, y, z))."""
         spacing = np.array(self.spacing) * np.array(step)
         shape = (int(size[2]), int(size[1]), int(size[0]))
-        return ImageGrid(shape, tuple(spacing), tuple(self.to_physical(start)), self.direction)  # type: ignore[arg-type]
+        return ImageGrid(shape, tuple(spacing), tuple(self.to_physical(start)), self.direction)
 
     def with_spacing(self, spacing: Sequence[float]) -> ImageGrid:
         """The grid of another spacing (mm, (x, y, z)) that covers the same volume, border to border.

@@ -83,7 +83,9 @@ def write_pair(folder: Path, model: Path) -> Pair:
     moving_grid = make_grid((15, 24, 23), (2.2, 2.0, 2.7), angles=(0.25, -0.45, 0.85))
     offset = FIXED.center + np.array([2.0, -1.0, 2.0]) - moving_grid.center
     moving_grid = replace(moving_grid, origin=tuple(offset))
-    pair = Pair(folder, *(folder / f"{name}.nrrd" for name in ("fixed", "moving", "fixed_label", "moving_label")), model)
+    pair = Pair(
+        folder, *(folder / f"{name}.nrrd" for name in ("fixed", "moving", "fixed_label", "moving_label")), model
+    )
     for grid, shift, image, label in (
         (FIXED, 0.0, pair.fixed, pair.fixed_label),
         (moving_grid, 3.0, pair.moving, pair.moving_label),
@@ -129,15 +131,11 @@ def refuse(arguments: Sequence[str | Path], folder: Path, *words: str) -> str:
     return line
 
 
-def start(arguments: Sequence[str | Path], before: str = "", **options: object) -> subprocess.Popen[str]:
+def start(arguments: Sequence[str | Path], before: str = "") -> subprocess.Popen[str]:
     """Start the real command in a process of its own, after the Python statements `before`."""
-    code = f"import sys\n{before}\nsys.argv = ['dlir', *{[str(a) for a in arguments]!r}]\nfrom dlir.cli import main\nmain()"
+    typed = ["dlir", *map(str, arguments)]
+    code = f"import sys\n{before}\nsys.argv = {typed!r}\nfrom dlir.cli import main\nmain()"
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        **options,  # type: ignore[call-overload]
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )

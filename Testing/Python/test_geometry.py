@@ -93,7 +93,9 @@ def test_center_and_extent_of_a_known_grid() -> None:
 @given(grid=grids(), seed=st.integers(0, 1000))
 def test_contains_matches_sitk(grid: ImageGrid, seed: int) -> None:
     image = numbered(grid)
-    points = grid.to_physical(index_points(np.random.default_rng(seed), np.full(3, -0.5), np.array(grid.size) - 0.5, 30))
+    points = grid.to_physical(
+        index_points(np.random.default_rng(seed), np.full(3, -0.5), np.array(grid.size) - 0.5, 30)
+    )
     reference = sitk.Image(grid.size, sitk.sitkUInt8) + 1
     reference.CopyInformation(image)
     expected = []

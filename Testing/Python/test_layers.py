@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 INFERENCE = frozenset(MAY_IMPORT)
 MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = set(INFERENCE)
 MAY_IMPORT["cli"] = INFERENCE | {"evaluation", "training"}
+MAY_IMPORT["__main__"] = {"cli"}
 
 SLICER = {"slicer", "qt", "vtk", "ctk", "vtkmodules", "DLIRRegistrationLib", "DLIRRegistration", "DLIRRegister"}
 BASE_PACKAGES = {"numpy", "rich", "safetensors", "SimpleITK", "torch"}

@@ -72,12 +72,13 @@ def write_volume(path: Path, array: NDArray[Any], spacing: Sequence[float] = SPA
     sitk.WriteImage(images[0] if array.ndim == 3 else sitk.JoinSeries(images), str(path))
 
 
-def write_subjects(root: Path, names: Sequence[str], size: float = 2.0) -> None:
-    """Two volumes for each name, bent apart by up to `size` voxels, and a label file that nothing can read."""
-    for seed, name in enumerate(names):
-        image = Blobs(seed)
+def write_subjects(root: Path, names: Sequence[str], size: float = 3.0) -> None:
+    """Two volumes for each name, bent apart by `size` voxels or a little more, and labels that nothing can read."""
+    image = Blobs(0, count=30)
+    for k, name in enumerate(names):
         for frame, sign in (("01", -0.5), ("12", 0.5)):
-            write_volume(root / name / f"{name}_frame{frame}.nii.gz", 500 * image(bent(voxels(), sign * size)))
+            array = 500 * image(bent(voxels(), sign * size * (1 + k / 10)))
+            write_volume(root / name / f"{name}_frame{frame}.nii.gz", array)
             (root / name / f"{name}_frame{frame}_gt.nii.gz").write_bytes(b"a label, never to be opened")
 
 

@@ -9,13 +9,8 @@ from typing import Annotated
 import typer
 
 from dlir import __version__
-from dlir.cli.apply import apply
+from dlir.cli import apply, demo, jacobian, models, register, train
 from dlir.cli.common import CommandGroup
-from dlir.cli.demo import demo
-from dlir.cli.jacobian import jacobian
-from dlir.cli.models import models
-from dlir.cli.register import register
-from dlir.cli.train import train
 
 app = typer.Typer(
     name="dlir",
@@ -26,12 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help reads well at 80 columns, and costs no import of rich
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(register)
-app.command()(apply)
-app.command()(jacobian)
-app.add_typer(models, name="models")
-app.command()(train)
-app.command()(demo)
+for _command in (register.register, apply.apply, jacobian.jacobian, train.train, demo.demo):
+    app.command()(_command)
+app.add_typer(models.models, name="models")
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class CommandGroup(TyperGroup):
             say(f"error: {error}")
             raise typer.Exit(EXIT_ERROR) from None
         except KeyboardInterrupt as interrupt:
-            say(f"interrupted; {interrupt or 'nothing was written'}")
+            say(f"interrupted; {str(interrupt) or 'nothing was written'}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

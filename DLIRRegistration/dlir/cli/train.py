@@ -121,9 +121,10 @@ def _training_packages() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("dlir"):
+        package = (error.name or "dlir").partition(".")[0]
+        if package == "dlir":
             raise
-        raise ConfigError(f"training needs '{error.name}', which is not installed: pip install 'dlir[train]'") from None
+        raise ConfigError(f"training needs '{package}', which is not installed: pip install 'dlir[train]'") from None
 
 
 # -- what the user sees -------------------------------------------------------------------------------

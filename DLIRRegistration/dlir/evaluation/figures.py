@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class LabelPair:
     moving: Volume
     notes: tuple[str, str] = ("", "")
 
-    @property
+    @cached_property
     def common(self) -> list[int]:
         """The labels that both images have."""
         return [int(v) for v in np.intersect1d(self.fixed.array, self.moving.array) if v != 0]

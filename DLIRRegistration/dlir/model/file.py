@@ -123,7 +123,7 @@ def load_model(path: Path) -> tuple[MultiStageModel, ModelHeader]:
         raise ModelError(f"model file '{path}' is damaged: {' '.join(str(error).split())}; fetch it again") from None
     if _digest(weights) != header.digest:
         raise ModelError(f"model file '{path}' is damaged: its weights do not match their checksum; fetch it again")
-    with torch.device("meta"):  # shapes only: nothing is allocated or drawn at random for weights that come from the file
+    with torch.device("meta"):  # nothing is allocated or drawn at random for weights that come from the file
         model = MultiStageModel(header.spec)
     expected = {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
     if {name: (value.shape, value.dtype) for name, value in weights.items()} != expected:

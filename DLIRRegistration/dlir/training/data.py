@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import combinations
@@ -166,13 +166,14 @@ def collate(items: Sequence[tuple[Tensor, Tensor, str]]) -> Batch:
     return Batch(stack[:, :1], stack[:, 1:2], stack[:, 2:], torch.stack(spacings), names)
 
 
-def load_batches(dataset: PairDataset, size: int, first: int, count: int) -> Generator[Batch, None, None]:
-    """`count` batches of `size` pairs, from pair number `first` on, prepared by a process of their own.
-
-    The process ends with the generator: close it, also after an exception.
-    """
+def load_batches(dataset: PairDataset, size: int, first: int, count: int) -> Iterator[Batch]:
+    """`count` batches of `size` pairs, from pair number `first` on, prepared by a process of their own."""
     indices = range(first, first + size * count)
-    yield from DataLoader(dataset, size, sampler=indices, num_workers=1, collate_fn=collate)
+    try:
+        yield from DataLoader(dataset, size, sampler=indices, num_workers=1, collate_fn=collate)
+    except BaseException as error:
+        # The loader's frames would keep its process alive for as long as someone holds the exception.
+        raise error.with_traceback(None) from None
 
 
 def _check_square(subjects: Iterable[Subject]) -> None:

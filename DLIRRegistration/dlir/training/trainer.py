@@ -8,11 +8,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dlir.errors import ConfigError
 from dlir.io.writing import replacing, write_json
@@ -85,8 +87,13 @@ class Trainer:
     def _last_stage(self) -> int:
         return min(self.state.phase, len(self.config.training) - 1)
 
+    @property
+    def _phase_name(self) -> str:
+        return "fine-tuning" if self._end_to_end else f"stage {self.state.phase + 1}/{len(self.config.training)}"
+
     def _trained(self) -> nn.Module:
-        return self.model if self._end_to_end else self.model.networks[self._last_stage]
+        trained: nn.Module = self.model if self._end_to_end else self.model.networks[self._last_stage]
+        return trained
 
     def _start_phase(self) -> None:
         self.model.requires_grad_(False)
@@ -102,17 +109,25 @@ class Trainer:
             group["lr"] = settings.learning_rate * falling * min(1.0, (self.state.iteration + 1) / _WARM_UP)
         result = run_chain(self.model, batch, self._last_stage, end_to_end=self._end_to_end)
         loss = (settings.alpha * result.bending - result.similarity).mean()
-        if not torch.isfinite(loss):
-            raise ConfigError(f"the loss is not finite at iteration {self.state.iteration} for pairs {batch.names}")
+        self._check_finite("loss", loss, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self._trained().parameters(), _MAX_GRADIENT_NORM)
+        norm = nn.utils.clip_grad_norm_(self._trained().parameters(), _MAX_GRADIENT_NORM)
+        self._check_finite("gradient", norm, batch)
         self.optimizer.step()
         return {
             "loss": loss.item(),
             "similarity": result.similarity.mean().item(),
             "bending": result.bending.mean().item(),
         }
+
+    def _check_finite(self, what: str, value: Tensor, batch: Batch) -> None:
+        """Stops before the weights are touched, so that the last checkpoint and the model stay good."""
+        if not torch.isfinite(value):
+            raise ConfigError(
+                f"the {what} is not finite in {self._phase_name}, iteration {self.state.iteration + 1}, for the pairs "
+                f"{', '.join(batch.names)}; look at these images, or lower the learning rate"
+            )
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -143,7 +158,6 @@ class Trainer:
 
     def _run_phase(self, progress: Progress) -> None:
         settings = self._settings()
-        name = "fine-tuning" if self._end_to_end else f"stage {self.state.phase + 1}/{len(self.config.training)}"
         sums: dict[str, float] = {}
         since, clock = 0, time.perf_counter()
         count = settings.iterations - self.state.iteration
@@ -161,7 +175,7 @@ class Trainer:
                 self._record(figures)
                 self.save_checkpoint()
                 sums, since, clock = {}, 0, now
-            progress(name, self.state.iteration, settings.iterations, figures)
+            progress(self._phase_name, self.state.iteration, settings.iterations, figures)
 
     def _record(self, figures: dict[str, float]) -> None:
         row = {"phase": self.state.phase, "iteration": self.state.iteration, "seconds": self.state.seconds, **figures}
@@ -184,16 +198,29 @@ class Trainer:
         save_model(self.output / "model.safetensors", self.model, self.card())
 
     def resume(self) -> None:
-        """Continue from `last.pt` of the run folder. Raises ConfigError where it belongs to another configuration."""
+        """Continue from `last.pt` of the run folder.
+
+        Raises ConfigError where it is missing, damaged or belongs to another configuration.
+        """
         path = self.output / "last.pt"
         try:
-            content = torch.load(path, map_location=self.device, weights_only=True)
+            data = path.read_bytes()
         except OSError as error:
             raise ConfigError(f"cannot read checkpoint '{path}': {error.strerror}; start the run afresh") from None
-        if content["config"] != self.config.model_dump_json():
-            raise ConfigError(f"checkpoint '{path}' was made with another configuration; use that one or a new folder")
+        try:
+            content = torch.load(BytesIO(data), map_location=self.device, weights_only=True)
+            config = TrainingConfig.model_validate_json(content["config"])
+            state = _State(**json.loads(content["state"]))
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, UnpicklingError):
+            raise ConfigError(f"checkpoint '{path}' is damaged or no checkpoint; start the run afresh") from None
+        changed = [name for name in TrainingConfig.model_fields if getattr(config, name) != getattr(self.config, name)]
+        if changed:
+            raise ConfigError(
+                f"checkpoint '{path}' was made with another configuration ({', '.join(changed)}); "
+                "use that one or a new folder"
+            )
         self.model.load_state_dict(content["model"])
-        self.state = _State(**json.loads(content["state"]))
+        self.state = state
         if content["optimizer"] is not None:
             self._start_phase()
             assert self.optimizer is not None

@@ -1,4 +1,4 @@
-"""Reading and writing transforms as ITK files (.h5, .tfm, .txt), understood by SimpleITK, elastix's users and Slicer."""
+"""Reading and writing transforms as ITK files (.h5, .tfm, .txt), which SimpleITK, elastix and Slicer understand."""
 
 from __future__ import annotations
 

@@ -75,7 +75,8 @@ class BSplineTransform:
         coefficients = np.asarray(self.coefficients, float)
         if coefficients.shape != (3, *self.grid.shape) or min(self.grid.shape) < 4:
             raise GeometryError(
-                f"coefficients of shape {coefficients.shape} do not fit a control grid of {self.grid.shape} (4 at least)"
+                f"coefficients of shape {coefficients.shape} do not fit a control grid of {self.grid.shape}, "
+                "of 4 points at least along each axis"
             )
         if not np.isfinite(coefficients).all():
             raise TransformError("B-spline coefficients are not finite")

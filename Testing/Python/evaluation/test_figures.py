@@ -219,23 +219,22 @@ def cut_out(path: Path, figure: Figure, panel: int) -> NDArray[Any]:
     ]
 
 
-def pure_red(path: Path) -> int:
-    pixels: NDArray[Any] = imread(path)
-    return int((pixels[..., :3] == FOLDING_COLOR[:3]).all(-1).sum())
-
-
-def test_folding_reaches_the_page_in_its_true_size(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_folding_reaches_the_page_where_it_was_put(tmp_path: Path, drawn: list[Figure]) -> None:
     fixed, transform = smooth_image(GRID), folding_transform(GRID)
+    registration_figure(tmp_path / "a.png", fixed, fixed, transform)
     plane = figure_plane(GRID)
-    folded = (jacobian_map(transform, plane) <= 0).mean()
-    assert 0.02 < folded < 0.5
-    for name, shown in (("smooth", IDENTITY), ("folded", transform)):
-        registration_figure(tmp_path / f"{name}.png", fixed, fixed, shown, plane=plane)
-    red = pure_red(tmp_path / "folded.png") - pure_red(tmp_path / "smooth.png")
-    assert red / cut_out(tmp_path / "folded.png", drawn[1], 3)[..., 0].size == pytest.approx(folded, rel=0.05)
+    folded = jacobian_map(transform, plane)[0] <= 0
+    assert 20 < folded.sum() < folded.size / 2
+    panel = cut_out(tmp_path / "a.png", drawn[0], 3)
+    rows, columns = (
+        ((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(folded.shape, panel.shape, strict=False)
+    )
+    np.testing.assert_array_equal((panel[np.ix_(rows, columns)] == FOLDING_COLOR[:3]).all(-1), folded)
+    assert f"(bright red): {folded.sum()} voxels" in "".join(text.get_text() for text in drawn[0].texts)
 
 
-@pytest.mark.parametrize("given", [None, labels()], ids=["images alone", "labels"])
+@pytest.mark.parametrize("given", [None, labels("A structure with a long name: Dice 0.812, HD 12.3 mm. " * 2)],
+                         ids=["images alone", "labels"])  # fmt: skip
 def test_no_text_is_clipped_or_overlaps(given: LabelPair | None, tmp_path: Path, drawn: list[Figure]) -> None:
     transform = folding_transform(GRID)
     registration_figure(tmp_path / "a.png", smooth_image(GRID), smooth_image(GRID, 1), transform, labels=given)
@@ -260,16 +259,19 @@ def test_panels_say_what_they_show(tmp_path: Path, drawn: list[Figure]) -> None:
         assert words in said
 
 
-def test_a_square_is_square_whatever_the_spacing(tmp_path: Path, drawn: list[Figure]) -> None:
-    grid = make_grid((3, 60, 40), (2.5, 1.0, 8.0))
-    array = np.zeros(grid.shape, np.float32)
-    array[:, 10:50, 12:28] = 1  # 40 mm x 40 mm
-    image = Volume(array, grid, "image")
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [(60, 40), (200, 20), (40, 80)],
+    ids=["usual", "much higher than wide", "much wider than high"],
+)
+def test_a_square_is_square_whatever_the_spacing(rows: int, columns: int, tmp_path: Path, drawn: list[Figure]) -> None:
+    image = Volume(np.zeros((3, rows, columns), np.float32), make_grid((3, rows, columns), (2.5, 1.0, 8.0)), "image")
+    image.array[:, rows // 2 - 10 : rows // 2 + 10, columns // 2 - 4 : columns // 2 + 4] = 1  # 20 mm x 20 mm
     registration_figure(tmp_path / "a.png", image, image, IDENTITY)
-    bright = cut_out(tmp_path / "a.png", drawn[0], 1)[9:-9, 9:-9].min(-1) > 0.5
+    bright = cut_out(tmp_path / "a.png", drawn[0], 1)[9:-9, 9:-9].min(-1) > 0.6
     height, width = (int(bright.any(axis).sum()) for axis in (1, 0))
-    assert width == pytest.approx(0.4 * (bright.shape[1] + 18), rel=0.03)  # 40 of 100 mm
-    assert height == pytest.approx(width, rel=0.03)
+    assert width > 40
+    assert height == pytest.approx(width, rel=0.06)
 
 
 def test_drawing_needs_no_display_and_leaves_no_global_state() -> None:

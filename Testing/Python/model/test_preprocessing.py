@@ -45,14 +45,23 @@ def test_turned_axes_keep_every_voxel(axes: tuple[int, int, int], flips: tuple[b
     np.testing.assert_allclose(resampled(array, grid, grid.permuted(axes, flips)), expected, rtol=0, atol=1e-6)
 
 
-@given(grid=grids(), axes=st.sampled_from(ORDERS), flips=st.sampled_from(FLIPS), factors=st.tuples(*[st.floats(0.3, 1)] * 3))
+@given(
+    grid=grids(),
+    axes=st.sampled_from(ORDERS),
+    flips=st.sampled_from(FLIPS),
+    factors=st.tuples(*[st.floats(0.3, 1)] * 3),
+)
 def test_finer_spacings_are_interpolated_as_sitk_does(
     grid: ImageGrid, axes: tuple[int, int, int], flips: tuple[bool, bool, bool], factors: tuple[float, float, float]
 ) -> None:
     array, turned = random_array(grid.shape), grid.permuted(axes, flips)
     target = turned.with_spacing([s * f for s, f in zip(turned.spacing, factors, strict=True)])
     reference = sitk.Resample(
-        grid.to_sitk(array.astype(float)), target.to_sitk(np.zeros(target.shape)), sitk.Transform(), sitk.sitkLinear, -1.0
+        grid.to_sitk(array.astype(float)),
+        target.to_sitk(np.zeros(target.shape)),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        -1.0,
     )
     expected = sitk.GetArrayFromImage(reference)
     inside = expected >= 0
@@ -68,7 +77,10 @@ def test_beyond_the_outermost_voxels_the_last_one_is_repeated() -> None:
 
 
 @given(
-    size=st.integers(1, 20), target=st.integers(1, 20), start=st.floats(-5, 20), step=st.floats(-4, 4).filter(lambda s: s != 0)
+    size=st.integers(1, 20),
+    target=st.integers(1, 20),
+    start=st.floats(-5, 20),
+    step=st.floats(-4, 4).filter(lambda s: s != 0),
 )
 def test_weights_are_positive_and_sum_to_one(size: int, target: int, start: float, step: float) -> None:
     matrix = averaging_matrix(size, target, start, step)
@@ -118,7 +130,10 @@ def test_the_range_reaches_from_the_minimum_to_the_percentile() -> None:
 
 
 def test_a_window_is_taken_as_it_is() -> None:
-    assert intensity_range(random_array((2, 3, 4)), Preprocessing((1, 1, 1), window=(-1000.0, 500.0))) == (-1000.0, 500.0)
+    assert intensity_range(random_array((2, 3, 4)), Preprocessing((1, 1, 1), window=(-1000.0, 500.0))) == (
+        -1000.0,
+        500.0,
+    )
 
 
 def test_a_mostly_empty_image_falls_back_on_its_whole_range() -> None:

@@ -47,7 +47,9 @@ def test_both_pipelines_share_their_weights_and_their_order_counts() -> None:
 @torch.no_grad()
 def test_the_initial_transform_is_the_identity_within_half_a_voxel(seed: int) -> None:
     """At the corners of a volume of 128 mm, in voxels of 1 mm."""
-    parameters = make_network(channels=(16, 32, 32, 32), seed=seed)(image(32, 32, 32, seed=1), image(32, 32, 32, seed=2))
+    parameters = make_network(channels=(16, 32, 32, 32), seed=seed)(
+        image(32, 32, 32, seed=1), image(32, 32, 32, seed=2)
+    )
     corners = torch.from_numpy(np.array(list(np.ndindex(2, 2, 2)))).float() * 128
     moved = transform_points(affine_matrix(parameters, torch.full((1, 3), 64.0)), corners[None])[0]
     assert 0 < (moved - corners).norm(dim=1).max() < 0.5

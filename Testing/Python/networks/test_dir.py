@@ -19,9 +19,7 @@ def make_network(
 ) -> DeformableNetwork:
     torch.manual_seed(seed)
     x, y, z = (float(2**n) for n in halvings)
-    return DeformableNetwork(
-        StageSpec("bspline", (1, 1, 1), (width,) * (max(halvings) + 1), (x, y, z), pooling, limit)
-    )
+    return DeformableNetwork(StageSpec("bspline", (1, 1, 1), (width,) * (max(halvings) + 1), (x, y, z), pooling, limit))
 
 
 def random_pair(cells: tuple[int, int, int], halvings: tuple[int, int, int], batch: int = 1) -> torch.Tensor:
@@ -101,7 +99,8 @@ def test_pooling_is_windowed_averaging(stride: tuple[int, int, int], shape: tupl
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(
-    ("kernel", "stride", "shape"), [(3, 1, (1, 5, 6)), (3, 1, (12, 40, 40)), (1, 1, (2, 3, 4)), ((3, 4, 4), (1, 2, 2), (3, 8, 8))]
+    ("kernel", "stride", "shape"),
+    [(3, 1, (1, 5, 6)), (3, 1, (12, 40, 40)), (1, 1, (2, 3, 4)), ((3, 4, 4), (1, 2, 2), (3, 8, 8))],
 )
 def test_the_fast_convolution_is_the_plain_one(
     kernel: int, stride: int, shape: tuple[int, int, int], channels_last: bool, batch: int

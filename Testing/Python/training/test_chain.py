@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid, Shape3
 from dlir.io.reading import Volume
+from dlir.losses.regularization import bending_energy
 from dlir.losses.similarity import ncc
 from dlir.model.multistage import MultiStageModel
 from dlir.model.spec import ModelSpec
@@ -21,6 +22,7 @@ from dlir.training.chain import ChainResult, run_chain
 from dlir.training.data import Batch
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import pad_coefficients
+from dlir.transforms.sampling import Lattice
 from training_runs import SHAPE, Blobs, bent, make_batch, tensor, voxels
 
 CPU = torch.device("cpu")
@@ -136,4 +138,207 @@ def test_networks_see_in_training_what_they_see_in_inference(stages: tuple[dict[
     within = ((target > -0.2) & (target < np.array(grid.size) - 0.8)).all(-1)
     assert within.mean() > 0.6
     assert np.abs(target - voxels(shape)).max() > 3
-    print(stages[0]["kind"], len(stages), np.abs(result.warped - moving).max(), np.abs(target - voxels(shape)).max((0, 1, 2)), np.abs(trained - result.warped)[within].max(), within.mean())
+    assert np.abs(trained - result.warped)[within].max() < 2e-3
+
+
+# -- it learns ---------------------------------------------------------------------------------------
+
+
+def moved_pair(size: float) -> Batch:
+    """An image and the same bent by up to `size` voxels: T(x) = bent(x) aligns them."""
+    image = Blobs(3, count=30)
+    return make_batch(tensor(image(bent(voxels(), size))), tensor(image(voxels())))
+
+
+@pytest.mark.parametrize("levels", [(1,), (2, 1)], ids=["one stage", "two stages"])
+def test_training_aligns_a_pair(levels: tuple[int, ...]) -> None:
+    batch = moved_pair(3.0)
+    history = fit(small_model(*levels), batch, 50, 3e-3)
+    assert history[0] == pytest.approx(ncc(batch.fixed, batch.moving).item(), abs=5e-3)  # it starts from the identity
+    assert 1 - history[-1] < (1 - history[0]) / 5
+
+
+def test_an_affine_stage_learns_a_translation() -> None:
+    shift = np.array([3.0, -2.0, 0.5])
+    image, model = Blobs(3), make_model({**AFFINE, "resolution": (1.0, 1.0, 4.0)}, resolution=(1.0, 1.0, 4.0))
+    batch = make_batch(tensor(image(voxels() + shift)), tensor(image(voxels())))
+    history = fit(model, batch, 60, 2e-3)
+    assert 1 - history[-1] < (1 - history[0]) / 20
+    with torch.no_grad():
+        matrix = model.predict_affine(0, batch.fixed, batch.moving, batch.spacing, torch.tensor([SHAPE[::-1]]))
+    center = (torch.tensor(SHAPE[::-1]) - 1) / 2
+    found = transform_points(matrix, center[None, None])[0, 0] - center
+    np.testing.assert_allclose(found, shift, atol=0.5)
+
+
+# -- gradients ---------------------------------------------------------------------------------------
+
+
+def gradients(model: MultiStageModel, batch: Batch, last: int, *, end_to_end: bool) -> list[list[float]]:
+    """Largest gradient of each parameter of each stage; nan where there is none."""
+    model.zero_grad()
+    result = run_chain(model, batch, last, end_to_end=end_to_end)
+    (result.bending - result.similarity).mean().backward()
+    return [
+        [float("nan") if p.grad is None else p.grad.abs().max().item() for p in network.parameters()]
+        for network in model.networks
+    ]
+
+
+def test_gradients_reach_the_trained_stage_alone() -> None:
+    model, batch = wild(small_model(2, 2, 1)), moved_pair(2.0)
+    first, second, third = gradients(model, batch, 1, end_to_end=False)
+    assert np.isnan(first + third).all()
+    assert np.isfinite(second).all()
+    assert min(second) > 0
+
+
+def test_gradients_reach_all_stages_end_to_end() -> None:
+    model, batch = wild(small_model(2, 2, 1)), moved_pair(2.0)
+    for stage in gradients(model, batch, 2, end_to_end=True):
+        assert np.isfinite(stage).all()
+        assert min(stage) > 0
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_gradients_through_the_chain_match_finite_differences(stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all voxels counted, because those that leave the image make the similarity jump."""
+    monkeypatch.setattr("dlir.training.chain.ncc", lambda fixed, warped, weight: ncc(fixed, warped))
+    model, batch = wild(small_model(2, 1)), moved_pair(2.0)
+    bias = model.networks[stage].output.bias
+
+    def similarity(offset: float) -> float:
+        with torch.no_grad():
+            bias.add_(offset)
+            value = run_chain(model, batch, 1, end_to_end=True).similarity.item()
+            bias.sub_(offset)
+        return value
+
+    run_chain(model, batch, 1, end_to_end=True).similarity.sum().backward()
+    numeric = (similarity(5e-3) - similarity(-5e-3)) / 1e-2
+    assert abs(numeric) > 0.01
+    assert bias.grad.sum().item() == pytest.approx(numeric, rel=0.01)
+
+
+def test_without_gradients_nothing_is_recorded() -> None:
+    with torch.no_grad():
+        result = run_chain(small_model(2, 1), moved_pair(2.0), 1, end_to_end=True)
+    assert not any(value.requires_grad for value in (result.similarity, result.bending, result.warped))
+
+
+@pytest.mark.parametrize("constant", ["fixed", "moving", "both"])
+def test_images_without_contrast_give_no_gradient_and_no_nan(constant: str) -> None:
+    batch, flat = moved_pair(2.0), torch.full((1, 1, *SHAPE), 0.5)
+    fixed = batch.moving if constant == "moving" else flat
+    moving = batch.moving if constant == "fixed" else flat
+    model = wild(small_model(1))
+    result = run_chain(model, make_batch(fixed, moving), 0, end_to_end=False)
+    assert result.similarity.item() == pytest.approx(0, abs=1e-4)
+    assert np.isfinite(gradients(model, make_batch(fixed, moving), 0, end_to_end=False)).all()
+
+
+def test_evaluation_needs_no_switch() -> None:
+    """No layer behaves differently in training, such as normalisation over the batch or dropout."""
+    model, batch = wild(small_model(2, 1)), moved_pair(2.0)
+    with torch.no_grad():
+        training, evaluation = (run_chain(m, batch, 1, end_to_end=False) for m in (model.train(), model.eval()))
+    assert torch.equal(training.warped, evaluation.warped)
+    pair = make_batch(batch.fixed.repeat(2, 1, 1, 1, 1), torch.cat([batch.moving, batch.moving.flip(4)]))
+    with torch.no_grad():
+        together = run_chain(model, pair, 1, end_to_end=False)
+    torch.testing.assert_close(together.warped[:1], training.warped, rtol=0, atol=1e-4)
+
+
+# -- what counts -------------------------------------------------------------------------------------
+
+
+def shifted(monkeypatch: pytest.MonkeyPatch, shift: Sequence[float]) -> MultiStageModel:
+    """A model whose one stage moves every voxel by `shift` voxels (x, y, z)."""
+    model = small_model(1)
+    coefficients = torch.tensor(shift)[:, None, None, None].expand(3, 16, 20, 20)[None].float()
+    monkeypatch.setattr(model, "predict_coefficients", lambda stage, fixed, warped: coefficients)
+    return model
+
+
+def similarity(model: MultiStageModel, batch: Batch) -> float:
+    with torch.no_grad():
+        return run_chain(model, batch, 0, end_to_end=False).similarity.item()
+
+
+def test_what_the_mask_leaves_out_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = shifted(monkeypatch, (0, 0, 0)), moved_pair(2.0)
+    mask = torch.ones_like(batch.mask)
+    mask[..., :16] = 0
+    noise = torch.rand(batch.fixed.shape) * (1 - mask)
+    expected = similarity(model, make_batch(batch.fixed * mask, batch.moving * mask, mask))
+    assert expected == pytest.approx(ncc(batch.fixed[..., 16:], batch.moving[..., 16:]).item(), abs=1e-5)
+    assert abs(expected - similarity(model, batch)) > 1e-3
+    assert similarity(model, make_batch(batch.fixed * mask + noise, batch.moving * mask, mask)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("padded", [0, 6])
+@pytest.mark.parametrize("shift", [(9.0, 0.0, 0.0), (-9.0, 4.0, 0.0), (0.0, 0.0, 1.0)])
+def test_voxels_that_map_outside_do_not_count(monkeypatch: pytest.MonkeyPatch, shift: Any, padded: int) -> None:
+    """They hold another image in the fixed volume, and still the similarity is perfect."""
+    image, other, target = Blobs(0), Blobs(1), voxels() + np.array(shift)
+    mask = np.zeros(SHAPE)
+    mask[:, :, : SHAPE[2] - padded] = 1
+    within = ((target >= 0) & (target <= np.array(SHAPE[::-1]) - 1 - np.array([padded, 0, 0]))).all(-1)
+    fixed = np.where(within, image(target), other(voxels())) * mask
+    batch = make_batch(tensor(fixed), tensor(image(voxels()) * mask), tensor(mask))
+    assert similarity(shifted(monkeypatch, shift), batch) == pytest.approx(1, abs=1e-4)
+    assert similarity(shifted(monkeypatch, (0, 0, 0)), batch) < 0.9
+
+
+@pytest.mark.parametrize("shift", [(0.4, 0.0, 0.0), (-0.4, 0.0, 0.0), (0.0, 0.0, 0.4), (0.0, 0.0, -0.4)])
+def test_padding_does_not_leak_into_what_counts(monkeypatch: pytest.MonkeyPatch, shift: Any) -> None:
+    """The image does not change along the shift, so that only padding could make a difference."""
+    mask = torch.zeros(1, 1, *SHAPE)
+    mask[:, :, 1:-1, :, 5:-5] = 1
+    image = mask * (0.2 + torch.rand(1, 1, 1, SHAPE[1], 1))
+    assert similarity(shifted(monkeypatch, shift), make_batch(image, image, mask)) == pytest.approx(1, abs=1e-5)
+
+
+# -- bending energy ----------------------------------------------------------------------------------
+
+
+def bending(model: MultiStageModel, spacing: Sequence[float], *, end_to_end: bool = False) -> float:
+    batch = moved_pair(2.0)
+    with torch.no_grad():
+        chain = run_chain(
+            model, make_batch(batch.fixed, batch.moving, spacing=spacing), len(model.networks) - 1, end_to_end=end_to_end
+        )
+    return chain.bending.item()
+
+
+def test_the_bending_energy_is_in_millimetres() -> None:
+    model = wild(small_model(1))
+    energy = bending(model, (1.0, 1.0, 4.0))
+    assert energy > 0
+    assert bending(model, (2.0, 2.0, 8.0)) == pytest.approx(energy / 4)
+
+
+def test_the_bending_energy_is_the_integral_over_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a sum over ten samples per voxel and axis."""
+    model, spacing = small_model(1), torch.tensor([[1.0, 1.0, 4.0]])
+    coefficients = smooth_coefficients(model.spec, SHAPE, 0)[0]
+    monkeypatch.setattr(model, "predict_coefficients", lambda stage, fixed, warped: coefficients)
+    z, y, x = (10 * n for n in SHAPE)
+    positions = model.control_axes(0, Lattice((z, y, x), (-0.45, -0.45, -0.45), (0.1, 0.1, 0.1)).positions())
+    control = spacing * torch.tensor(model.spec.control_spacing(0))
+    expected = bending_energy(coefficients * spacing[:, :, None, None, None], positions, control).item()
+    assert bending(model, (1.0, 1.0, 4.0)) == pytest.approx(expected, rel=0.1)
+
+
+def test_the_bending_energy_is_that_of_the_trained_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model(2, 1)
+    coefficients = smooth_coefficients(model.spec, SHAPE, 0)
+    energies = []
+    for on in ((1, 0), (0, 1), (1, 1)):
+        monkeypatch.setattr(model, "predict_coefficients", lambda stage, fixed, warped, on=on: on[stage] * coefficients[stage])
+        energies.append([bending(model, (1.0, 1.0, 4.0), end_to_end=all_stages) for all_stages in (False, True)])
+    (coarse_alone, coarse), (fine_alone, fine), (both_alone, both) = energies
+    assert coarse_alone == 0
+    assert coarse > 0
+    assert fine_alone == both_alone == fine > 0
+    assert both == pytest.approx(coarse + fine)

@@ -101,7 +101,10 @@ def test_lattice_equals_the_dense_transposed_convolution(spacing: tuple[int, int
 
 
 def test_expand_applies_one_matrix_per_axis() -> None:
-    field, matrices = random_coefficients((2, 3, 4, 5, 6)), [random_coefficients((n, m)) for n, m in ((7, 4), (2, 5), (3, 6))]
+    field, matrices = (
+        random_coefficients((2, 3, 4, 5, 6)),
+        [random_coefficients((n, m)) for n, m in ((7, 4), (2, 5), (3, 6))],
+    )
     torch.testing.assert_close(expand(field, matrices), torch.einsum("bczyx,iz,jy,kx->bcijk", field, *matrices))
 
 
@@ -184,9 +187,7 @@ def test_second_differences_bound_the_second_derivatives() -> None:
     # Beyond the grid the coefficients count as zero, so look there too.
     surrounded = F.pad(coefficients, (3,) * 6)
     positions = [torch.linspace(1, n - 2, 8 * n, dtype=torch.float64) for n in surrounded.shape[2:]]
-    for bound, derivative in zip(
-        second_difference_bound(coefficients), ((0, 0, 2), (0, 2, 0), (2, 0, 0)), strict=True
-    ):
+    for bound, derivative in zip(second_difference_bound(coefficients), ((0, 0, 2), (0, 2, 0), (2, 0, 0)), strict=True):
         largest = evaluate_lattice(surrounded, positions, derivative).abs().max().item()
         assert 0.1 * bound < largest <= bound
 

@@ -45,9 +45,7 @@ def refused(path: Path, *words: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_sitk_maps_a_written_chain_alike(
-    tmp_path: Path, chain: CompositeTransform, points: Array, suffix: str
-) -> None:
+def test_sitk_maps_a_written_chain_alike(tmp_path: Path, chain: CompositeTransform, points: Array, suffix: str) -> None:
     path = tmp_path / f"transform{suffix}"
     write_transform(path, chain)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -73,7 +71,7 @@ def test_the_identity_is_written_and_read(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_name_that_itk_does_not_know_is_refused(tmp_path: Path, chain: CompositeTransform) -> None:
-    with pytest.raises(OutputError, match="transform.nrrd"):
+    with pytest.raises(OutputError, match=r"transform\.nrrd"):
         write_transform(tmp_path / "transform.nrrd", chain)
     assert list(tmp_path.iterdir()) == []
 

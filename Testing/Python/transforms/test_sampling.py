@@ -42,7 +42,10 @@ def test_in_single_precision_the_identity_warp_errs_by_rounding_of_positions(sha
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_identity_warp_returns_labels_bit_for_bit(shape: tuple[int, int, int]) -> None:
-    labels, lattice = torch.from_numpy(np.random.default_rng(1).integers(0, 1 << 20, (1, 1, *shape))).float(), Lattice(shape)
+    labels, lattice = (
+        torch.from_numpy(np.random.default_rng(1).integers(0, 1 << 20, (1, 1, *shape))).float(),
+        Lattice(shape),
+    )
     assert torch.equal(lookup(labels, lattice, lattice.points()[None], "nearest"), labels)
 
 
@@ -114,7 +117,9 @@ def test_a_linear_field_is_looked_up_exactly_between_samples() -> None:
     slope = torch.tensor([0.3, -0.7, 1.1])
     values = (lattice.points() @ slope)[None, None]
     low = torch.tensor(lattice.start)
-    points = low + torch.rand(50, 3, generator=torch.manual_seed(0)) * torch.tensor(lattice.step) * torch.tensor([5, 4, 3])
+    points = low + torch.rand(50, 3, generator=torch.manual_seed(0)) * torch.tensor(lattice.step) * torch.tensor(
+        [5, 4, 3]
+    )
     torch.testing.assert_close(lookup(values, lattice, points[None])[0, 0], points @ slope, rtol=0, atol=1e-5)
 
 

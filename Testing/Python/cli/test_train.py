@@ -1,0 +1,120 @@
+"""`dlir train` on two tiny subjects, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cli_runs import refuse, start, succeed
+from dlir.cli import app
+from dlir.model import catalogue
+from dlir.model.file import load_model, read_header
+from training_runs import plain_config, write_subjects
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_subjects(tmp_path / "data", ["first", "second", "held"])
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(plain_config()))
+    return path
+
+
+def _train(data: Path, config: Path, output: Path, *more: str) -> list[str | Path]:
+    return ["train", "--data", data, "--config", config, "--output", output, "--device", "cpu", *more]
+
+
+@pytest.mark.slow
+def test_train_stop_and_resume(data: Path, config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = CliRunner().invoke(
+        app, [str(a) for a in _train(data, config, run, "--max-iterations", "2", "--seed", "5")]
+    )
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    assert str(run / "model.safetensors") in result.stdout
+    assert "stage 1/2  2/2" in result.stderr  # no terminal: a line for each validation
+    assert "validation_similarity" in result.stderr
+    assert read_header(run / "model.safetensors").card["training"]["config"]["seed"] == 5
+    load_model(run / "model.safetensors")
+    refuse(_train(data, config, run), tmp_path, str(run), "already holds a run", "--resume")
+    assert "model.safetensors" in succeed(_train(data, config, run, "--max-iterations", "2", "--seed", "5", "--resume"))
+    rows = json.loads((run / "history.json").read_text())
+    assert [row["phase"] for row in rows] == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_interrupt_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "long.yaml"
+    stages = [{"iterations": 100000, "batch_size": 1}] * 2
+    config.write_text(yaml.safe_dump(plain_config(training=stages, validation_every=2)))
+    process = start(_train(data, config, tmp_path / "run"))
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "2/100000" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.endswith("interrupted; continue the run with --resume\n")
+    assert "Traceback" not in errors
+
+
+def test_options_that_do_not_fit(data: Path, config: Path, tmp_path: Path) -> None:
+    base = ["train", "--data", data, "--output", tmp_path / "run"]
+    refuse(base, tmp_path, "either --config or --preset", "cardiac-cine")
+    refuse([*base, "--config", config, "--preset", "cardiac-cine"], tmp_path, "either --config or --preset")
+    refuse([*base, "--preset", "brain"], tmp_path, "no preset 'brain'", "cardiac-cine")
+    refuse(_train(data, config, tmp_path / "run", "--resume"), tmp_path, "no checkpoint", "leave out --resume")
+
+
+def test_configurations_and_data_that_cannot_be_used(data: Path, config: Path, tmp_path: Path) -> None:
+    refuse(_train(data, tmp_path / "none.yaml", tmp_path / "run"), tmp_path, "none.yaml", "check the path")
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump(plain_config(seed="lots")))
+    refuse(_train(data, wrong, tmp_path / "run"), tmp_path, "wrong.yaml", "seed")
+
+
+def test_data_folder_without_data(config: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [str(a) for a in _train(tmp_path / "nowhere", config, tmp_path / "run")])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("error: no file matches")
+    assert not (tmp_path / "run").exists()
+
+
+# The import system without one package.
+WITHOUT = """
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {missing!r}:
+            raise ModuleNotFoundError("No module named " + name, name=name)
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("missing", ["monai", "yaml"])
+def test_without_the_training_packages(data: Path, config: Path, tmp_path: Path, missing: str) -> None:
+    process = start(_train(data, config, tmp_path / "run"), WITHOUT.format(missing=missing))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors == f"error: training needs '{missing}', which is not installed: pip install 'dlir[train]'\n"
+
+
+def test_every_preset_is_valid() -> None:
+    from dlir.training.config import load_config
+
+    presets = sorted(catalogue.resource_folder("Presets").glob("*.yaml"))
+    assert presets
+    for path in presets:
+        assert load_config(path).card.name == path.stem
