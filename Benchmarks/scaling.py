@@ -30,9 +30,7 @@ SPACING = (0.7, 0.7, 1.0)
 
 def chest_model() -> MultiStageModel:
     """Table 3, untrained: its time and memory do not depend on the weights."""
-    deformable = [
-        StageSpec("bspline", (r, r, r), (CHANNELS,) * 4, (8 * r,) * 3, "strided") for r in (8.0, 4.0, 2.0)
-    ]
+    deformable = [StageSpec("bspline", (r, r, r), (CHANNELS,) * 4, (8 * r,) * 3, "strided") for r in (8.0, 4.0, 2.0)]
     affine = StageSpec("affine", (8.0, 8.0, 8.0), (CHANNELS,) * 3, pooling="strided")
     preprocessing = Preprocessing((2.0, 2.0, 2.0), window=(-1000.0, 3095.0))
     torch.manual_seed(0)
@@ -44,7 +42,9 @@ def phantom(slices: int, shift: float) -> Volume:
     """A smooth body in air, in Hounsfield units."""
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in (slices, ROWS, ROWS)), indexing="ij")
     body = 1000 / (1 + np.exp(20 * ((x - shift) ** 2 + y**2 + 0.5 * z**2 - 0.6)))
-    return Volume(body - 1000 + 100 * np.sin(12 * x) * np.cos(9 * y + 5 * z), ImageGrid((slices, ROWS, ROWS), SPACING), "")
+    return Volume(
+        body - 1000 + 100 * np.sin(12 * x) * np.cos(9 * y + 5 * z), ImageGrid((slices, ROWS, ROWS), SPACING), ""
+    )
 
 
 def measure(slices: int, threads: int) -> tuple[float, float, dict[str, float]]:

@@ -55,9 +55,7 @@ def tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array).float()[None, None]
 
 
-def make_batch(
-    fixed: Tensor, moving: Tensor, mask: Tensor | None = None, spacing: Sequence[float] = SPACING
-) -> Batch:
+def make_batch(fixed: Tensor, moving: Tensor, mask: Tensor | None = None, spacing: Sequence[float] = SPACING) -> Batch:
     """A batch of whole images (B, 1, z, y, x), without padding unless `mask` says so."""
     mask = torch.ones_like(fixed) if mask is None else mask
     return Batch(fixed, moving, mask, torch.tensor([spacing]).expand(len(fixed), 3), ("pair",) * len(fixed))

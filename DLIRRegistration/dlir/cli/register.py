@@ -107,7 +107,7 @@ class _Clock:
     def step(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[name] = round(time.perf_counter() - start, 4)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
 
 
 def register(
@@ -169,14 +169,17 @@ def run_job(job: Job, progress: Progress) -> Finished:
     model = read_header(resolve_model(job.model))
     with clock.step("read"):
         progress("reading", 0.0)
-        request, labels = _read(job)
+        volumes = _read(job)
+    with clock.step("load"):
+        progress("loading", 0.05)
+        request = _request(job, volumes)
     with OutputFolder(job.output, [*job.inputs, str(model.path)]) as outputs:
         for name in names.values():
             outputs.file(name)
         outcome = _register(request, model.path, job.device, clock, part_of(progress, 0.05, 0.75))
         with clock.step("figures"):
             progress("figures", 0.75)
-            propagated = _propagate(request, outcome.value, labels)
+            propagated = _propagate(request, outcome.value, volumes)
             report = _report(request, outcome, propagated, model)
         report["outputs"] = names
         report["seconds"] |= clock.seconds
@@ -194,25 +197,27 @@ def _output_names(job: Job) -> dict[str, str]:
     return {**names, "report": "report.json"}
 
 
-def _read(job: Job) -> tuple[Request, dict[str, Volume]]:
-    """The images with what belongs to them, and the label maps by role, "fixed" or "moving"."""
+def _read(job: Job) -> dict[str, Volume]:
+    """The images, labels and masks that the job names, by the names of its fields. Torch is not needed yet."""
     from dlir.io import read_image, read_label, read_mask
+
+    volumes = {"fixed": read_image(job.fixed, "fixed image"), "moving": read_image(job.moving, "moving image")}
+    for name, spec in (("moving_label", job.moving_label), ("fixed_label", job.fixed_label)):
+        if spec:
+            volumes[name] = read_label(spec, volumes[name.partition("_")[0]], name.replace("_", " "))
+    for name, spec in (("fixed_mask", job.fixed_mask), ("moving_mask", job.moving_mask)):
+        if spec:
+            volumes[name] = read_mask(spec, volumes[name.partition("_")[0]], name.replace("_", " "))
+    return volumes
+
+
+def _request(job: Job, volumes: dict[str, Volume]) -> Request:
     from dlir.registration.report import Request
+    from dlir.transforms.files import read_transform
 
-    fixed, moving = read_image(job.fixed, "fixed image"), read_image(job.moving, "moving image")
-    labels = {}
-    if job.moving_label:
-        labels["moving"] = read_label(job.moving_label, moving, "moving label")
-    if job.fixed_label:
-        labels["fixed"] = read_label(job.fixed_label, fixed, "fixed label")
-    fixed_mask = read_mask(job.fixed_mask, fixed, "fixed mask") if job.fixed_mask else None
-    moving_mask = read_mask(job.moving_mask, moving, "moving mask") if job.moving_mask else None
-    initial = None
-    if job.initial_transform:
-        from dlir.transforms.files import read_transform
-
-        initial = read_transform(job.initial_transform)
-    return Request(fixed, moving, initial, job.initialize or "centers", fixed_mask, moving_mask), labels
+    initial = read_transform(job.initial_transform) if job.initial_transform else None
+    masks = volumes.get("fixed_mask"), volumes.get("moving_mask")
+    return Request(volumes["fixed"], volumes["moving"], initial, job.initialize or "centers", *masks)
 
 
 def _register(
@@ -237,18 +242,18 @@ def _register(
 # -- labels -------------------------------------------------------------------------------------------
 
 
-def _propagate(request: Request, result: RegistrationResult, labels: dict[str, Volume]) -> Labels | None:
+def _propagate(request: Request, result: RegistrationResult, volumes: dict[str, Volume]) -> Labels | None:
     """The moving labels on the fixed grid, by nearest neighbour; None where there are none."""
     from dlir.transforms.resample import resample
 
-    if "moving" not in labels:
+    if "moving_label" not in volumes:
         return None
-    moving, onto = labels["moving"], request.fixed.grid
+    moving, onto = volumes["moving_label"], request.fixed.grid
     before, after = (
         resample(moving.array, moving.grid, transform, onto, "nearest")
         for transform in (request.start, result.transform)
     )
-    return Labels(labels["fixed"].array if "fixed" in labels else None, before, after)
+    return Labels(volumes["fixed_label"].array if "fixed_label" in volumes else None, before, after)
 
 
 def _report(

@@ -53,11 +53,12 @@ class MultiStageModel(nn.Module):
         return Lattice.pooled((z, y, x), factors)
 
     def predict_coefficients(self, stage: int, fixed: Tensor, warped: Tensor) -> Tensor:
-        """Coefficients (B, 3, gz, gy, gx) of a B-spline stage in voxels of the working grid, padded for full support."""
+        """Coefficients (B, 3, gz, gy, gx) of a B-spline stage in working-grid voxels, padded for full support."""
         with self._autocast(fixed):
             fractions: Tensor = self.networks[stage](torch.cat([fixed, warped], 1))
         spacing = fractions.new_tensor(self.spec.control_spacing(stage))
-        return pad_coefficients(fractions * spacing[:, None, None, None])
+        padded: Tensor = pad_coefficients(fractions * spacing[:, None, None, None])
+        return padded
 
     def predict_affine(self, stage: int, fixed: Tensor, moving: Tensor, spacing: Tensor, size: Tensor) -> Tensor:
         """(B, 4, 4) from fixed index to fixed index, about the centre of the fixed image.
@@ -68,7 +69,8 @@ class MultiStageModel(nn.Module):
             parameters = self.networks[stage](fixed, moving)
         matrix = affine_matrix(parameters, (size - 1) / 2 * spacing)
         scale = torch.diag_embed(torch.cat([spacing, torch.ones_like(spacing[:, :1])], 1))
-        return torch.linalg.inv(scale) @ matrix @ scale
+        result: Tensor = torch.linalg.inv(scale) @ matrix @ scale
+        return result
 
     def _autocast(self, image: Tensor) -> torch.autocast:
         return torch.autocast(image.device.type, self.precision, enabled=self.precision != torch.float32)

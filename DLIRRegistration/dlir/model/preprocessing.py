@@ -48,7 +48,9 @@ def resample_axes(array: Tensor, source: ImageGrid, target: ImageGrid) -> Tensor
     axes = [int(np.argmax(np.abs(to_source[:3, a]))) for a in range(3)]
     array = array.permute(*(2 - axes[2 - d] for d in range(3)))
     matrices = [
-        averaging_matrix(source.size[axes[a]], target.size[a], float(to_source[axes[a], 3]), float(to_source[axes[a], a]))
+        averaging_matrix(
+            source.size[axes[a]], target.size[a], float(to_source[axes[a], 3]), float(to_source[axes[a], a])
+        )
         for a in (2, 1, 0)
     ]
     return expand(array[None, None], [m.to(array) for m in matrices])[0, 0]

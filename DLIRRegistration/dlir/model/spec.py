@@ -96,15 +96,15 @@ class ModelSpec:
 
     def control_spacing(self, stage: int) -> tuple[int, int, int]:
         """Control-point spacing (x, y, z) of a B-spline stage in voxels of the working grid."""
-        x, y, z = (
-            f * s for f, s in zip(self.factors(stage), self.stages[stage].spacing_voxels, strict=True)
-        )
+        x, y, z = (f * s for f, s in zip(self.factors(stage), self.stages[stage].spacing_voxels, strict=True))
         return x, y, z
 
     def padded_shape(self, shape: Shape3) -> Shape3:
         """`shape` (z, y, x) rounded up so that every stage divides it into whole cells."""
         cells = [self.control_spacing(k) for k in range(len(self.stages))]
-        z, y, x = (math.ceil(n / m) * m for n, m in ((shape[a], math.lcm(*(c[2 - a] for c in cells))) for a in range(3)))
+        z, y, x = (
+            math.ceil(n / m) * m for n, m in ((shape[a], math.lcm(*(c[2 - a] for c in cells))) for a in range(3))
+        )
         return z, y, x
 
     @property

@@ -29,9 +29,7 @@ class AffineNetwork(nn.Module):
         super().__init__()
         width = spec.channels[-1]
         self.pipeline = encoder(1, spec.channels, spec.strides(), spec.pooling)
-        self.decoder = nn.Sequential(
-            nn.Linear(2 * width, width), rectifier(), nn.Linear(width, width), rectifier()
-        )
+        self.decoder = nn.Sequential(nn.Linear(2 * width, width), rectifier(), nn.Linear(width, width), rectifier())
         self.output = nn.Linear(width, 12)
         initialize(self)
         with torch.no_grad():

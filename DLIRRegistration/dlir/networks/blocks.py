@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 # The paper's rectifiers (§5.1) with a small slope below zero: with a slope of 0, stages that start from an
 # already aligned pair died in the first hundred iterations, every output of a layer negative.
 _SLOPE = 0.1
@@ -41,7 +40,7 @@ class Convolution(nn.Conv3d):
         if torch.is_grad_enabled() or not fast or not torch.backends.mkldnn.is_available():
             return super().forward(image)
         result: Tensor = torch.mkldnn_convolution(
-            image, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+            image, self.weight, self.bias, [int(p) for p in self.padding], self.stride, self.dilation, self.groups
         )
         return result
 
@@ -68,7 +67,8 @@ class AveragePooling(nn.Module):
         pooled = F.avg_pool2d(slices, (y, x)).unflatten(0, (batch, depth))
         if z == 2:
             pooled = (pooled[:, 0 : depth - 1 : 2] + pooled[:, 1::2]) / 2
-        return pooled.transpose(1, 2)
+        result: Tensor = pooled.transpose(1, 2)
+        return result
 
 
 def downsampling(channels: int, stride: tuple[int, int, int], pooling: str) -> list[nn.Module]:
@@ -76,11 +76,13 @@ def downsampling(channels: int, stride: tuple[int, int, int], pooling: str) -> l
     steps = stride[::-1]
     if pooling == "average":
         return [AveragePooling(stride)]
-    kernel = tuple(4 if s == 2 else 3 for s in steps)
-    return [Convolution(channels, channels, kernel, steps, padding=1), rectifier()]
+    z, y, x = (4 if s == 2 else 3 for s in steps)
+    return [Convolution(channels, channels, (z, y, x), steps, padding=1), rectifier()]
 
 
-def encoder(inputs: int, channels: Iterable[int], strides: Iterable[tuple[int, int, int]], pooling: str) -> nn.Sequential:
+def encoder(
+    inputs: int, channels: Iterable[int], strides: Iterable[tuple[int, int, int]], pooling: str
+) -> nn.Sequential:
     """One convolution and one downsampling per level."""
     layers: list[nn.Module] = []
     for outputs, stride in zip(channels, strides, strict=True):

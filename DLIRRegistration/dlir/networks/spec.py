@@ -94,7 +94,7 @@ class StageSpec:
         return x, y, z
 
     def strides(self) -> list[tuple[int, int, int]]:
-        """Downsampling factor (x, y, z) of each level. An axis with fewer halvings is halved last: it is the coarse one."""
+        """Downsampling factor (x, y, z) of each level. An axis with fewer halvings is halved last."""
         return [
             tuple(2 if level >= self.levels - n else 1 for n in self.downsamplings)  # type: ignore[misc]
             for level in range(self.levels)

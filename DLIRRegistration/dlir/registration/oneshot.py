@@ -215,14 +215,14 @@ class Registration:
 
     def _to_moving(self, pair: _Pair, grid: ImageGrid, points: Tensor) -> tuple[Tensor, Any]:
         """Working-grid points to continuous indices of the moving image, and the determinant of that part in mm."""
-        affine = pair.affine[0].double().cpu().numpy()
+        affine = pair.affine[0].cpu().double().numpy()
         linear = float(np.linalg.det(affine[:3, :3]))
         to_physical = pair.grid.index_to_physical @ affine
         if pair.tail.linear:
             matrix = torch.from_numpy(grid.physical_to_index @ pair.tail.matrix @ to_physical).float()
             index = transform_points(matrix.to(points)[None], points)
             return index, linear * float(np.linalg.det(pair.tail.matrix[:3, :3]))
-        flat = points.double().cpu().numpy().reshape(-1, 3) @ to_physical[:3, :3].T + to_physical[:3, 3]
+        flat = points.cpu().double().numpy().reshape(-1, 3) @ to_physical[:3, :3].T + to_physical[:3, 3]
         index = torch.from_numpy(grid.to_index(pair.tail.apply(flat))).float().reshape(points.shape)
         return index.to(points), linear * pair.tail.determinant(flat).reshape(points.shape[1:4]).astype(np.float32)
 
@@ -231,12 +231,12 @@ class Registration:
         parts: list[SpatialTransform] = []
         to_mm = pair.grid.index_to_physical
         for stage in reversed(pair.stages):
-            coefficients = stage.coefficients[0].double().cpu().numpy()
+            coefficients = stage.coefficients[0].cpu().double().numpy()
             in_mm = np.einsum("ij,jzyx->izyx", to_mm[:3, :3], coefficients)
             start = [-PADDING * s + (s - 1) / 2 for s in stage.spacing]
             grid = pair.grid.lattice(start, stage.spacing, coefficients.shape[:0:-1])
             parts.append(BSplineTransform(in_mm, grid))
-        affine = pair.affine[0].double().cpu().numpy()
+        affine = pair.affine[0].cpu().double().numpy()
         if not np.array_equal(affine, np.eye(4)):
             parts.append(AffineTransform(to_mm @ affine @ pair.grid.physical_to_index))
         return CompositeTransform((*parts, *pair.tail.parts))

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dlir.errors import ConfigError, ModelError
 from dlir.model.spec import ModelSpec
 
-
 Size = Annotated[int, Field(gt=0)]
 
 

@@ -109,7 +109,9 @@ def load_source(source: Source, root: Path, preprocessing: Preprocessing) -> tup
     found = find_subjects(source, root)
     for name, specs in found.items():
         if len(specs) < 2:
-            raise ConfigError(f"subject '{name}' has one volume, and pairs are drawn within a subject; add or exclude it")
+            raise ConfigError(
+                f"subject '{name}' has one volume, and pairs are drawn within a subject; add or exclude it"
+            )
     subjects = [_load_subject(name, specs, preprocessing) for name, specs in found.items()]
     validation = [subject for subject in subjects if _held_out(subject.name, source)]
     training = [subject for subject in subjects if not _held_out(subject.name, source)]

@@ -83,17 +83,6 @@ def control_positions(voxels: Tensor, spacing: int) -> Tensor:
     return (voxels - (spacing - 1) / 2) / spacing + PADDING
 
 
-def second_difference_bound(coefficients: Tensor) -> tuple[float, float, float]:
-    """Largest second difference of the coefficients along (x, y, z).
-
-    Along one axis the second derivative of a cubic B-spline is a convex combination of the second
-    differences of its coefficients (zero beyond the grid), so this bounds it in control-point units.
-    """
-    padded = F.pad(coefficients, (2,) * 6)
-    bounds = [float(padded.diff(n=2, dim=axis).abs().max()) for axis in (-1, -2, -3)]
-    return bounds[0], bounds[1], bounds[2]
-
-
 def _support(coefficients: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """First control point (N, 3) of each point's support; weights (N, 3, 4) of its taps, and their derivatives.
 

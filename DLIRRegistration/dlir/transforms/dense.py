@@ -29,8 +29,11 @@ Spacing3 = tuple[int, int, int]
 
 # Control spacing in voxels below which an axis is evaluated as a spline instead of being sampled.
 _SAMPLED_FROM = 4
-# Samples of the determinant per control spacing; it is shown and counted, nothing is displaced by it.
-_DETERMINANT_SAMPLES = 2
+# Samples of the determinant per control spacing, along an axis that is sampled and along one that is not. It is shown
+# and counted, nothing is displaced by it: an error of a hundredth is no harm, and its sign is always right.
+_DETERMINANT_SAMPLES = (5, 3)
+# Control spacings at both ends of a padded grid in which nothing moves.
+_STILL = 1
 # Fine lattice points per point at which coarser stages are followed, where control points are far apart.
 _THINNING = 2
 # Followed points per control spacing of the finest stage that thinning must leave.
@@ -74,26 +77,24 @@ class StageField:
         uz[2] += 1
         return value[None], _determinant(ux, uy, uz)[None, None]
 
-    def control_lattice(self, samples: Sequence[int]) -> Lattice:
-        """Lattice over the whole support with `samples` points per control spacing along (x, y, z)."""
-        size = self.coefficients.shape[:1:-1]
+    def control_lattice(self, samples: Sequence[int], still: int = 0) -> Lattice:
+        """Lattice with `samples` points per control spacing along (x, y, z), but for `still` spacings at both ends."""
+        size = [n - 2 * still for n in self.coefficients.shape[:1:-1]]
         shape = [(n - 1) * m + 1 for n, m in zip(size, samples, strict=True)]
-        start = [-PADDING * s + (s - 1) / 2 for s in self.spacing]
+        start = [(still - PADDING) * s + (s - 1) / 2 for s in self.spacing]
         step = [s / m for s, m in zip(self.spacing, samples, strict=True)]
         return Lattice((shape[2], shape[1], shape[0]), (start[0], start[1], start[2]), (step[0], step[1], step[2]))
 
 
 def _determinant(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """det of the 3x3 matrices whose columns are a, b and c, each (3, z, y, x)."""
-    minors = [
-        torch.addcmul(b[i] * c[j], b[j], c[i], value=-1) for i, j in ((1, 2), (2, 0), (0, 1))
-    ]
+    minors = [torch.addcmul(b[i] * c[j], b[j], c[i], value=-1) for i, j in ((1, 2), (2, 0), (0, 1))]
     return torch.addcmul(torch.addcmul(a[0] * minors[0], a[1], minors[1]), a[2], minors[2])
 
 
 @dataclass(frozen=True)
 class SampledStage:
-    """A stage ready to be evaluated anywhere: displacement and, once asked for, determinant on lattices of their own."""
+    """A stage ready to be evaluated anywhere; its determinant is sampled when it is first asked for."""
 
     stage: StageField
     values: Tensor
@@ -102,7 +103,9 @@ class SampledStage:
 
     @cached_property
     def _determinants(self) -> tuple[Tensor, Lattice]:
-        lattice = self.stage.control_lattice((_DETERMINANT_SAMPLES,) * 3)
+        many, few = _DETERMINANT_SAMPLES
+        samples = [many if spacing >= _SAMPLED_FROM else few for spacing in self.stage.spacing]
+        lattice = self.stage.control_lattice(samples, still=_STILL)
         return self.stage.displacement_and_determinant(lattice)[1], lattice
 
     def displacement(self, points: Tensor) -> Tensor:
@@ -142,18 +145,19 @@ class SampledStage:
 
 
 def sample_stage(stage: StageField, voxel_size: Sequence[float], tolerance: float) -> SampledStage:
-    """Sample `stage` for an interpolation error of at most `tolerance` mm, but no finer than the voxels.
+    """Sample `stage` for an interpolation error of at most `tolerance` mm. voxel_size: mm, (x, y, z).
 
-    voxel_size: mm, (x, y, z).
+    An axis that would need a lattice finer than the voxels is evaluated as a spline, like one of thick slices.
     """
-    sampled = [a for a in range(3) if stage.spacing[a] >= _SAMPLED_FROM]
     in_mm = stage.coefficients.detach() * stage.coefficients.new_tensor(voxel_size)[:, None, None, None]
-    samples = [1, 1, 1]
-    for axis in sampled:
+    wide = [axis for axis in range(3) if stage.spacing[axis] >= _SAMPLED_FROM]
+    samples, sampled = [1, 1, 1], []
+    for axis in wide:
         difference = torch.diff(in_mm, n=2, dim=4 - axis).norm(dim=1).max().item()
-        needed = math.ceil(math.sqrt(difference / (8 * tolerance / len(sampled))))
-        # One sample a voxel at most: coefficients so wild that they want more are not worth their memory.
-        samples[axis] = min(max(needed, 1), stage.spacing[axis])
+        needed = max(1, math.ceil(math.sqrt(difference / (8 * tolerance / len(wide)))))
+        if needed <= stage.spacing[axis]:
+            samples[axis] = needed
+            sampled.append(axis)
     lattice = stage.control_lattice(samples)
     sizes = stage.coefficients.shape[2:]
     matrices = [
@@ -202,9 +206,7 @@ def _follow(
     lattice: Lattice, finest: StageField, coarser: Sequence[SampledStage], *, determinant: bool = False
 ) -> tuple[Tensor, Tensor]:
     """What the coarser stages add to the displacement, (1, 3, z, y, x), and their determinant if asked for."""
-    strides = [
-        _THINNING if _THINNING * lattice.step[a] * _LEAST_FOLLOWED <= finest.spacing[a] else 1 for a in range(3)
-    ]
+    strides = [_THINNING if _THINNING * lattice.step[a] * _LEAST_FOLLOWED <= finest.spacing[a] else 1 for a in range(3)]
     thin = _thinned(lattice, strides)
     start = reached = displace(thin.points(finest.coefficients.device)[None], finest.displacement(thin))
     factor = torch.ones_like(start[None, ..., 0])
@@ -238,9 +240,9 @@ def _interpolation_matrix(target: int, source: int, stride: int, *, cubic: bool)
     cell = torch.floor(positions)
     t = (positions - cell)[:, None]
     if cubic:
-        weights = torch.cat(
-            [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1
-        ) / 2
+        weights = (
+            torch.cat([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1) / 2
+        )
         taps = torch.arange(-1, 3)
     else:
         weights, taps = torch.cat([1 - t, t], 1), torch.arange(2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -27,14 +26,16 @@ def test_help_lists_every_command() -> None:
     assert all(command in printed for command in COMMANDS)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs the processor time of child processes")
 @pytest.mark.parametrize("arguments", [["--help"], ["register", "--help"], ["models"]])
 def test_help_is_there_at_once(arguments: list[str]) -> None:
-    """Half a second, for the best of five runs: the machine may be busy."""
+    """Half a second of work, the best of three; the time on the clock would depend on what else the machine does."""
     seconds = []
-    for _ in range(5):
-        begin = time.perf_counter()
+    for _ in range(3):
+        before = os.times()
         _run(*arguments)
-        seconds.append(time.perf_counter() - begin)
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert min(seconds) <= 0.5
 
 

@@ -88,6 +88,12 @@ def test_padding_gives_whole_cells_and_no_more_than_needed(shape: tuple[int, int
         assert n <= target < n + max(sizes)  # these cells divide each other
 
 
+def test_cells_that_do_not_divide_each_other_need_a_common_multiple() -> None:
+    """4 and 6 working voxels: 12, not 6."""
+    stages = [StageSpec("bspline", (r, 1, 1), (4, 4), (2 * r, 2, 2)) for r in (3, 2)]
+    assert ModelSpec(Preprocessing((1, 1, 1)), tuple(stages)).padded_shape((3, 5, 13)) == (4, 6, 24)
+
+
 def test_folding_is_excluded_by_bounds_alone() -> None:
     free = StageSpec(FINE.kind, FINE.resolution, FINE.channels, FINE.grid_spacing, max_displacement=None)
     wide = StageSpec(FINE.kind, FINE.resolution, FINE.channels, FINE.grid_spacing, max_displacement=0.45)

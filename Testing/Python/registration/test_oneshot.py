@@ -101,7 +101,9 @@ def test_the_networks_really_move_something(pair: tuple[Volume, Volume]) -> None
     assert moved.max() > 2.0
 
 
-def test_dense_displacement_is_within_the_stated_error(pair: tuple[Volume, Volume], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dense_displacement_is_within_the_stated_error(
+    pair: tuple[Volume, Volume], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seen through a moving image whose intensity is its own position along each axis."""
     fixed, moving = pair
     model = make_model(DEFORMABLE)
@@ -175,7 +177,7 @@ def test_centers_are_aligned_by_default_and_reported(pair: tuple[Volume, Volume]
     assert result.initialization["mode"] == "image centers"
     assert result.initialization["center_distance_mm"] == pytest.approx(866, abs=10)
     assert result.inside.mean() > 0.3
-    with pytest.raises(GeometryError, match="do not overlap.*--initialize centers"):
+    with pytest.raises(GeometryError, match=r"do not overlap.*--initialize centers"):
         run(make_model(DEFORMABLE), fixed, far, mode="scanner")
 
 

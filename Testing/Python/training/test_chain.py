@@ -18,7 +18,7 @@ from dlir.losses.similarity import ncc
 from dlir.model.multistage import MultiStageModel
 from dlir.model.spec import ModelSpec
 from dlir.registration.oneshot import Registration
-from dlir.training.chain import ChainResult, run_chain
+from dlir.training.chain import run_chain
 from dlir.training.data import Batch
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import pad_coefficients
@@ -132,7 +132,9 @@ def test_networks_see_in_training_what_they_see_in_inference(stages: tuple[dict[
     fixed, moving = ((image - image.min()) / (image.max() - image.min()) for image in (fixed, moving))
     result = Registration(model, CPU)(Volume(fixed, grid, "f"), Volume(moving, grid, "m"))
     with torch.no_grad():
-        chain = run_chain(model, make_batch(tensor(fixed), tensor(moving), spacing=CINE), len(stages) - 1, end_to_end=False)
+        chain = run_chain(
+            model, make_batch(tensor(fixed), tensor(moving), spacing=CINE), len(stages) - 1, end_to_end=False
+        )
     trained = chain.warped[0, 0].numpy()[: shape[0], : shape[1], : shape[2]]
     target = grid.to_index(result.transform.apply(grid.voxel_centers().reshape(-1, 3))).reshape(*shape, 3)
     within = ((target > -0.2) & (target < np.array(grid.size) - 0.8)).all(-1)
@@ -269,11 +271,11 @@ def test_what_the_mask_leaves_out_does_not_count(monkeypatch: pytest.MonkeyPatch
     model, batch = shifted(monkeypatch, (0, 0, 0)), moved_pair(2.0)
     mask = torch.ones_like(batch.mask)
     mask[..., :16] = 0
-    noise = torch.rand(batch.fixed.shape) * (1 - mask)
-    expected = similarity(model, make_batch(batch.fixed * mask, batch.moving * mask, mask))
+    fixed, moving, noise = batch.fixed * mask, batch.moving * mask, torch.rand(mask.shape) * (1 - mask)
+    expected = similarity(model, make_batch(fixed, moving, mask))
     assert expected == pytest.approx(ncc(batch.fixed[..., 16:], batch.moving[..., 16:]).item(), abs=1e-5)
     assert abs(expected - similarity(model, batch)) > 1e-3
-    assert similarity(model, make_batch(batch.fixed * mask + noise, batch.moving * mask, mask)) == pytest.approx(expected)
+    assert similarity(model, make_batch(fixed + noise, moving, mask)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("padded", [0, 6])
@@ -303,12 +305,10 @@ def test_padding_does_not_leak_into_what_counts(monkeypatch: pytest.MonkeyPatch,
 
 
 def bending(model: MultiStageModel, spacing: Sequence[float], *, end_to_end: bool = False) -> float:
-    batch = moved_pair(2.0)
+    pair = moved_pair(2.0)
+    batch = make_batch(pair.fixed, pair.moving, spacing=spacing)
     with torch.no_grad():
-        chain = run_chain(
-            model, make_batch(batch.fixed, batch.moving, spacing=spacing), len(model.networks) - 1, end_to_end=end_to_end
-        )
-    return chain.bending.item()
+        return run_chain(model, batch, len(model.networks) - 1, end_to_end=end_to_end).bending.item()
 
 
 def test_the_bending_energy_is_in_millimetres() -> None:
@@ -333,9 +333,10 @@ def test_the_bending_energy_is_the_integral_over_the_image(monkeypatch: pytest.M
 def test_the_bending_energy_is_that_of_the_trained_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model(2, 1)
     coefficients = smooth_coefficients(model.spec, SHAPE, 0)
-    energies = []
+    energies: list[list[float]] = []
     for on in ((1, 0), (0, 1), (1, 1)):
-        monkeypatch.setattr(model, "predict_coefficients", lambda stage, fixed, warped, on=on: on[stage] * coefficients[stage])
+        found = [factor * values for factor, values in zip(on, coefficients, strict=True)]
+        monkeypatch.setattr(model, "predict_coefficients", lambda stage, fixed, warped, found=found: found[stage])
         energies.append([bending(model, (1.0, 1.0, 4.0), end_to_end=all_stages) for all_stages in (False, True)])
     (coarse_alone, coarse), (fine_alone, fine), (both_alone, both) = energies
     assert coarse_alone == 0

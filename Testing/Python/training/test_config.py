@@ -28,7 +28,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_the_shipped_preset_is_what_the_model_was_made_with(repo_root: Path) -> None:
+def test_the_shipped_preset_holds_together(repo_root: Path) -> None:
     config = load_config(repo_root / "Resources" / "Presets" / "cardiac-cine.yaml")
     assert config.card.name == "cardiac-cine"
     assert "CC BY-NC-SA" in config.card.licence
