@@ -44,7 +44,7 @@ def register(registration: Registration, fixed: Frame, moving: Frame) -> Registe
 def held_out_figures(rows: Sequence[Row]) -> dict[str, Any]:
     """Means over all pairs, for a model's card."""
     return {
-        "data": f"ACDC patients {rows[0].patient}-{rows[-1].patient}, ED and ES both ways, {len(rows)} pairs, never seen",
+        "data": f"ACDC patients {rows[0].patient}-{rows[-1].patient}, ED and ES both ways, {len(rows)} pairs",
         **{
             f"dice_{name}": round(statistics.fmean(row.labels[name].dice for row in rows), 3)
             for name in LABELS.values()

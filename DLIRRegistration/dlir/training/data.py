@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -172,10 +173,17 @@ def load_batches(dataset: PairDataset, size: int, first: int, count: int) -> Ite
     """`count` batches of `size` pairs, from pair number `first` on, prepared by a process of their own."""
     indices = range(first, first + size * count)
     try:
-        yield from DataLoader(dataset, size, sampler=indices, num_workers=1, collate_fn=collate)
+        yield from DataLoader(
+            dataset, size, sampler=indices, num_workers=1, collate_fn=collate, worker_init_fn=_silence
+        )
     except BaseException as error:
         # The loader's frames would keep its process alive for as long as someone holds the exception.
         raise error.with_traceback(None) from None
+
+
+def _silence(worker: int) -> None:
+    """Its errors reach the run as exceptions; an interrupt must not print what its threads make of it besides."""
+    sys.excepthook = lambda *details: None
 
 
 def _check_square(subjects: Iterable[Subject]) -> None:

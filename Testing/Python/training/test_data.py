@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -323,6 +324,29 @@ def test_batches_hold_the_pairs_from_a_number_on() -> None:
         torch.testing.assert_close(batch.spacing, torch.tensor([SPACING, SPACING]))
     assert batches[0].fixed.shape == (2, 1, 4, 24, 24)
     assert list(load_batches(pairs, 2, 7, 0)) == []
+
+
+def test_the_loading_process_says_nothing_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its threads end with a traceback when an interrupt comes at a bad moment; its errors come as exceptions."""
+
+    def transforms(pair: Tensor) -> Tensor:
+        sys.excepthook(EOFError, EOFError("noise"), None)
+        if pair.shape[1] == 2:
+            raise ValueError("a real error")
+        return pair
+
+    def load(shape: tuple[int, int, int]) -> int:
+        pairs = coded_pairs(subject=coded_subject(shape=shape))
+        monkeypatch.setattr(pairs, "transforms", transforms)
+        monkeypatch.setattr(transforms, "set_random_state", lambda seed: None, raising=False)
+        return len(list(load_batches(pairs, 1, 0, 2)))
+
+    assert load((6, 40, 44)) == 2
+    with pytest.raises(ValueError, match="a real error"):
+        load((2, 40, 44))
+    assert "noise" not in capfd.readouterr().err
 
 
 def test_validation_takes_the_largest_motion_both_ways_from_the_middle() -> None:
