@@ -32,7 +32,7 @@ def train(
     preset: Annotated[str | None, typer.Option(help="Name of a configuration that comes with DLIR.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
     device: DeviceOption = Device.auto,
-    seed: Annotated[int | None, typer.Option(help="Instead of the configuration's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
     max_iterations: Annotated[
         int | None, typer.Option(min=1, help="At most so many per stage: for a first try of data and configuration.")
     ] = None,

@@ -53,8 +53,7 @@ def read_header(path: Path) -> ModelHeader:
         content = json.loads(text)
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ModelError(f"'{path}' is no DLIR model: it carries no specification; choose another file") from None
-    # Files from before there was a checksum carry nothing else.
-    intact = len(metadata) == 1 or metadata.get(_CHECKSUM_KEY) == _text_checksum(text)
+    intact = metadata.get(_CHECKSUM_KEY) == _text_checksum(text)
     return _parse(path, content, intact=intact)
 
 

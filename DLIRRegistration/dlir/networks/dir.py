@@ -37,7 +37,8 @@ class DeformableNetwork(nn.Module):
             self.output.weight.mul_(_INITIAL_OUTPUT_SCALE)
 
     def forward(self, pair: Tensor) -> Tensor:
-        raw: Tensor = self.output(self.head(self.encoder(pair)))
-        # Outside autocast: half precision would cost displacement a hundredth of the grid spacing.
-        raw = raw.float()
+        features = self.head(self.encoder(pair))
+        # In single precision: a half-precision output would be off by hundredths of a millimetre on a coarse grid.
+        with torch.autocast(features.device.type, enabled=False):
+            raw: Tensor = self.output(features.to(self.output.weight.dtype))
         return raw if self.limit is None else self.limit * torch.tanh(raw / self.limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import sys
@@ -233,7 +234,8 @@ def _newer(pair: Pair, path: Path) -> None:
 def _mismatching(pair: Pair, path: Path) -> None:
     weights, content = _contents(pair.model)
     content["spec"]["stages"][0]["channels"] = [4, 4, 4, 8]  # type: ignore[index]
-    save_file(weights, str(path), {"dlir": json.dumps(content)})
+    text = json.dumps(content)
+    save_file(weights, str(path), {"dlir": text, "dlir_sha256": hashlib.sha256(text.encode()).hexdigest()})
 
 
 def _foreign(pair: Pair, path: Path) -> None:

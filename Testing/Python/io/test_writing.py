@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from disks import small_disk
 from dlir.errors import GeometryError, OutputError
 from dlir.geometry import ImageGrid
 from dlir.io import writing
@@ -30,18 +30,6 @@ def _values(grid: ImageGrid) -> NDArray[np.float32]:
 def _tree(folder: Path) -> dict[str, bytes]:
     """All files below a folder, hidden ones included, and empty folders."""
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")}
-
-
-@contextlib.contextmanager
-def _limited(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes; writing more fails as it does on a full disk."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _disk_full(*_: object, **__: object) -> None:
@@ -135,7 +123,7 @@ def test_image_on_a_full_disk(
     (tmp_path / f"a.{suffix}").write_text("former")
     with (
         refusal(OutputError, f"a.{suffix}", "not written completely", "disk is full", "free some space"),
-        _limited(size),
+        small_disk(size),
     ):
         write_image(tmp_path / f"a.{suffix}", _values(grid), grid, compress=compress)
     assert _tree(tmp_path) == {f"a.{suffix}": b"former"}
@@ -143,7 +131,7 @@ def test_image_on_a_full_disk(
 
 
 def test_text_on_a_full_disk(tmp_path: Path, refusal: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
-    with refusal(OutputError, "a.txt", "disk is full", "free some space"), _limited(1000):
+    with refusal(OutputError, "a.txt", "disk is full", "free some space"), small_disk(1000):
         write_text(tmp_path / "a.txt", "x" * 5000)
     monkeypatch.setattr(os, "fsync", _disk_full)  # as a network drive reports it
     with refusal(OutputError, "a.txt", "disk is full", "free some space"):
@@ -226,7 +214,7 @@ def test_disk_full_in_a_run_names_the_file_where_it_was_to_be(tmp_path: Path, re
     folder, grid = tmp_path / "result", ImageGrid((20, 30, 40))
     with refusal(OutputError, f"'{folder / 'warped.nii.gz'}'", "disk is full"), OutputFolder(folder) as outputs:
         write_text(outputs.file("report.json"), "{}")
-        with _limited(20_000):
+        with small_disk(20_000):
             write_image(outputs.file("warped.nii.gz"), _values(grid), grid)
     assert not _tree(tmp_path)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from chains import chain_grids, points_around, random_affine, random_bspline, random_chain, sitk_apply
+from disks import small_disk
 from dlir.errors import OutputError, TransformError
 from dlir.transforms.files import read_transform, to_sitk, write_transform
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
@@ -76,26 +76,12 @@ def test_a_name_that_itk_does_not_know_is_refused(tmp_path: Path, chain: Composi
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[int], None]]:
-    """A function after whose call no file can grow beyond so many bytes."""
-    resource = pytest.importorskip("resource", reason="needs a limit on file sizes, which this system has not")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("size", [0, 100, 20_000])
-def test_a_full_disk_leaves_the_former_file(
-    tmp_path: Path, chain: CompositeTransform, suffix: str, size: int, small_disk: Callable[[int], None]
-) -> None:
+def test_a_full_disk_leaves_the_former_file(tmp_path: Path, chain: CompositeTransform, suffix: str, size: int) -> None:
     path = tmp_path / f"transform{suffix}"
     path.write_bytes(b"former")
-    small_disk(size)
-    with pytest.raises(OutputError, match="disk is full"):
+    with small_disk(size), pytest.raises(OutputError, match="disk is full"):
         write_transform(path, chain)
     assert path.read_bytes() == b"former"
     assert list(tmp_path.iterdir()) == [path]
