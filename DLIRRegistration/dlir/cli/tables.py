@@ -37,6 +37,10 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     rows = [[f"similarity ({similarity['measure']})", number(similarity["before"]), number(similarity["after"])]]
     for label, scores in report.get("labels", {}).items():
         before, after = scores["before"], scores["after"]
+        if before["asd_mm"] is None and after["asd_mm"] is None:
+            # Its Dice of 0 says nothing of the registration.
+            rows.append([f"label {label}  in one label map only", "", ""])
+            continue
         rows.append([f"label {label}  Dice", number(before["dice"]), number(after["dice"])])
         for name, key in (("HD (mm)", "hd_mm"), ("ASD (mm)", "asd_mm")):
             rows.append([f"         {name}", number(before[key], ".2f"), number(after[key], ".2f")])
