@@ -27,11 +27,11 @@ from dlir.registration.result import RegistrationResult
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import PADDING
 from dlir.transforms.dense import SampledStage, StageField, sample_stage, slabs, trace, trace_with_determinant
-from dlir.transforms.sampling import Lattice, inside, lookup
+from dlir.transforms.sampling import Lattice, exact_dtype, inside, lookup
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
 
 # Largest error in mm that sampling one stage on a lattice may add to the fast dense evaluation.
-STAGE_TOLERANCE = 0.015
+STAGE_TOLERANCE = 0.03
 # Voxels resampled at once: bounds the memory of points and fields at about 100 bytes each.
 _SLAB_VOXELS = 1 << 20
 
@@ -63,7 +63,7 @@ class _Pair:
     fixed, moving: (1, 1, z, y, x) as the networks see them, padded. matrix: (1, 4, 4) to the moving working grid,
     of the affine parts so far. stages: deformable stages so far, coarse to fine, of which those that a later one
     followed are also in `sampled`. tail: the initialization, applied last; where it is not linear, `moving` has
-    already been resampled through it.
+    already been resampled through it. pooled: both images at the resolutions that stages have asked for.
     """
 
     grid: ImageGrid
@@ -74,6 +74,7 @@ class _Pair:
     tail: CompositeTransform
     stages: list[StageField] = field(default_factory=list)
     sampled: list[SampledStage] = field(default_factory=list)
+    pooled: dict[tuple[int, int, int], list[Tensor]] = field(default_factory=dict)
 
     def shape(self, moving: bool = False) -> Shape3:
         z, y, x = (self.moving if moving else self.fixed).shape[2:]
@@ -147,7 +148,10 @@ class Registration:
 
     def _run_stage(self, pair: _Pair, stage: int, clock: _Clock) -> None:
         done = 0.05 + 0.6 * stage / len(self.spec.stages)
-        images = [self.model.pool(image, stage) for image in (pair.fixed, pair.moving)]
+        factors = self.spec.factors(stage)
+        if factors not in pair.pooled:
+            pair.pooled[factors] = [self.model.pool(image, stage) for image in (pair.fixed, pair.moving)]
+        images = pair.pooled[factors]
         if self.spec.stages[stage].kind == "affine":
             spacing = torch.tensor([pair.grid.spacing], device=self.device)
             size = torch.tensor([pair.grid.size], device=self.device)
@@ -188,7 +192,8 @@ class Registration:
         warped = np.empty(oriented.shape, np.float32)
         jacobian = np.empty(oriented.shape, np.float32)
         within = np.empty(oriented.shape, bool)
-        image = torch.from_numpy(np.ascontiguousarray(moving.array, np.float32)).to(self.device)[None, None]
+        dtype = exact_dtype(self.device)
+        image = torch.from_numpy(np.asarray(moving.array, np.float32)).to(self.device, dtype)[None, None]
         outside = float(image.min())
         for low, high in slabs(oriented.shape, _SLAB_VOXELS):
             lattice = Lattice(
@@ -201,7 +206,8 @@ class Registration:
                 if pair.stages:
                     points, determinant = trace_with_determinant(lattice, pair.stages[-1], self._coarser(pair))
                 else:
-                    points, determinant = self._trace(pair, lattice), torch.ones(1, 1, *lattice.shape)
+                    points = lattice.points(self.device, dtype)[None]
+                    determinant = torch.ones(1, 1, *lattice.shape)
             with clock.step("resample", done):
                 index, factor = self._to_moving(pair, moving.grid, points)
                 valid = inside(Lattice(moving.grid.shape), index)
@@ -219,11 +225,11 @@ class Registration:
         linear = float(np.linalg.det(affine[:3, :3]))
         to_physical = pair.grid.index_to_physical @ affine
         if pair.tail.linear:
-            matrix = torch.from_numpy(grid.physical_to_index @ pair.tail.matrix @ to_physical).float()
+            matrix = torch.from_numpy(grid.physical_to_index @ pair.tail.matrix @ to_physical)
             index = transform_points(matrix.to(points)[None], points)
             return index, linear * float(np.linalg.det(pair.tail.matrix[:3, :3]))
         flat = points.cpu().double().numpy().reshape(-1, 3) @ to_physical[:3, :3].T + to_physical[:3, 3]
-        index = torch.from_numpy(grid.to_index(pair.tail.apply(flat))).float().reshape(points.shape)
+        index = torch.from_numpy(grid.to_index(pair.tail.apply(flat))).reshape(points.shape)
         return index.to(points), linear * pair.tail.determinant(flat).reshape(points.shape[1:4]).astype(np.float32)
 
     def _transform(self, pair: _Pair) -> CompositeTransform:

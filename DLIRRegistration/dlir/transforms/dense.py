@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dlir.geometry import Shape3
 from dlir.transforms.bspline import PADDING, basis_matrix, control_positions, expand
-from dlir.transforms.sampling import Lattice, displace, lookup
+from dlir.transforms.sampling import Lattice, displace, exact_dtype, lookup
 
 Spacing3 = tuple[int, int, int]
 
@@ -192,14 +192,15 @@ def trace_with_determinant(
 ) -> tuple[Tensor, Tensor]:
     """As `trace`, with the determinant of the chain, (1, 1, z, y, x).
 
-    The coarser stages' factor is interpolated linearly, so that it keeps its sign.
+    Points are in double precision where the device has it. The coarser stages' factor is interpolated linearly, so
+    that it keeps its sign.
     """
     displacement, determinant = finest.displacement_and_determinant(lattice)
-    points = displace(lattice.points(displacement.device)[None], displacement)
-    if not coarser:
-        return points, determinant
-    added, factor = _follow(lattice, finest, coarser, determinant=True)
-    return displace(points, added), determinant * factor
+    if coarser:
+        added, factor = _follow(lattice, finest, coarser, determinant=True)
+        displacement, determinant = displacement.add_(added), determinant.mul_(factor)
+    device = displacement.device
+    return displace(lattice.points(device, exact_dtype(device))[None], displacement), determinant
 
 
 def _follow(

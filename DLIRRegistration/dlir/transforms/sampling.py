@@ -17,6 +17,14 @@ from torch import Tensor
 from dlir.geometry import Shape3, Vector3
 
 
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """What positions need that an image is finally read at: in single precision the identity changes intensities.
+
+    Double, where the device has it.
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 @dataclass(frozen=True)
 class Lattice:
     """Positions of the samples of a (B, C, z, y, x) tensor in the index space of a reference grid."""
@@ -31,17 +39,19 @@ class Lattice:
         fx, fy, fz = factors
         return cls(shape, ((fx - 1) / 2, (fy - 1) / 2, (fz - 1) / 2), (float(fx), float(fy), float(fz)))
 
-    def positions(self, device: torch.device | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def positions(
+        self, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Positions along (z, y, x), in array order."""
         z, y, x = (
-            self.start[a] + self.step[a] * torch.arange(self.shape[2 - a], dtype=torch.float32, device=device)
+            self.start[a] + self.step[a] * torch.arange(self.shape[2 - a], dtype=dtype, device=device)
             for a in (2, 1, 0)
         )
         return z, y, x
 
-    def points(self, device: torch.device | None = None) -> Tensor:
+    def points(self, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """(z, y, x, 3): position of every sample."""
-        z, y, x = torch.meshgrid(*self.positions(device), indexing="ij")
+        z, y, x = torch.meshgrid(*self.positions(device, dtype), indexing="ij")
         return torch.stack([x, y, z], -1)
 
 
