@@ -206,9 +206,3 @@ class ImageGrid:
         orders = [(a, b, c) for a in range(3) for b in range(3) for c in range(3) if len({a, b, c}) == 3]
         best = max(orders, key=lambda order: sum(abs(matrix[row, column]) for row, column in enumerate(order)))
         return self.permuted(best, [matrix[row, column] < 0 for row, column in enumerate(best)])
-
-    def overlap_fraction(self, other: ImageGrid, samples: int = 24) -> float:
-        """Fraction of this grid's volume that lies inside `other`, from samples^3 points."""
-        axes = [np.linspace(-0.5, n - 0.5, 2 * samples + 1)[1::2] for n in self.size]
-        index = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-        return float(other.contains(self.to_physical(index)).mean())

@@ -121,17 +121,6 @@ def test_relative_to_goes_through_physical_space(grid: ImageGrid, other: ImageGr
     np.testing.assert_allclose(index @ matrix[:3, :3].T + matrix[:3, 3], expected, rtol=0, atol=1e-7)
 
 
-def test_overlap_fraction_of_shifted_boxes() -> None:
-    grid = make_grid((8, 8, 8), (1.0, 2.0, 0.5), (5.0, 6.0, 7.0), (0.3, -0.4, 0.5))
-    assert grid.overlap_fraction(grid) == 1
-    assert grid.overlap_fraction(grid.lattice((4, 0, 0), (1, 1, 1), (8, 8, 8))) == 0.5
-    assert grid.overlap_fraction(grid.lattice((4, -2, 2), (1, 1, 1), (8, 8, 8))) == pytest.approx(0.5 * 0.75**2)
-    assert grid.overlap_fraction(grid.lattice((8.01, 0, 0), (1, 1, 1), (8, 8, 8))) == 0
-    # Fraction of the first grid, not of the second.
-    half = grid.lattice((0, 0, 0), (1, 1, 1), (4, 8, 8))
-    assert (grid.overlap_fraction(half), half.overlap_fraction(grid)) == (0.5, 1)
-
-
 # -- the same voxels ---------------------------------------------------------------------------------
 
 

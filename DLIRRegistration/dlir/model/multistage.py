@@ -17,7 +17,7 @@ from dlir.model.spec import ModelSpec
 from dlir.networks.air import AffineNetwork
 from dlir.networks.dir import DeformableNetwork
 from dlir.transforms.affine import affine_matrix
-from dlir.transforms.bspline import control_positions, evaluate_lattice, pad_coefficients
+from dlir.transforms.bspline import control_positions, pad_coefficients
 from dlir.transforms.sampling import Lattice
 
 
@@ -79,8 +79,3 @@ class MultiStageModel(nn.Module):
         """Working-grid positions along (z, y, x) in units of the stage's padded control grid."""
         spacing = self.spec.control_spacing(stage)[::-1]
         return [control_positions(p, s) for p, s in zip(positions, spacing, strict=True)]
-
-    def displacement(self, stage: int, coefficients: Tensor, lattice: Lattice) -> Tensor:
-        """Dense displacement (B, 3, z, y, x) of a stage in working-grid voxels on `lattice`."""
-        positions = self.control_axes(stage, lattice.positions(coefficients.device))
-        return evaluate_lattice(coefficients, positions)

@@ -13,6 +13,7 @@ from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import EDGE_LAYERS, PADDING, ZERO_LAYERS
+from dlir.transforms.dense import StageField
 from dlir.transforms.sampling import Lattice
 from dlir.transforms.spatial import BSplineTransform
 from grids import make_grid
@@ -96,7 +97,7 @@ def test_coefficients_are_one_per_cell_in_voxels_within_the_bound(model: MultiSt
 def test_an_untrained_stage_moves_by_a_fraction_of_a_voxel(model: MultiStageModel, stage: int) -> None:
     images = [model.pool(model.pad(random_image(seed=s)), stage) for s in (1, 2)]
     coefficients = model.predict_coefficients(stage, images[0], images[1])
-    displacement = model.displacement(stage, coefficients, Lattice(PADDED))
+    displacement = StageField(coefficients, model.spec.control_spacing(stage)).displacement(Lattice(PADDED))
     assert 0 < displacement.abs().max() < 0.25
 
 
@@ -109,7 +110,7 @@ def test_dense_displacement_is_that_of_the_exact_transform(model: MultiStageMode
     model.networks[stage] = Fixed(torch.empty(1, 3, *cells).uniform_(-0.4, 0.4, generator=torch.manual_seed(3)))
     coefficients = model.predict_coefficients(stage, random_image(), random_image())
     lattice = model.lattice(PADDED, on)
-    found = model.displacement(stage, coefficients, lattice)[0]
+    found = StageField(coefficients, model.spec.control_spacing(stage)).displacement(lattice)[0]
 
     grid = make_grid(PADDED, SPEC.preprocessing.resolution, (30.0, -20.0, 10.0), (0.3, 0.5, -0.4))
     to_mm = grid.index_to_physical[:3, :3]
