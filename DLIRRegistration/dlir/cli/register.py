@@ -42,7 +42,7 @@ DEFAULT_MODEL = "cardiac-cine"
 
 
 class Initialize(str, Enum):
-    """Values of --initialize; the same as dlir.registration.initialization.MODES."""
+    """Values of --initialize; the modes of dlir.registration.initialization."""
 
     centers = "centers"
     scanner = "scanner"

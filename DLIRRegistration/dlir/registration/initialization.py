@@ -10,8 +10,6 @@ from dlir.errors import GeometryError
 from dlir.io.reading import Volume
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
-MODES = ("centers", "scanner")
-
 # Centres closer than this, in mm, count as equal: the header's rounding must not cost a resampling.
 _EQUAL_CENTERS = 1e-3
 _SAMPLES = 16

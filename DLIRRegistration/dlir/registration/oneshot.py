@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dlir import geometry
 from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid, Shape3
 from dlir.io.reading import Volume
@@ -25,13 +26,18 @@ from dlir.model.preprocessing import prepare
 from dlir.registration.initialization import initialize
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.affine import transform_points
-from dlir.transforms.bspline import PADDING
-from dlir.transforms.dense import SampledStage, StageField, sample_stage, slabs, trace, trace_with_determinant
+from dlir.transforms.dense import (
+    STAGE_TOLERANCE,
+    SampledStage,
+    StageField,
+    sample_stage,
+    slabs,
+    trace,
+    trace_with_determinant,
+)
 from dlir.transforms.sampling import Lattice, exact_dtype, inside, lookup
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
 
-# Largest error in mm that sampling one stage on a lattice may add to the fast dense evaluation.
-STAGE_TOLERANCE = 0.03
 # Voxels resampled at once: bounds the memory of points and fields at about 100 bytes each.
 _SLAB_VOXELS = 1 << 20
 
@@ -150,7 +156,8 @@ class Registration:
         done = 0.05 + 0.6 * stage / len(self.spec.stages)
         factors = self.spec.factors(stage)
         if factors not in pair.pooled:
-            pair.pooled[factors] = [self.model.pool(image, stage) for image in (pair.fixed, pair.moving)]
+            with clock.step("preprocess", done):
+                pair.pooled[factors] = [self.model.pool(image, stage) for image in (pair.fixed, pair.moving)]
         images = pair.pooled[factors]
         if self.spec.stages[stage].kind == "affine":
             spacing = torch.tensor([pair.grid.spacing], device=self.device)
@@ -228,7 +235,7 @@ class Registration:
             matrix = torch.from_numpy(grid.physical_to_index @ pair.tail.matrix @ to_physical)
             index = transform_points(matrix.to(points)[None], points)
             return index, linear * float(np.linalg.det(pair.tail.matrix[:3, :3]))
-        flat = points.cpu().double().numpy().reshape(-1, 3) @ to_physical[:3, :3].T + to_physical[:3, 3]
+        flat = geometry.transform_points(to_physical, points.cpu().double().numpy().reshape(-1, 3))
         index = torch.from_numpy(grid.to_index(pair.tail.apply(flat))).reshape(points.shape)
         return index.to(points), linear * pair.tail.determinant(flat).reshape(points.shape[1:4]).astype(np.float32)
 
@@ -239,8 +246,8 @@ class Registration:
         for stage in reversed(pair.stages):
             coefficients = stage.coefficients[0].cpu().double().numpy()
             in_mm = np.einsum("ij,jzyx->izyx", to_mm[:3, :3], coefficients)
-            start = [-PADDING * s + (s - 1) / 2 for s in stage.spacing]
-            grid = pair.grid.lattice(start, stage.spacing, coefficients.shape[:0:-1])
+            control = stage.control_lattice((1, 1, 1))
+            grid = pair.grid.lattice(control.start, control.step, control.shape[::-1])
             parts.append(BSplineTransform(in_mm, grid))
         affine = pair.affine[0].cpu().double().numpy()
         if not np.array_equal(affine, np.eye(4)):

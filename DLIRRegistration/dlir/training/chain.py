@@ -14,13 +14,11 @@ from dlir.losses.similarity import ncc
 from dlir.model.multistage import MultiStageModel
 from dlir.training.data import Batch
 from dlir.transforms.affine import transform_points
-from dlir.transforms.dense import SampledStage, StageField, sample_stage, trace
+from dlir.transforms.dense import STAGE_TOLERANCE, SampledStage, StageField, sample_stage, trace
 from dlir.transforms.sampling import Lattice, inside, lookup
 
 # Samples per control spacing in the quadrature of the bending energy: within a tenth of the integral.
 _ENERGY_SAMPLES = 2
-# Error in mm that sampling one stage on a lattice may add to where points go.
-_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def run_chain(model: MultiStageModel, batch: Batch, last: int, *, end_to_end: bo
             else:
                 current = lookup(images[1], lattice, transform_points(matrix, _trace(lattice, fixed, chain, coarser)))
                 coefficients = model.predict_coefficients(stage, images[0], current)
-                coarser[:0] = [sample_stage(field, voxel_size, _TOLERANCE) for field in chain[-1:]]
+                coarser[:0] = [sample_stage(field, voxel_size, STAGE_TOLERANCE) for field in chain[-1:]]
                 chain.append(StageField(coefficients, model.spec.control_spacing(stage)))
                 energy = _energy(model, stage, coefficients, _shape(fixed), batch.spacing)
                 bending = bending + energy if end_to_end else energy

@@ -27,6 +27,8 @@ from dlir.transforms.sampling import Lattice, displace, exact_dtype, lookup
 
 Spacing3 = tuple[int, int, int]
 
+# Error in mm that sampling a stage may add where a chain is followed, in registration and in training alike.
+STAGE_TOLERANCE = 0.03
 # Control spacing in voxels below which an axis is evaluated as a spline instead of being sampled.
 _SAMPLED_FROM = 4
 # Samples of the determinant per control spacing, along an axis that is sampled and along one that is not. It is shown

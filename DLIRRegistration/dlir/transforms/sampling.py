@@ -75,17 +75,11 @@ def lookup(values: Tensor, lattice: Lattice, points: Tensor, mode: str = "biline
     return sampled.reshape(batch, parts, channels, -1).transpose(1, 2).reshape(batch, channels, *shape)
 
 
-def inside(lattice: Lattice, points: Tensor, sizes: Tensor | None = None) -> Tensor:
-    """Whether points (B, ..., 3) lie in the volume of the lattice's samples, outer borders included: (B, ...).
-
-    sizes: (B, 3) true number of samples (x, y, z) of each batch element, where they were padded to one shape.
-    """
+def inside(lattice: Lattice, points: Tensor) -> Tensor:
+    """Whether points (B, ..., 3) lie in the volume of the lattice's samples, outer borders included: (B, ...)."""
     step = points.new_tensor(lattice.step)
     low = points.new_tensor(lattice.start) - step / 2
-    if sizes is None:
-        high = low + step * points.new_tensor(lattice.shape[::-1])
-    else:
-        high = (low + step * sizes.to(points)).reshape(-1, *[1] * (points.dim() - 2), 3)
+    high = low + step * points.new_tensor(lattice.shape[::-1])
     return ((points >= low) & (points <= high)).all(-1)
 
 

@@ -165,12 +165,6 @@ def test_inside_counts_the_outer_border_of_pooled_samples_in() -> None:
     assert not inside(lattice, corners + torch.tensor([[[-0.01, 0, 0], [0, 0, 0.01]]])).any()
 
 
-def test_inside_with_the_true_size_of_padded_images() -> None:
-    points = torch.tensor([[5.4, 1.0, 1.0], [5.6, 1.0, 1.0], [7.4, 1.0, 1.0]]).expand(2, 3, 3)
-    sizes = torch.tensor([[6, 4, 4], [8, 4, 4]])
-    assert inside(Lattice((4, 4, 8)), points, sizes).tolist() == [[True, False, False], [True, True, True]]
-
-
 def test_displace_adds_channels_to_coordinates() -> None:
     points, displacement = torch.zeros(1, 2, 3, 4, 3), torch.arange(72.0).reshape(1, 3, 2, 3, 4)
     moved = displace(points, displacement)
