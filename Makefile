@@ -31,9 +31,11 @@ demo: $(DEMO_STAMP)  ## register the shipped cine pair, print the table, write d
 	@$(BIN)/dlir demo --output demo-output
 
 test: .venv/dev.stamp  ## run every test
+	@$(BIN)/python Testing/Python/native_libraries.py
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-fast: .venv/dev.stamp  ## run the tests that take no more than a few seconds each
+	@$(BIN)/python Testing/Python/native_libraries.py
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
 
 lint: .venv/dev.stamp  ## check style, format and types
