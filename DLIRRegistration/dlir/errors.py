@@ -35,3 +35,11 @@ class OutputError(DLIRError):
 
 class DeviceError(DLIRError):
     """The device asked for does not exist here or ran out of memory with no smaller step left."""
+
+
+class ProtocolError(DLIRError):
+    """A line between the worker and its client is not what they agreed on."""
+
+
+class WorkerError(DLIRError):
+    """The worker process, or the training process, cannot be started or used."""

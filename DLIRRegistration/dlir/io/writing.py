@@ -32,18 +32,19 @@ _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary file name beside `path`, of the same suffixes; what was written there becomes `path` at the end.
 
     On any exception the temporary file is removed and `path` stays as it was. OSError and SimpleITK's errors
-    are raised as OutputError, so any writer can be used inside.
+    are raised as OutputError, so any writer can be used inside. durable: wait until the file lies on the disk.
     """
     if not path.parent.is_dir():
         raise OutputError(f"cannot write '{_shown(path)}': its folder does not exist; create the folder first")
     temporary = path.with_name(f"{_HIDDEN}{secrets.token_hex(4)}{''.join(path.name.partition('.')[1:])}")
     try:
         yield temporary
-        _reach_disk(temporary)
+        if durable:
+            _reach_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise _explained(path, error) from error

@@ -1,0 +1,1 @@
+"""Registration in a process of its own, which stays warm between requests: `python -m dlir.worker`."""
