@@ -57,17 +57,21 @@ def read_image(spec: Spec, role: str = "fixed image") -> Volume:
     native, grid = _load(source)
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the next check refuses
         array = np.ascontiguousarray(native, dtype=np.float32)
-    wrong = array.size - int(np.isfinite(array).sum())
-    if wrong:
+    check_values(array, source.name)
+    return Volume(array, grid, source.typed)
+
+
+def check_values(array: NDArray[Any], name: str) -> None:
+    """Raises ImageError, calling the image `name`, for voxels that are not finite or all alike."""
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        wrong = array.size - int(np.isfinite(array).sum())
         raise ImageError(
-            f"{source.name} has {wrong} voxels that are not finite numbers (NaN or infinite); "
+            f"{name} has {wrong} voxels that are not finite numbers (NaN or infinite); "
             "replace them, for example by the background value"
         )
-    if array.min() == array.max():
-        raise ImageError(
-            f"{source.name} has the value {array.flat[0]:g} in every voxel; check that it is the right one"
-        )
-    return Volume(array, grid, source.typed)
+    if low == high:
+        raise ImageError(f"{name} has the value {low:g} in every voxel; check that it is the right one")
 
 
 def read_grid(spec: Spec, role: str = "reference image") -> ImageGrid:
