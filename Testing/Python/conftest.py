@@ -20,6 +20,9 @@ os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", os.environ["OMP_NU
 if importlib.util.find_spec("dlir") is None:
     sys.path.insert(0, str(REPO_ROOT / "DLIRRegistration"))
 
+# What a test finds does not depend on the models of whoever runs it: this folder does not exist.
+os.environ["DLIR_MODELS"] = str(REPO_ROOT / "Testing" / "Data" / "no-models")
+
 # `ci` draws the same examples every time; HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25)
 settings.register_profile("explore", deadline=None, max_examples=500)

@@ -32,6 +32,7 @@ def test_list_for_machines(folder: Path) -> None:
     assert good["name"] == "good"
     assert good["licence"] == "CC0"
     assert good["fold_free"] is True
+    assert good["bundled"] is True
     assert good["bytes"] == (folder / "good.safetensors").stat().st_size
     assert "damaged" in worse["problem"]
 
@@ -62,4 +63,4 @@ def test_card_of_what_is_no_model(folder: Path, pair: Pair) -> None:
 
 def test_installed_models_can_be_used() -> None:
     """Whatever lies in Resources/Models is whole."""
-    assert all(entry.problem is None for entry in catalogue.bundled_models())
+    assert all(entry.problem is None for entry in catalogue.all_models())
