@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from DLIRRegistrationLib.verdict import Verdict
 
+TRANSFORM_KINDS = ("native", "grid")
+
 
 @dataclass(frozen=True)
 class MaskInput:
@@ -53,10 +55,19 @@ class RegistrationInputs:
         """What is missing, as one sentence for the tooltip of Apply; None when it can run."""
         return next(self._problems(), None)
 
+    def nodes(self) -> tuple[Any, ...]:
+        """Every node that is read."""
+        masks = tuple(mask.node for mask in (self.fixed_mask, self.moving_mask) if mask is not None)
+        single = (self.fixed, self.moving, self.initial_transform, self.fixed_segmentation)
+        landmarks = (self.moving_landmarks, self.fixed_landmarks)
+        return tuple(node for node in (*single, *masks, *self.segmentations, *landmarks) if node is not None)
+
     def _problems(self) -> Iterator[str]:
         for name, node in (("fixed", self.fixed), ("moving", self.moving)):
             if node is None:
                 yield f"Choose a {name} volume."
+            elif node.GetScene() is None:
+                yield f"The {name} volume '{node.GetName()}' has been deleted; choose another."
             elif node.GetImageData() is None or not node.GetImageData().GetNumberOfPoints():
                 yield f"The {name} volume '{node.GetName()}' holds no image; choose or load another."
             elif node.GetImageData().GetNumberOfScalarComponents() != 1:
@@ -88,6 +99,23 @@ class OutputSelection:
     want_transform: bool = True
     want_jacobian: bool = True
     transform_kind: str = "native"
+
+    def problem(self, inputs: RegistrationInputs) -> str | None:
+        """Why results cannot go to the chosen nodes, as one sentence; None when they can."""
+        chosen = [self.warped, self.transform, self.jacobian, *self.segmentations, self.landmarks]
+        chosen = [node for node in chosen if node is not None]
+        for node in chosen:
+            if any(node is given for given in inputs.nodes()):
+                return f"'{node.GetName()}' is also an input; choose another output, or a new one."
+            if sum(node is other for other in chosen) > 1:
+                return f"'{node.GetName()}' is chosen for two results; choose another output for one of them."
+        if self.transform is not None and self.transform.IsA("vtkMRMLLinearTransformNode"):
+            return (
+                f"'{self.transform.GetName()}' can only hold a matrix; choose another output transform, or a new one."
+            )
+        if self.transform_kind not in TRANSFORM_KINDS:
+            return f"A transform cannot be of kind '{self.transform_kind}'; use {' or '.join(TRANSFORM_KINDS)}."
+        return None
 
 
 @dataclass(frozen=True)
