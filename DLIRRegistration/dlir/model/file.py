@@ -53,8 +53,14 @@ def read_header(path: Path) -> ModelHeader:
         content = json.loads(text)
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ModelError(f"'{path}' is no DLIR model: it carries no specification; choose another file") from None
-    intact = metadata.get(_CHECKSUM_KEY) == _text_checksum(text)
-    return _parse(path, content, intact=intact)
+    parsed = _parse(path, content, intact=metadata.get(_CHECKSUM_KEY) == _text_checksum(text))
+    try:
+        end = max((int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"), default=0)
+    except (KeyError, IndexError, TypeError, ValueError):
+        end = -1
+    if size != 8 + length + end:
+        raise ModelError(f"model file '{path}' is damaged: its weights are not complete; fetch it again")
+    return parsed
 
 
 def _text_checksum(text: str) -> str:

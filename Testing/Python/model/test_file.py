@@ -165,6 +165,14 @@ def test_a_file_with_something_after_its_end(path: Path) -> None:
     refused(path, "damaged")
 
 
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0"], ids=["cut", "longer"])
+def test_the_header_tells_whether_the_weights_are_complete(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """So that a download that broke off is refused where there is no torch yet."""
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ModelError, match="weights are not complete"):
+        read_header(path)
+
+
 def test_changed_weights(path: Path) -> None:
     weights = load_file(path)
     next(iter(weights.values()))[0] += 1

@@ -1,0 +1,75 @@
+"""The models a user can choose from: those that come with DLIR, and the user's own, which can be added and removed.
+
+The command line knows the same models by the same names. Works before torch is installed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from dlir.errors import ModelError
+from dlir.io.writing import replacing
+from dlir.model.card import full_text, one_line
+from dlir.model.catalogue import SUFFIX, Entry, all_models, resolve_model, user_folder
+from dlir.model.file import read_header
+
+
+def entries() -> list[Entry]:
+    """Every model, those that come with DLIR first. One that cannot be used has no header but a `problem`."""
+    return all_models()
+
+
+def add(path: str | Path) -> Entry:
+    """Copy a model file into the user's folder, under its own name; the model as the catalogue has it then.
+
+    Raises ModelError for a file that is no model of this version, and for a name that exists; OutputError where
+    the folder cannot be written.
+    """
+    source = Path(path)
+    if source.suffix != SUFFIX:
+        raise ModelError(f"'{source}' is no model file: its name must end in {SUFFIX}; choose another file")
+    read_header(source)
+    if source.stem in {entry.name for entry in entries()}:
+        raise ModelError(f"there already is a model '{source.stem}'; remove that one, or rename the file '{source}'")
+    folder = user_folder()
+    target = folder / source.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"cannot make the folder '{folder}' for models: {error.strerror}; check the path") from None
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return next(entry for entry in entries() if entry.path == target)
+
+
+def remove(name: str) -> None:
+    """Delete one of the user's own models. Raises ModelError for any other, or where the file cannot be deleted."""
+    entry = _entry(name)
+    if entry.bundled:
+        raise ModelError(f"model '{name}' comes with DLIR and stays; only models that you added can be removed")
+    try:
+        entry.path.unlink()
+    except OSError as error:
+        raise ModelError(f"cannot remove model file '{entry.path}': {error.strerror}; check its permissions") from None
+
+
+def card_line(name: str) -> str:
+    """Anatomy, modality and licence of a model (a name, or a file) in one line; what is wrong where it has no card."""
+    try:
+        return one_line(read_header(resolve_model(name)))
+    except ModelError as error:
+        return str(error)
+
+
+def card_text(name: str) -> str:
+    """All that a model (a name, or a file) says of itself, in lines. Raises ModelError where it cannot be read."""
+    return full_text(read_header(resolve_model(name)))
+
+
+def _entry(name: str) -> Entry:
+    """The user's model of that name, else the one that comes with DLIR. Raises ModelError where there is none."""
+    found = [entry for entry in reversed(entries()) if entry.name == name]
+    if not found:
+        raise ModelError(f"there is no model '{name}' to remove; choose one from the list")
+    return found[0]
