@@ -50,6 +50,7 @@ class MRML:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
+        (Path(self._folder.name) / "ColorFiles").mkdir()
         self.scene = slicer.vtkMRMLScene()
         self.application = self._application()
         self._file_access = self._remote_access()
@@ -115,6 +116,7 @@ class MRML:
     def _application(self) -> Any:
         application = slicer.vtkSlicerApplicationLogic()
         application.SetHomeDirectory(self._folder.name)
+        application.SetShareDirectory(".")
         application.SetTemporaryPath(self._folder.name)
         application.SetMRMLScene(self.scene)
         application.GetColorLogic().SetMRMLScene(self.scene)
