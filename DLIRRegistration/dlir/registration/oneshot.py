@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ from dlir.registration.result import RegistrationResult
 from dlir.transforms.affine import transform_points
 from dlir.transforms.dense import (
     STAGE_TOLERANCE,
+    Region,
     SampledStage,
     StageField,
     sample_stage,
@@ -38,8 +40,10 @@ from dlir.transforms.dense import (
 from dlir.transforms.sampling import Lattice, exact_dtype, inside, lookup
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
 
-# Voxels resampled at once: bounds the memory of points and fields at about 100 bytes each.
-_SLAB_VOXELS = 1 << 20
+# Voxels resampled at once: few enough to stay in the cache, which also bounds the memory of points and fields.
+_SLAB_VOXELS = 1 << 18
+# Off-diagonal elements that move no point of an image by this many voxels are rounding.
+_NO_TURN = 1e-9
 
 Progress = Callable[[str, float], None]
 
@@ -137,8 +141,10 @@ class Registration:
 
     def _prepare(self, fixed: Volume, moving: Volume, start: CompositeTransform) -> _Pair:
         preprocessing = self.spec.preprocessing
-        image, grid = prepare(fixed.array, fixed.grid, preprocessing)
-        other, moving_grid = prepare(moving.array, moving.grid, preprocessing)
+        with ThreadPoolExecutor(2) as threads:
+            (image, grid), (other, moving_grid) = threads.map(
+                lambda volume: prepare(volume.array, volume.grid, preprocessing), (fixed, moving)
+            )
         matrix = np.eye(4)
         if start.linear:
             matrix = moving_grid.physical_to_index @ start.matrix @ grid.index_to_physical
@@ -170,16 +176,29 @@ class Registration:
             lattice = self.model.lattice(pair.shape(), stage)
             points = self._trace(pair, lattice)
             moving_lattice = self.model.lattice(pair.shape(moving=True), stage)
-            warped = lookup(images[1], moving_lattice, transform_points(pair.matrix, points))
+            warped = lookup(images[1], moving_lattice, _mapped(pair.matrix, points))
         with clock.step("networks", done):
             coefficients = self.model.predict_coefficients(stage, images[0], warped)
         pair.stages.append(StageField(coefficients, self.spec.control_spacing(stage)))
 
     def _coarser(self, pair: _Pair) -> list[SampledStage]:
         """All stages but the last, sampled, finest first."""
-        for stage in pair.stages[len(pair.sampled) : -1]:
-            pair.sampled.append(sample_stage(stage, pair.grid.spacing, STAGE_TOLERANCE))
+        for number, stage in list(enumerate(pair.stages))[len(pair.sampled) : -1]:
+            region = self._region(pair, number)
+            pair.sampled.append(sample_stage(stage, pair.grid.spacing, STAGE_TOLERANCE, region))
         return pair.sampled[::-1]
+
+    def _region(self, pair: _Pair, number: int) -> Region | None:
+        """Where the stages after deformable stage `number` can send a point of the image, if they are bounded."""
+        deformable = [k for k, stage in enumerate(self.spec.stages) if stage.kind == "bspline"]
+        reach = [0.0] * 3
+        for k in deformable[number + 1 :]:
+            limit = self.spec.stages[k].max_displacement
+            if limit is None:
+                return None
+            reach = [r + limit * s for r, s in zip(reach, self.spec.control_spacing(k), strict=True)]
+        # A voxel more: the fixed image's own grid can end that much beyond its working grid.
+        return tuple((-1.5 - r, n + 0.5 + r) for r, n in zip(reach, pair.shape()[::-1], strict=True))
 
     def _trace(self, pair: _Pair, lattice: Lattice) -> Tensor:
         """Where lattice points go before the affine parts."""
@@ -233,7 +252,7 @@ class Registration:
         to_physical = pair.grid.index_to_physical @ affine
         if pair.tail.linear:
             matrix = torch.from_numpy(grid.physical_to_index @ pair.tail.matrix @ to_physical)
-            index = transform_points(matrix.to(points)[None], points)
+            index = _mapped(matrix.to(points)[None], points)
             return index, linear * float(np.linalg.det(pair.tail.matrix[:3, :3]))
         flat = geometry.transform_points(to_physical, points.cpu().double().numpy().reshape(-1, 3))
         index = torch.from_numpy(grid.to_index(pair.tail.apply(flat))).reshape(points.shape)
@@ -253,6 +272,15 @@ class Registration:
         if not np.array_equal(affine, np.eye(4)):
             parts.append(AffineTransform(to_mm @ affine @ pair.grid.physical_to_index))
         return CompositeTransform((*parts, *pair.tail.parts))
+
+
+def _mapped(matrix: Tensor, points: Tensor) -> Tensor:
+    """`matrix` (1, 4, 4) applied to points (1, ..., 3); cheaper where it only scales, as it mostly does."""
+    linear = matrix[0, :3, :3]
+    scale = linear.diagonal()
+    if float((linear - scale.diag()).abs().max()) * max(points.shape[1:-1]) > _NO_TURN:
+        return transform_points(matrix, points)
+    return torch.addcmul(matrix[0, :3, 3], points, scale)
 
 
 def _axes_back(oriented: ImageGrid, original: ImageGrid) -> Callable[[NDArray[Any]], NDArray[Any]]:

@@ -26,6 +26,8 @@ from dlir.transforms.bspline import PADDING, basis_matrix, control_positions, ex
 from dlir.transforms.sampling import Lattice, displace, exact_dtype, lookup
 
 Spacing3 = tuple[int, int, int]
+# Lowest and highest position along x, y and z.
+Region = tuple[tuple[float, float], ...]
 
 # Error in mm that sampling a stage may add where a chain is followed, in registration and in training alike.
 STAGE_TOLERANCE = 0.03
@@ -36,6 +38,7 @@ _SAMPLED_FROM = 4
 _DETERMINANT_SAMPLES = (5, 3)
 # Control spacings at both ends of a padded grid in which nothing moves.
 _STILL = 1
+_EVERYWHERE = (-math.inf, math.inf)
 # Fine lattice points per point at which coarser stages are followed, where control points are far apart.
 _THINNING = 2
 # Followed points per control spacing of the finest stage that thinning must leave.
@@ -79,11 +82,19 @@ class StageField:
         uz[2] += 1
         return value[None], _determinant(ux, uy, uz)[None, None]
 
-    def control_lattice(self, samples: Sequence[int], still: int = 0) -> Lattice:
-        """Lattice with `samples` points per control spacing along (x, y, z), but for `still` spacings at both ends."""
-        size = [n - 2 * still for n in self.coefficients.shape[:1:-1]]
-        shape = [(n - 1) * m + 1 for n, m in zip(size, samples, strict=True)]
-        start = [(still - PADDING) * s + (s - 1) / 2 for s in self.spacing]
+    def control_lattice(self, samples: Sequence[int], still: int = 0, region: Region | None = None) -> Lattice:
+        """Lattice with `samples` points per control spacing along (x, y, z), but for `still` spacings at both ends.
+
+        region: only whole spacings that it touches are covered.
+        """
+        first, last = [still] * 3, [n - 1 - still for n in self.coefficients.shape[:1:-1]]
+        for axis, ends in enumerate(region or ()):
+            spacing = self.spacing[axis]
+            low, high = ((position - (spacing - 1) / 2) / spacing + PADDING for position in ends)
+            first[axis] = math.floor(min(max(low, first[axis]), last[axis] - 1))
+            last[axis] = math.ceil(max(min(high, last[axis]), first[axis] + 1))
+        shape = [(b - a) * m + 1 for a, b, m in zip(first, last, samples, strict=True)]
+        start = [(a - PADDING) * s + (s - 1) / 2 for a, s in zip(first, self.spacing, strict=True)]
         step = [s / m for s, m in zip(self.spacing, samples, strict=True)]
         return Lattice((shape[2], shape[1], shape[0]), (start[0], start[1], start[2]), (step[0], step[1], step[2]))
 
@@ -102,12 +113,13 @@ class SampledStage:
     values: Tensor
     lattice: Lattice
     spline_axes: tuple[int, ...]
+    region: Region | None = None
 
     @cached_property
     def _determinants(self) -> tuple[Tensor, Lattice]:
         many, few = _DETERMINANT_SAMPLES
         samples = [many if spacing >= _SAMPLED_FROM else few for spacing in self.stage.spacing]
-        lattice = self.stage.control_lattice(samples, still=_STILL)
+        lattice = self.stage.control_lattice(samples, _STILL, self.region)
         return self.stage.displacement_and_determinant(lattice)[1], lattice
 
     def displacement(self, points: Tensor) -> Tensor:
@@ -146,10 +158,13 @@ class SampledStage:
         return lookup(values, lattice, points)
 
 
-def sample_stage(stage: StageField, voxel_size: Sequence[float], tolerance: float) -> SampledStage:
+def sample_stage(
+    stage: StageField, voxel_size: Sequence[float], tolerance: float, region: Region | None = None
+) -> SampledStage:
     """Sample `stage` for an interpolation error of at most `tolerance` mm. voxel_size: mm, (x, y, z).
 
     An axis that would need a lattice finer than the voxels is evaluated as a spline, like one of thick slices.
+    region: where the stage will be asked for, if that is known; beyond it the outermost samples are repeated.
     """
     in_mm = stage.coefficients.detach() * stage.coefficients.new_tensor(voxel_size)[:, None, None, None]
     wide = [axis for axis in range(3) if stage.spacing[axis] >= _SAMPLED_FROM]
@@ -160,7 +175,10 @@ def sample_stage(stage: StageField, voxel_size: Sequence[float], tolerance: floa
         if needed <= stage.spacing[axis]:
             samples[axis] = needed
             sampled.append(axis)
-    lattice = stage.control_lattice(samples)
+    spline_axes = tuple(a for a in range(3) if a not in sampled)
+    # A spline needs its control points beyond the region too.
+    trimmed = region and tuple(_EVERYWHERE if axis in spline_axes else region[axis] for axis in range(3))
+    lattice = stage.control_lattice(samples, region=trimmed)
     sizes = stage.coefficients.shape[2:]
     matrices = [
         basis_matrix(control_positions(positions, stage.spacing[axis]), size)
@@ -168,8 +186,7 @@ def sample_stage(stage: StageField, voxel_size: Sequence[float], tolerance: floa
         else torch.eye(size, device=positions.device)
         for axis, positions, size in zip((2, 1, 0), lattice.positions(in_mm.device), sizes, strict=True)
     ]
-    spline_axes = tuple(a for a in range(3) if a not in sampled)
-    return SampledStage(stage, expand(stage.coefficients, matrices), lattice, spline_axes)
+    return SampledStage(stage, expand(stage.coefficients, matrices), lattice, spline_axes, region)
 
 
 def slabs(shape: Shape3, voxels: int) -> list[tuple[int, int]]:

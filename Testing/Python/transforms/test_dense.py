@@ -15,7 +15,7 @@ from torch import Tensor
 from dlir.geometry import ImageGrid
 from dlir.transforms import INJECTIVITY_BOUND
 from dlir.transforms.bspline import PADDING, pad_coefficients
-from dlir.transforms.dense import StageField, sample_stage, slabs, trace, trace_with_determinant
+from dlir.transforms.dense import Region, StageField, sample_stage, slabs, trace, trace_with_determinant
 from dlir.transforms.sampling import Lattice
 from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 from grids import Array, central_differences, make_grid
@@ -134,6 +134,24 @@ def test_a_control_lattice_meets_every_control_point() -> None:
     np.testing.assert_allclose(points[-1, -1, -1] - points[0, 0, 0], [8 * 11, 4 * 10, 9])
 
 
+@pytest.mark.parametrize("still", [0, 1])
+def test_a_region_keeps_the_spacings_that_it_touches(still: int) -> None:
+    stage = make_stage(np.zeros((3, 2, 6, 8)), (8, 4, 1))
+    whole = stage.control_lattice((4, 2, 1), still)
+    part = stage.control_lattice((4, 2, 1), still, ((10.0, 20.0), (1.6, 5.4), (-1e9, 1e9)))
+    assert part.step == whole.step
+    z, y, x = part.positions()
+    assert (x[0], x[-1]) == (3.5, 27.5)
+    assert (y[0], y[-1]) == (1.5, 5.5)
+    torch.testing.assert_close(z, whole.positions()[0])
+
+
+@pytest.mark.parametrize("region", [((-500.0, -400.0),) * 3, ((400.0, 500.0),) * 3, ((7.0, 7.0),) * 3])
+def test_a_region_leaves_at_least_one_spacing(region: Region) -> None:
+    stage = make_stage(np.zeros((3, 2, 6, 8)), (8, 4, 1))
+    assert stage.control_lattice((1, 1, 1), region=region).shape == (2, 2, 2)
+
+
 # -- a sampled stage ---------------------------------------------------------------------------------
 
 
@@ -153,6 +171,19 @@ def test_an_axis_with_few_voxels_per_control_point_is_evaluated_exactly(spacing:
     found = sampled.displacement(points)[0].T.double().numpy() @ reference.index_to_physical[:3, :3].T
     expected = exact(stage, reference).displacement(in_mm(points, reference))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("spacing", [(16, 16, 16), (16, 8, 1), (1, 2, 32)])
+def test_trimming_to_a_region_changes_nothing_in_it(spacing: Size3) -> None:
+    cells = [6, 7, 8]
+    stage = make_stage(smooth(cells, 3), spacing)
+    low, high = (np.array(spacing) * part for part in (2.3, 4.6))
+    region = tuple(zip(low.tolist(), high.tolist(), strict=True))
+    whole, trimmed = (sample_stage(stage, (1.0, 1.0, 1.0), TOLERANCE, within) for within in (None, region))
+    assert trimmed.values.numel() < whole.values.numel()
+    points = torch.from_numpy(np.random.default_rng(0).uniform(low, high, (1, 500, 3))).float()
+    torch.testing.assert_close(trimmed.displacement(points), whole.displacement(points), rtol=0, atol=1e-5)
+    torch.testing.assert_close(trimmed.determinant(points), whole.determinant(points), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("tolerance", [0.01, 0.05, 0.25])
