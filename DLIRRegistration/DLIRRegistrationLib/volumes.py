@@ -39,22 +39,27 @@ class InputVolume:
 
 
 def input_volume(node: Any) -> InputVolume:
-    """What a scalar volume node holds, placed in the world with all its parent transforms.
+    """As `placed_volume`, with its values checked: also raises ImageError where they are constant or not finite."""
+    from dlir.io.reading import check_values
+
+    volume = placed_volume(node)
+    with np.errstate(over="ignore"):  # too large for the networks' single precision is infinite too
+        check_values(volume.array.astype(np.float32, copy=False), named(node))
+    return volume
+
+
+def placed_volume(node: Any) -> InputVolume:
+    """What a scalar volume node holds, placed in the world with all its parent transforms; at once, however large.
 
     The array is the node's own memory where a grid can say where it lies, else (a parent that shears or is not
     linear) a resampled copy, with the lowest value outside of the image.
-    Raises ImageError for a node that is empty, 2D, of several components, constant or not finite; GeometryError for
-    one whose geometry or parents place it nowhere.
+    Raises ImageError for a node that is empty, 2D or of several components; GeometryError for one whose geometry or
+    parents place it nowhere.
     """
-    from dlir.io.reading import check_values
-
     image = scalar_image(node)
-    array = image_array(image)
-    if min(array.shape) == 1:
+    if min(array_shape(image)) == 1:
         raise ImageError(f"{named(node)} is 2D: it has a single slice; give a volume with several slices")
-    with np.errstate(over="ignore"):  # too large for the networks' single precision is infinite too
-        check_values(array.astype(np.float32, copy=False), named(node))
-    return InputVolume(node.GetName(), *in_world(node, image, nearest=False, background=float(array.min())))
+    return InputVolume(node.GetName(), *in_world(node, image, nearest=False, background=None))
 
 
 def set_volume(node: Any, array: NDArray[Any], grid: ImageGrid) -> None:
@@ -112,17 +117,19 @@ def image_of(array: NDArray[Any]) -> Any:
 # -- resampling ----------------------------------------------------------------------------------------
 
 
-def in_world(node: Any, image: Any, *, nearest: bool, background: float = 0) -> tuple[NDArray[Any], ImageGrid]:
+def in_world(node: Any, image: Any, *, nearest: bool, background: float | None = 0) -> tuple[NDArray[Any], ImageGrid]:
     """An image of a node as an array in the world.
 
     node: under whose transforms `image`, its own or one of a segmentation's, lies. The array is the image's own
     memory where they are linear and keep its axes perpendicular; else it is resampled onto a grid that covers it.
-    nearest: take the nearest voxel instead of interpolating. background: value where there is no image.
-    Raises GeometryError where the transforms place it nowhere.
+    nearest: take the nearest voxel instead of interpolating. background: value where there is no image; None for the
+    lowest that it has. Raises GeometryError where the transforms place it nowhere.
     """
     matrix, to_world = array_to_local(node, image), matrix_to_world(node)
     if to_world is not None and is_straight(to_world @ matrix):
         return image_array(image), grid_of_matrix(to_world @ matrix, array_shape(image), named(node))
+    if background is None:
+        background = image.GetScalarRange()[0]
     parent = node.GetParentTransformNode()
     grid = covering_grid(matrix, array_shape(image), transform_between(parent, None), named(node))
     return reslice(image, matrix, transform_between(None, parent), grid, nearest=nearest, background=background), grid
@@ -134,7 +141,7 @@ def reslice(
     """(z, y, x): the values of a scalar vtkImageData at the voxel centres of `onto`, in the image's own type.
 
     to_local: (4, 4) from the image's array indices to its own RAS, which `from_world`, a vtkAbstractTransform, leads
-    to. The outer half of a border voxel counts as inside. nearest, background: as for `in_world`.
+    to. The outer half of a border voxel counts as inside. nearest: as for `in_world`. background: value outside.
     """
     transform = vtk.vtkGeneralTransform()
     transform.PostMultiply()
