@@ -17,7 +17,7 @@ from dlir.cli.common import (
     print_json,
     progress_bar,
 )
-from dlir.cli.register import DEFAULT_MODEL, Finished, Job, run_job
+from dlir.cli.register import DEFAULT_MODEL, Finished, Job, open_outputs, run_job
 from dlir.cli.tables import number, print_report, print_table
 from dlir.errors import ImageError, OutputError
 
@@ -60,14 +60,13 @@ def run_demo(output: Path, model: str, device: str, progress: Progress) -> dict[
     Raises ImageError where there is no sample, OutputError without matplotlib, and as `run_job`; nothing is
     written then.
     """
-    from dlir.io import OutputFolder, write_json
+    from dlir.io import write_json
 
     sample, figures = find_sample(), _import_figures()
-    with OutputFolder(output, sample.values()) as outputs:
-        # The registration delivers its files where this run collects its own, so that all of them appear together.
-        collected = outputs.file(FIGURE).parent
-        job = Job(**sample, output=collected, model=model, device=device)
-        finished = run_job(job, part_of(progress, 0.0, 0.85))
+    job = Job(**sample, output=output, model=model, device=device)
+    with open_outputs(job) as outputs:
+        outputs.file(FIGURE)
+        finished = run_job(job, outputs, part_of(progress, 0.0, 0.85))
         progress("drawing", 0.85)
         draw(figures, outputs.file(FIGURE), finished, sample)
         finished.report["outputs"]["figure"] = FIGURE

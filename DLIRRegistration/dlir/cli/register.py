@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +27,8 @@ from dlir.cli.tables import print_report
 from dlir.errors import OptionError
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
-    from dlir.geometry import ImageGrid
     from dlir.io import OutputFolder, Volume
     from dlir.model.file import ModelHeader
     from dlir.registration.devices import Outcome
@@ -150,8 +147,8 @@ def register(
         device=device.value,
         displacement=displacement,
     )
-    with progress_bar(wanted=not json) as progress:
-        finished = run_job(job, progress)
+    with progress_bar(wanted=not json) as progress, open_outputs(job) as outputs:
+        finished = run_job(job, outputs, progress)
     with interrupt_says("the files are complete"):
         if json:
             print_json(finished.report)
@@ -159,32 +156,38 @@ def register(
             print_report(finished.report, output)
 
 
-def run_job(job: Job, progress: Progress) -> Finished:
-    """Do it all. Raises the DLIRErrors of its parts; nothing is written then."""
+def open_outputs(job: Job) -> OutputFolder:
+    """The folder for the files of a job, to be entered; none of them may replace an input. Raises ModelError."""
     from dlir.io import OutputFolder
+    from dlir.model.catalogue import resolve_model
+
+    return OutputFolder(job.output, [*job.inputs, str(resolve_model(job.model))])
+
+
+def run_job(job: Job, outputs: OutputFolder, progress: Progress) -> Finished:
+    """Do it all, into `outputs`, which is open. Raises the DLIRErrors of its parts."""
     from dlir.model.catalogue import resolve_model
     from dlir.model.file import read_header
 
     clock, names = _Clock(), _output_names(job)
     model = read_header(resolve_model(job.model))
+    for name in names.values():
+        outputs.file(name)
     with clock.step("read"):
         progress("reading", 0.0)
         volumes = _read(job)
     with clock.step("load"):
-        progress("loading", 0.05)
+        progress("loading model", 0.05)
         request = _request(job, volumes)
-    with OutputFolder(job.output, [*job.inputs, str(model.path)]) as outputs:
-        for name in names.values():
-            outputs.file(name)
-        outcome = _register(request, model.path, job.device, clock, part_of(progress, 0.05, 0.75))
-        with clock.step("figures"):
-            progress("figures", 0.75)
-            propagated = _propagate(request, outcome.value, volumes)
-            report = _report(request, outcome, propagated, model)
-        report["outputs"] = names
-        report["seconds"] |= clock.seconds
-        finished = Finished(request, outcome.value, propagated, report)
-        _write(outputs, names, finished, part_of(progress, 0.85, 1.0))
+    outcome = _register(request, model.path, job.device, clock, part_of(progress, 0.05, 0.75))
+    with clock.step("figures"):
+        progress("figures", 0.75)
+        propagated = _propagate(request, outcome.value, volumes)
+        report = _report(request, outcome, propagated, model)
+    report["outputs"] = names
+    report["seconds"] |= clock.seconds
+    finished = Finished(request, outcome.value, propagated, report)
+    _write(outputs, names, finished, part_of(progress, 0.85, 1.0))
     return finished
 
 
@@ -223,76 +226,44 @@ def _request(job: Job, volumes: dict[str, Volume]) -> Request:
 def _register(
     request: Request, model_file: Path, device_name: str, clock: _Clock, progress: Progress
 ) -> Outcome[RegistrationResult]:
-    progress("loading", 0.0)
     with clock.step("load"):
-        from dlir.model.file import load_model
-        from dlir.registration.devices import choose_device, run_with_fallback
-        from dlir.registration.oneshot import Registration
+        from dlir.registration.session import Session
 
-        device = choose_device(device_name)
-        model, _ = load_model(model_file)
-    steps = part_of(progress, 0.2, 1.0)
-
-    def run(device: torch.device) -> RegistrationResult:
-        return Registration(model, device)(request.fixed, request.moving, request.initial, request.mode, steps)
-
-    return run_with_fallback(run, device, say)
+        session = Session()
+        session.load(model_file)
+    return session.register(request, model_file, device_name, part_of(progress, 0.2, 1.0), say)
 
 
 # -- labels -------------------------------------------------------------------------------------------
 
 
 def _propagate(request: Request, result: RegistrationResult, volumes: dict[str, Volume]) -> Labels | None:
-    """The moving labels on the fixed grid, by nearest neighbour; None where there are none."""
-    from dlir.transforms.resample import resample
+    """The moving labels on the fixed grid; None where there are none."""
+    from dlir.registration.session import propagate
 
     if "moving_label" not in volumes:
         return None
-    moving, onto = volumes["moving_label"], request.fixed.grid
-    before, after = (
-        resample(moving.array, moving.grid, transform, onto, "nearest")
-        for transform in (request.start, result.transform)
-    )
+    before, after = propagate(volumes["moving_label"], request, result)
     return Labels(volumes["fixed_label"].array if "fixed_label" in volumes else None, before, after)
 
 
 def _report(
     request: Request, outcome: Outcome[RegistrationResult], labels: Labels | None, model: ModelHeader
 ) -> dict[str, Any]:
+    import numpy as np
+
+    from dlir.evaluation.scores import structure_scores
     from dlir.registration.report import build_report
 
     report = build_report(request, outcome.value, model, outcome.device)
     if labels is not None and labels.fixed is not None:
-        report["labels"] = _scores(labels.fixed, labels.before, labels.after, request.fixed.grid)
-    return report
-
-
-def _scores(
-    fixed: NDArray[Any], before: NDArray[Any], after: NDArray[Any], grid: ImageGrid
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Dice, HD, HD95 and ASD (mm) of each label, before and after; None where a measure is not defined."""
-    import numpy as np
-
-    from dlir.evaluation.metrics import label_report
-
-    names = sorted({int(v) for array in (fixed, before, after) for v in np.unique(array)} - {0})
-    scores = {"before": label_report(fixed, before, grid, names), "after": label_report(fixed, after, grid, names)}
-    return {
-        str(name): {
-            when: {
-                "dice": _defined(found[name].dice),
-                "hd_mm": _defined(found[name].hd),
-                "hd95_mm": _defined(found[name].hd95),
-                "asd_mm": _defined(found[name].asd),
-            }
-            for when, found in scores.items()
+        fixed, before, after = labels.fixed, labels.before, labels.after
+        present = sorted({int(value) for array in (fixed, before, after) for value in np.unique(array)} - {0})
+        report["labels"] = {
+            str(value): structure_scores(fixed == value, before == value, after == value, request.fixed.grid)
+            for value in present
         }
-        for name in names
-    }
-
-
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return report
 
 
 # -- files --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Request:
                     f"mask '{mask.source}' does not lie on '{image.source}'; resample it onto the image"
                 )
 
-    @property
+    @cached_property
     def start(self) -> CompositeTransform:
         """The transform before the first stage. Raises GeometryError where the images do not overlap."""
         return initialize(self.fixed, self.moving, self.initial, self.mode)[0]

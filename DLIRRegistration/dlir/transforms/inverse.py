@@ -21,18 +21,22 @@ class InversePoints:
     residual: NDArray[np.float64]
 
 
-def invert_points(transform: SpatialTransform, targets: Points) -> InversePoints:
+def invert_points(
+    transform: SpatialTransform, targets: Points, start: Points | None = None, tolerance: float = _TOLERANCE
+) -> InversePoints:
     """Where in the fixed image the moving points `targets` (N, 3) come from.
+
+    start: a first guess (N, 3); without one, the targets themselves. tolerance: the residual, in mm, to stop at.
 
     The iteration y <- y + J(y)^-1 (x - T(y)) is a fixed-point iteration preconditioned with the inverse
     Jacobian; its step is halved where it would not lower the residual. A point with no preimage, or in a
     fold, keeps its best position and says so in its residual. Raises nothing.
     """
     targets = np.asarray(targets, float).reshape(-1, 3)
-    points = targets.copy()
+    points = (targets if start is None else np.asarray(start, float).reshape(-1, 3)).copy()
     error = targets - transform.apply(points)
     residual = np.linalg.norm(error, axis=1)
-    active = np.flatnonzero(residual > _TOLERANCE)
+    active = np.flatnonzero(residual > tolerance)
     damping = np.ones(len(targets))
     for _ in range(_ITERATIONS):
         if not active.size:
@@ -46,7 +50,7 @@ def invert_points(transform: SpatialTransform, targets: Points) -> InversePoints
         points[chosen], error[chosen], residual[chosen] = proposal[better], new_error[better], new_residual[better]
         damping[chosen] = np.minimum(1.0, 2 * damping[chosen])
         damping[active[~better]] /= 2
-        active = active[(residual[active] > _TOLERANCE) & (damping[active] > 1e-4)]
+        active = active[(residual[active] > tolerance) & (damping[active] > 1e-4)]
     return InversePoints(points, residual)
 
 

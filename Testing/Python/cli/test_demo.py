@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from cli_runs import read, refuse, succeed
 from dlir.cli.demo import find_sample
 from dlir.errors import OutputError
 from dlir.evaluation import figures
-from dlir.io import read_image, read_label
+from dlir.io import read_image, read_label, writing
 from dlir.model import catalogue
 
 SAMPLE = ("fixed_ed", "moving_es")
@@ -146,6 +148,17 @@ def test_demo_without_matplotlib_says_so(model_file: Path, tmp_path: Path, monke
 
 def test_demo_without_its_model_says_so(tmp_path: Path) -> None:
     refuse(demo(tmp_path, "no-such-model"), tmp_path, "no-such-model")
+
+
+def test_full_disk_names_the_file_where_the_user_wants_it(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writing, "_reach_disk", full)
+    line = refuse(demo(tmp_path, model_file), tmp_path, "disk is full")
+    assert f"'{tmp_path / 'out' / 'transform.h5'}'" in line
 
 
 def test_failing_figure_leaves_the_former_run_as_it_was(
