@@ -43,3 +43,7 @@ class ProtocolError(DLIRError):
 
 class WorkerError(DLIRError):
     """The worker process, or the training process, cannot be started or used."""
+
+
+class EvaluationError(DLIRError):
+    """A data set does not hold what its layout says, or a method to compare with is missing or fails on a pair."""

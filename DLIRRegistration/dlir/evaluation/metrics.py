@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,22 +17,33 @@ from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid
 from dlir.transforms.folding import JacobianStatistics, jacobian_statistics
 
+if TYPE_CHECKING:
+    from dlir.transforms.spatial import SpatialTransform
+
 __all__ = [
+    "InverseConsistency",
     "JacobianStatistics",
     "LabelScores",
     "LandmarkErrors",
     "SurfaceDistances",
     "average_surface_distance",
     "dice",
+    "error_statistics",
     "hausdorff",
+    "inverse_consistency",
     "jacobian_statistics",
     "label_report",
+    "landmark_distances",
     "landmark_errors",
+    "log_jacobian_sd",
     "surface",
     "surface_distances",
 ]
 
 Mask = NDArray[np.bool_]
+
+# Points along each axis over which inverse consistency is measured.
+_CONSISTENCY_POINTS = 24
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,19 @@ class LandmarkErrors:
     lower_quartile: float
     median: float
     upper_quartile: float
+    max: float
+
+
+@dataclass(frozen=True)
+class InverseConsistency:
+    """How far a point of the fixed image ends from where it began, sent there and back, in mm.
+
+    count: points that counted. All figures are `nan` where none did.
+    """
+
+    count: int
+    mean: float
+    percentile95: float
     max: float
 
 
@@ -143,20 +167,66 @@ def label_report(
     return {label: _label_scores(fixed_label == label, warped_label == label, grid) for label in labels}
 
 
-def landmark_errors(transformed: ArrayLike, reference: ArrayLike) -> LandmarkErrors:
-    """Target registration error: Euclidean distances between corresponding points, (n, 3) each, in mm.
+def landmark_distances(transformed: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
+    """(n,): Euclidean distances in mm between corresponding points, (n, 3) each.
 
     With T mapping fixed to moving points, compare T(fixed landmarks) with the moving landmarks.
-    All figures are `nan` for no points. Raises GeometryError if the two lists do not correspond.
+    Raises GeometryError if the two lists do not correspond.
     """
     points, targets = np.asarray(transformed, float), np.asarray(reference, float)
     if points.shape != targets.shape or points.ndim != 2 or points.shape[1] != 3:
         raise GeometryError(f"landmark lists of shapes {points.shape} and {targets.shape} are not both (n, 3)")
-    if not len(points):
+    distances: NDArray[np.float64] = np.linalg.norm(points - targets, axis=1)
+    return distances
+
+
+def landmark_errors(transformed: ArrayLike, reference: ArrayLike) -> LandmarkErrors:
+    """Target registration error over corresponding points: the figures of their `landmark_distances`."""
+    return error_statistics(landmark_distances(transformed, reference))
+
+
+def error_statistics(distances: ArrayLike) -> LandmarkErrors:
+    """The figures of target registration errors (n,) in mm; all `nan` for none."""
+    errors = np.asarray(distances, float)
+    if not errors.size:
         return LandmarkErrors(0, *[float("nan")] * 6)
-    errors = np.linalg.norm(points - targets, axis=1)
     lower, median, upper, largest = (float(q) for q in np.percentile(errors, (25, 50, 75, 100)))
-    return LandmarkErrors(len(errors), float(errors.mean()), float(errors.std()), lower, median, upper, largest)
+    return LandmarkErrors(errors.size, float(errors.mean()), float(errors.std()), lower, median, upper, largest)
+
+
+def log_jacobian_sd(determinant: ArrayLike, mask: ArrayLike | None = None) -> float:
+    """Population SD of the natural logarithm of the Jacobian determinant, in which halving and doubling weigh alike.
+
+    determinant: any shape; mask: the same, or None for all of it. Folded voxels have no logarithm and are left out:
+    the folding fraction counts them. `nan` where nothing is left. Raises GeometryError if the shapes differ.
+    """
+    values = np.asarray(determinant, float)
+    if mask is not None:
+        chosen = np.asarray(mask, bool)
+        if chosen.shape != values.shape:
+            raise GeometryError(f"mask of shape {chosen.shape} does not fit determinants of shape {values.shape}")
+        values = values[chosen]
+    positive = values[np.isfinite(values) & (values > 0)]
+    return float(np.log(positive).std()) if positive.size else float("nan")
+
+
+def inverse_consistency(
+    there: SpatialTransform, back: SpatialTransform, fixed: ImageGrid, moving: ImageGrid
+) -> InverseConsistency:
+    """|B(T(x)) - x| in mm over a lattice of points x of the fixed image that T sends into the moving image.
+
+    there: T, fixed point -> moving point; back: B, the registration with the roles exchanged; both LPS mm.
+    The lattice covers the fixed grid with up to 24 points along each axis, voxel borders left out.
+    """
+    size = np.minimum(fixed.size, _CONSISTENCY_POINTS)
+    step = np.array(fixed.size) / size
+    points = fixed.lattice(tuple((step - 1) / 2), tuple(step), tuple(size)).voxel_centers().reshape(-1, 3)
+    sent = there.apply(points)
+    inside = moving.contains(sent)
+    if not inside.any():
+        return InverseConsistency(0, *[float("nan")] * 3)
+    errors = np.linalg.norm(back.apply(sent[inside]) - points[inside], axis=1)
+    return InverseConsistency(errors.size, float(errors.mean()), float(np.percentile(errors, 95)), float(errors.max()))
 
 
 def _masks(a: ArrayLike, b: ArrayLike) -> tuple[Mask, Mask]:

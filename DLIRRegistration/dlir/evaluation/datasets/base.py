@@ -1,0 +1,145 @@
+"""What an evaluation reads: scans, pairs of them, and data sets that list the pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Protocol
+
+from dlir.errors import EvaluationError
+from dlir.io.points import Landmarks, read_landmarks
+from dlir.io.reading import Volume, read_image, read_label, read_mask
+
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One image and what is known of it, as names of files: nothing is read before it is asked for.
+
+    subject: whose image it is; all pairs of one subject are taken together when data are divided. part: which of the
+    subject's images, for example "ED"; empty where there is one. image: as for `read_image`. landmarks: a file that
+    `read_landmarks` knows. indices: whether its rows are voxel indices without saying so. problem: why the scan
+    cannot be used, where its adapter already knows.
+    """
+
+    subject: str
+    part: str = ""
+    image: str = ""
+    label: str = ""
+    mask: str = ""
+    landmarks: str = ""
+    indices: bool = False
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """What makes the scan unique in its data set."""
+        return f"{self.subject} {self.part}".strip()
+
+    def read_image(self) -> Volume:
+        """The image. Raises the errors of `read_image`, and EvaluationError for a scan with a problem."""
+        if self.problem:
+            raise EvaluationError(self.problem)
+        return read_image(self.image, "image")
+
+    def read_label(self, image: Volume) -> Volume | None:
+        """The label map on the image's voxels; None where there is none."""
+        return read_label(self.label, image, "label") if self.label else None
+
+    def read_mask(self, image: Volume) -> Volume | None:
+        """The mask on the image's voxels; None where there is none."""
+        return read_mask(self.mask, image, "mask") if self.mask else None
+
+    def read_landmarks(self, image: Volume) -> Landmarks | None:
+        """The landmarks in LPS mm; None where there are none."""
+        return read_landmarks(self.landmarks, image.grid, indices=self.indices) if self.landmarks else None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A moving scan to be registered to a fixed one."""
+
+    fixed: Scan
+    moving: Scan
+
+    @property
+    def name(self) -> str:
+        """What makes the pair unique in its data set, such as "patient081 ES-to-ED"."""
+        if self.fixed.subject == self.moving.subject:
+            return f"{self.fixed.subject} {self.moving.part}-to-{self.fixed.part}"
+        return f"{self.moving.name}-to-{self.fixed.name}"
+
+
+class DataSet(Protocol):
+    """Pairs with something to measure by. A new one is a class with these three members.
+
+    title: what it is called, also in the records. labels: value and name of every structure that is scored; where
+    it is empty, whatever a pair's two label maps have in common is scored under "label N".
+    """
+
+    title: str
+    labels: Mapping[int, str]
+
+    def pairs(self) -> list[Pair]:
+        """All pairs, in an order that does not change. Raises EvaluationError where there are none."""
+        ...
+
+
+# -- lists of pairs -----------------------------------------------------------------------------------
+
+
+def ordered_pairs(scans: Sequence[Scan]) -> list[Pair]:
+    """Every scan registered to every other, both ways."""
+    return [pair for i, a in enumerate(scans) for b in scans[i + 1 :] for pair in (Pair(a, b), Pair(b, a))]
+
+
+def both_ways(pairs: Iterable[Pair]) -> list[list[Pair]]:
+    """The pairs, those of the same two scans together."""
+    groups: dict[frozenset[str], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(frozenset((pair.fixed.name, pair.moving.name)), []).append(pair)
+    return list(groups.values())
+
+
+def select(pairs: Sequence[Pair], subjects: Sequence[str] = (), limit: int | None = None) -> list[Pair]:
+    """The pairs both of whose subjects match one of the patterns, and of these `limit`, spread over the whole list.
+
+    subjects: shell patterns; none means all. Pairs of the same two scans stay together, so the result may be one
+    pair short of `limit`. Raises EvaluationError where nothing is left.
+    """
+    chosen = [
+        pair
+        for pair in pairs
+        if not subjects or all(any(fnmatchcase(s.subject, p) for p in subjects) for s in (pair.fixed, pair.moving))
+    ]
+    if not chosen:
+        known = ", ".join(list(dict.fromkeys(pair.fixed.subject for pair in pairs))[:5])
+        raise EvaluationError(f"no pair has subjects that match {', '.join(subjects)}; they are called {known}, …")
+    groups = both_ways(chosen)
+    if limit is not None and len(chosen) > limit:
+        wanted = max(1, limit * len(groups) // len(chosen))
+        groups = [groups[i * len(groups) // wanted] for i in range(wanted)]
+    return [pair for group in groups for pair in group]
+
+
+# -- files --------------------------------------------------------------------------------------------
+
+
+def existing(path: Path) -> str:
+    """The path as text where there is such a file or folder, else nothing."""
+    return str(path) if path.exists() else ""
+
+
+def stem(path: Path) -> str:
+    """A file's name without the ending of its image type."""
+    ending = next((e for e in IMAGE_ENDINGS if path.name.endswith(e)), path.suffix)
+    return path.name.removesuffix(ending)
+
+
+def require_folder(folder: Path, title: str) -> None:
+    """Raises EvaluationError where `folder` is none."""
+    if not folder.is_dir():
+        raise EvaluationError(f"{title} folder '{folder}' does not exist; give the folder of the data set")

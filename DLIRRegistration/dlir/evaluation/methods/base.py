@@ -1,0 +1,68 @@
+"""What a method of registration is to an evaluation: one class with a name, its settings, and one call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dlir.io.reading import Volume
+from dlir.transforms.spatial import AffineTransform, CompositeTransform
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A pair in memory. start: fixed point -> moving point, LPS mm, a shift at most, where every method begins."""
+
+    fixed: Volume
+    moving: Volume
+    start: CompositeTransform
+    fixed_mask: Volume | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Registered:
+    """What came of it. transform: fixed point -> moving point, LPS mm, `start` included.
+
+    seconds: of the registration alone, from arrays in memory to the resampled image; None where nothing was done.
+    device: where it ran in the end.
+    """
+
+    transform: CompositeTransform
+    seconds: float | None
+    device: str = "cpu"
+
+
+class Method(Protocol):
+    """A way to register. A new one is a class with these members.
+
+    name: how tables call it. settings: plain values on which the outcome depends, and that tell runs apart.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+    def register(self, task: Task) -> Registered:
+        """Raises a DLIRError where it cannot; the evaluation reports that and goes on."""
+        ...
+
+
+def settings_digest(method: Method) -> str:
+    """Twelve letters that are the same for the same settings."""
+    text = json.dumps(method.settings, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def before_shift(task: Task) -> tuple[Volume, CompositeTransform]:
+    """For a method that knows no start: the moving image where `start` puts it, and what to apply after its result.
+
+    Moving the image instead of its points is exact for a shift, which is all that a start is.
+    """
+    matrix = task.start.matrix
+    grid = task.moving.grid
+    origin = tuple(float(v) for v in grid.origin - matrix[:3, 3])
+    moved = type(grid)(grid.shape, grid.spacing, origin, grid.direction)  # type: ignore[arg-type]
+    shift = CompositeTransform((AffineTransform(matrix),) if task.start.parts else ())
+    return Volume(task.moving.array, moved, task.moving.source), shift

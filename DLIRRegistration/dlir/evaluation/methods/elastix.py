@@ -1,0 +1,133 @@
+"""Iterative registration by itk-elastix, which the paper compares with (§5.2)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlir.errors import EvaluationError
+from dlir.evaluation.methods.base import Registered, Task, before_shift
+from dlir.evaluation.methods.elastix_settings import parameter_maps
+from dlir.geometry import ImageGrid
+from dlir.io.reading import Volume
+from dlir.model.preprocessing import intensity_range
+from dlir.model.spec import Preprocessing
+from dlir.networks.spec import StageSpec
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
+
+# elastix crashes with several metrics when its own interface sets the number of threads; ITK reads this as it starts.
+_THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+
+
+class ElastixMethod:
+    """elastix with the settings that a model's stages imply.
+
+    stages: see `parameter_maps`; those up to the stage that it is compared with. preprocessing: its intensity range
+    is used; the image's voxels are not changed. bending: with bending energy. masked: inside the fixed mask, where
+    a pair has one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stages: Sequence[StageSpec],
+        preprocessing: Preprocessing,
+        *,
+        bending: bool = False,
+        masked: bool = False,
+    ) -> None:
+        self.name, self._preprocessing, self._masked = name, preprocessing, masked
+        self._maps = parameter_maps(stages, bending=bending)
+        self.settings: Mapping[str, Any] = {
+            "method": "elastix",
+            "parameters": self._maps,
+            "window": preprocessing.window,
+            "percentile": preprocessing.percentile,
+            "masked": masked,
+        }
+
+    def register(self, task: Task) -> Registered:
+        itk = _import_itk()
+        moving, shift = before_shift(task)
+        images = [self._image(itk, volume) for volume in (task.fixed, moving)]
+        parameters = itk.ParameterObject.New()
+        for values in self._maps:
+            parameters.AddParameterMap(values)
+        masks = {}
+        if self._masked and task.fixed_mask is not None:
+            masks["fixed_mask"] = _to_itk(itk, task.fixed_mask.array.astype(np.uint8), task.fixed.grid)
+        start = time.perf_counter()
+        try:
+            _, found = itk.elastix_registration_method(
+                *images, parameter_object=parameters, log_to_console=False, **masks
+            )
+        except RuntimeError as error:
+            raise EvaluationError(
+                f"elastix failed on '{task.fixed.source}' and '{task.moving.source}': {_last_words(error)}"
+            ) from error
+        seconds = time.perf_counter() - start
+        parts = [part_of(found.GetParameterMap(i)) for i in range(found.GetNumberOfParameterMaps())]
+        return Registered(CompositeTransform((*parts, *shift.parts)), seconds)
+
+    def _image(self, itk: Any, volume: Volume) -> Any:
+        """Intensities as the networks see them, on the image's own voxels."""
+        low, high = intensity_range(volume.array, self._preprocessing)
+        scaled = (volume.array - low) / max(high - low, 1e-12)
+        if self._preprocessing.window is not None:
+            scaled = scaled.clip(0, 1)
+        return _to_itk(itk, scaled.astype(np.float32), volume.grid)
+
+
+def part_of(parameters: Mapping[str, Sequence[str]]) -> SpatialTransform:
+    """One of elastix's transforms, from the parameters with which it is written, exactly.
+
+    Raises EvaluationError for a kind that the settings here do not lead to.
+    """
+    kind = parameters["Transform"][0]
+    values = np.array(parameters["TransformParameters"], float)
+    if kind == "AffineTransform":
+        center = np.array(parameters["CenterOfRotationPoint"], float)
+        matrix = np.eye(4)
+        matrix[:3, :3] = values[:9].reshape(3, 3)
+        matrix[:3, 3] = values[9:] + center - matrix[:3, :3] @ center
+        return AffineTransform(matrix)
+    if kind == "BSplineTransform":
+        x, y, z = (int(n) for n in parameters["GridSize"])
+        spacing, origin = (tuple(map(float, parameters[f"Grid{name}"])) for name in ("Spacing", "Origin"))
+        # Written axis by axis: its rows are the columns of the matrix.
+        direction = np.array(parameters["GridDirection"], float).reshape(3, 3).T
+        grid = ImageGrid((z, y, x), spacing, origin, tuple(direction.ravel()))  # type: ignore[arg-type]
+        return BSplineTransform(values.reshape(3, z, y, x), grid)
+    raise EvaluationError(f"elastix gave a {kind}, which cannot be evaluated; use the settings of a model's stages")
+
+
+def _import_itk() -> Any:
+    import torch
+
+    os.environ.setdefault(_THREADS, str(torch.get_num_threads()))
+    try:
+        import itk
+
+        itk.ParameterObject  # noqa: B018  loads elastix, which plain ITK lacks
+    except (ImportError, AttributeError):
+        raise EvaluationError("elastix is not installed; install it with: pip install 'dlir[bench]'") from None
+    return itk
+
+
+def _to_itk(itk: Any, array: NDArray[Any], grid: ImageGrid) -> Any:
+    image = itk.image_from_array(np.ascontiguousarray(array))
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(itk.matrix_from_array(grid.direction_matrix))
+    return image
+
+
+def _last_words(error: RuntimeError) -> str:
+    """The line of ITK's long report that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "it gave no reason"

@@ -1,0 +1,18 @@
+"""No registration: what there was before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlir.evaluation.methods.base import Registered, Task
+
+
+class Identity:
+    """Leaves the moving image where every method starts from."""
+
+    name = "before"
+    settings: Mapping[str, Any] = {"method": "identity"}
+
+    def register(self, task: Task) -> Registered:
+        return Registered(task.start, None)

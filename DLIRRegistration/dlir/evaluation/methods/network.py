@@ -1,0 +1,76 @@
+"""A DLIR model, whole or up to one of its stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlir import __version__
+from dlir.evaluation.methods.base import Registered, Task
+from dlir.model.file import load_model
+from dlir.model.multistage import MultiStageModel
+from dlir.model.spec import ModelSpec
+from dlir.registration.devices import run_with_fallback
+from dlir.registration.oneshot import Registration
+from dlir.registration.result import RegistrationResult
+
+
+class NetworkMethod:
+    """One-shot registration by a model file.
+
+    stages: how many of its stages are used; all by default. name: in tables; by default the model's own, with the
+    stage it stops at ("AIR", "DIR-1", …). Raises ModelError for a file that is no model.
+    """
+
+    def __init__(self, path: Path, device: torch.device, *, stages: int | None = None, name: str = "") -> None:
+        model, header = load_model(path)
+        self.stage_names = stage_names(model.spec)
+        used = len(self.stage_names) if stages is None else stages
+        self.path, self.spec, self._device = path, model.spec, device
+        self._model = model if used == len(self.stage_names) else first_stages(model, used)
+        self._warm = False
+        whole = name or f"DLIR {header.card.get('name', path.stem)}"
+        self.name = whole if stages is None else f"{whole} {self.stage_names[used - 1]}"
+        if device.type != "cpu":
+            self.name += f" on {device.type}"
+        self.settings: Mapping[str, Any] = {
+            "method": "dlir",
+            "weights": header.digest,
+            "stages": used,
+            "version": __version__,
+            "device": device.type,
+        }
+
+    def register(self, task: Task) -> Registered:
+        """The first pair is registered twice, so that no time includes what happens only once in a process."""
+        if not self._warm:
+            self._run(task, self._device)
+            self._warm = True
+        start = time.perf_counter()
+        outcome = run_with_fallback(lambda device: self._run(task, device), self._device)
+        return Registered(outcome.value.transform, time.perf_counter() - start, outcome.device)
+
+    def _run(self, task: Task, device: torch.device) -> RegistrationResult:
+        return Registration(self._model, device)(task.fixed, task.moving, task.start)
+
+
+def stage_names(spec: ModelSpec) -> list[str]:
+    """The paper's names of a model's stages: AIR, and DIR-1, DIR-2, … for the deformable ones."""
+    affine = [stage.kind == "affine" for stage in spec.stages]
+    return ["AIR" if is_affine else f"DIR-{k + 1 - sum(affine)}" for k, is_affine in enumerate(affine)]
+
+
+def first_stages(model: MultiStageModel, count: int) -> MultiStageModel:
+    """A model of the first `count` stages, sharing its networks with `model`."""
+    part = MultiStageModel.__new__(MultiStageModel)
+    nn.Module.__init__(part)
+    part.spec = replace(model.spec, stages=model.spec.stages[:count])
+    part.precision = model.precision
+    part.networks = nn.ModuleList(model.networks[:count])
+    return part

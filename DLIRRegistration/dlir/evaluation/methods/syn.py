@@ -1,0 +1,64 @@
+"""ANTs' symmetric normalisation, the other usual baseline, by antspyx."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from dlir.errors import EvaluationError
+from dlir.evaluation.methods.base import Registered, Task, before_shift
+from dlir.evaluation.methods.dense import DenseTransform
+from dlir.io.reading import Volume
+from dlir.transforms.spatial import CompositeTransform
+
+
+class SynMethod:
+    """SyN with ANTs' default settings.
+
+    affine: with the affine registration that ANTs puts before it, as between persons; within one, without.
+    """
+
+    def __init__(self, *, affine: bool = False, name: str = "SyN") -> None:
+        self.name = name
+        self._kind = "SyN" if affine else "SyNOnly"
+        self.settings: Mapping[str, Any] = {"method": "antspyx", "type_of_transform": self._kind}
+
+    def register(self, task: Task) -> Registered:
+        ants = _import_ants()
+        moving, shift = before_shift(task)
+        images = [_to_ants(ants, volume) for volume in (task.fixed, moving)]
+        start = time.perf_counter()
+        try:
+            found = ants.registration(*images, type_of_transform=self._kind, random_seed=1)
+        except (RuntimeError, ValueError) as error:
+            raise EvaluationError(
+                f"ANTs failed on '{task.fixed.source}' and '{task.moving.source}': {' '.join(str(error).split())}"
+            ) from error
+        seconds = time.perf_counter() - start
+        field = _sampled(ants, found["fwdtransforms"], task.fixed)
+        return Registered(CompositeTransform((field, *shift.parts)), seconds)
+
+
+def _sampled(ants: Any, transforms: Any, fixed: Volume) -> DenseTransform:
+    """ANTs' transform as it moves the centres of the fixed voxels: points travel from fixed to moving by it."""
+    centers = fixed.grid.voxel_centers().reshape(-1, 3)
+    table = import_module("pandas").DataFrame(centers, columns=["x", "y", "z"])
+    sent = ants.apply_transforms_to_points(3, table, transforms)[["x", "y", "z"]].to_numpy()
+    return DenseTransform((sent - centers).reshape(*fixed.grid.shape, 3).astype(np.float32), fixed.grid)
+
+
+def _to_ants(ants: Any, volume: Volume) -> Any:
+    array = np.ascontiguousarray(volume.array.astype(np.float32).transpose(2, 1, 0))
+    grid = volume.grid
+    return ants.from_numpy(array, list(grid.origin), list(grid.spacing), grid.direction_matrix)
+
+
+def _import_ants() -> Any:
+    try:
+        return import_module("ants")
+    except ImportError:
+        raise EvaluationError("ANTs is not installed; install it with: pip install 'dlir[bench]'") from None

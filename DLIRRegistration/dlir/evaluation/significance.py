@@ -1,0 +1,75 @@
+"""Whether two methods differ: Wilcoxon's signed-rank test (§6.2), corrected for how often it is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from dlir.evaluation.results import Row
+from dlir.evaluation.summary import Measure, by_method
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods by one measure. count: pairs that both have. difference: median of `second` - `first`.
+
+    p: of the test alone. p_holm: after Holm's correction for all comparisons by this measure. Both are `nan` where
+    there are no pairs.
+    """
+
+    measure: str
+    first: str
+    second: str
+    count: int
+    difference: float
+    p: float
+    p_holm: float
+
+
+def compare(rows: Sequence[Row], measure: Measure) -> list[Comparison]:
+    """Every two methods on the pairs where both have a value; two-sided. Each measure is a family of its own."""
+    values = {
+        method: {row.case: value for row in own if not math.isnan(value := measure.value(row))}
+        for method, own in by_method(rows).items()
+    }
+    found = []
+    for first, second in combinations(values, 2):
+        shared = [case for case in values[first] if case in values[second]]
+        differences = np.array([values[second][case] - values[first][case] for case in shared])
+        median = float(np.median(differences)) if shared else math.nan
+        found.append((first, second, len(shared), median, signed_rank(differences)))
+    corrected = holm([p for *_, p in found])
+    return [Comparison(measure.key, *item, p) for item, p in zip(found, corrected, strict=True)]
+
+
+def signed_rank(differences: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    """Two-sided p of Wilcoxon's test, differences of 0 left out; 1 where all are 0, `nan` where there are none.
+
+    Exact for up to 50 different values, else by the normal approximation.
+    """
+    from scipy.stats import wilcoxon
+
+    values = np.asarray(differences, float)
+    if not values.size:
+        return math.nan
+    values = values[values != 0]
+    if not values.size:
+        return 1.0
+    ties = len(np.unique(np.abs(values))) < len(values)
+    method = "exact" if len(values) <= 50 and not ties else "approx"
+    return float(wilcoxon(values, method=method).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction; `nan` stays `nan` and does not count."""
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    corrected = [math.nan] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected

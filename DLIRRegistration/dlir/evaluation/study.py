@@ -1,0 +1,141 @@
+"""Pairs times methods: registered, measured and recorded, what is there already left out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dlir.errors import DLIRError
+from dlir.evaluation.datasets.base import DataSet, Pair, Scan, both_ways
+from dlir.evaluation.methods.base import Method, Registered, settings_digest
+from dlir.evaluation.results import Key, Results, Row
+from dlir.evaluation.scoring import LoadedPair, LoadedScan, load_pair, load_scan, score
+from dlir.evaluation.transforms import save_transform
+
+RESULTS, TRANSFORMS = "results.jsonl", "transforms"
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What could not be evaluated and why. method: empty where it is the pair itself."""
+
+    pair: str
+    method: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """rows: of all pairs and methods asked for, as far as there are any, pair by pair. problems: of the rest."""
+
+    rows: list[Row]
+    problems: list[Problem]
+
+
+class Study:
+    """An evaluation in a folder: `results.jsonl` and the transforms in `transforms/`.
+
+    mode: where every method starts from, see `initialize`; part of what tells rows apart.
+    """
+
+    def __init__(self, folder: Path, mode: str = "centers") -> None:
+        self.folder, self.mode = folder, mode
+        (folder / TRANSFORMS).mkdir(parents=True, exist_ok=True)
+        self.results = Results(folder / RESULTS)
+
+    def key(self, data: DataSet, pair: Pair, method: Method) -> Key:
+        """Of the row of a pair and a method."""
+        return data.title, pair.name, self._settings(method)
+
+    def _settings(self, method: Method) -> str:
+        return f"{settings_digest(method)}-{self.mode}"
+
+    def run(
+        self,
+        data: DataSet,
+        pairs: Sequence[Pair],
+        methods: Sequence[Method],
+        progress: Progress = lambda name, fraction: None,
+    ) -> Outcome:
+        """Evaluates what is missing.
+
+        A pair or a method that fails is reported and left out; only errors of writing end the run. Pairs of the
+        same two scans are taken together, for their inverse consistency, and the methods in turn for each of them,
+        so that whatever else the machine does falls on all alike.
+        """
+        problems: list[Problem] = []
+        groups = both_ways(pairs)
+        for number, group in enumerate(groups):
+            missing = [m for m in methods if any(self.key(data, p, m) not in self.results.rows for p in group)]
+            if missing:
+                progress(group[0].name, number / len(groups))
+                loaded, found = self._load(data, group)
+                problems += found
+                for method in missing:
+                    problems += self._evaluate(data, loaded, method)
+        keys = [self.key(data, pair, method) for group in groups for pair in group for method in methods]
+        # The same result may be asked for under another name than it was recorded with.
+        names = {self._settings(method): method.name for method in methods}
+        rows = [replace(row, method=names[row.settings]) for row in self.results.of(keys)]
+        return Outcome(rows, problems)
+
+    def transform_file(self, row: Row) -> Path:
+        """Where the transform of a row is."""
+        return self.folder / TRANSFORMS / row.transform
+
+    # -- one group of pairs ----------------------------------------------------------------------
+
+    def _load(self, data: DataSet, group: Sequence[Pair]) -> tuple[list[LoadedPair], list[Problem]]:
+        scans: dict[str, LoadedScan | DLIRError] = {}
+        loaded, problems = [], []
+        for pair in group:
+            try:
+                fixed, moving = (_scan(scan, scans) for scan in (pair.fixed, pair.moving))
+                loaded.append(load_pair(pair, fixed, moving, data.labels, self.mode))
+            except DLIRError as error:
+                problems.append(Problem(pair.name, "", str(error)))
+        return loaded, problems
+
+    def _evaluate(self, data: DataSet, group: Sequence[LoadedPair], method: Method) -> list[Problem]:
+        """Registers a group by one method and records all of it at once."""
+        problems: list[Problem] = []
+        found: dict[tuple[str, str], Registered] = {}
+        rows = []
+        for loaded in group:
+            try:
+                ends = loaded.pair.fixed.name, loaded.pair.moving.name
+                found[ends] = method.register(loaded.task)
+            except DLIRError as error:
+                problems.append(Problem(loaded.pair.name, method.name, str(error)))
+        for loaded in group:
+            ends = loaded.pair.fixed.name, loaded.pair.moving.name
+            if ends not in found:
+                continue
+            back, key = found.get(ends[::-1]), self.key(data, loaded.pair, method)
+            try:
+                row = score(loaded, method, found[ends], None if back is None else back.transform, key)
+            except DLIRError as error:
+                problems.append(Problem(loaded.pair.name, method.name, str(error)))
+                continue
+            name = hashlib.sha256("|".join(key).encode()).hexdigest()[:16]
+            file = save_transform(self.folder / TRANSFORMS, name, found[ends].transform)
+            rows.append(replace(row, transform=file))
+        self.results.add(row for row in rows if row.key not in self.results.rows)
+        return problems
+
+
+def _scan(scan: Scan, known: dict[str, LoadedScan | DLIRError]) -> LoadedScan:
+    """A scan of a group, read once, and its error raised as often as it is asked for."""
+    if scan.name not in known:
+        try:
+            known[scan.name] = load_scan(scan)
+        except DLIRError as error:
+            known[scan.name] = error
+    result = known[scan.name]
+    if isinstance(result, DLIRError):
+        raise result
+    return result
