@@ -1,4 +1,4 @@
-"""Makes the sample pair beside this file from a study of the Sunnybrook Cardiac Data; README.md says which.
+"""Makes the sample pair and cine beside this file from a study of the Sunnybrook Cardiac Data; README.md says which.
 
     python Resources/SampleData/make_sample.py path/to/SC-HF-I-4
 
@@ -6,21 +6,37 @@ The study folder holds cine.nii.gz (all phases) and label_phaseTT.nii.gz (TT: in
 the left ventricle). The phase with the largest cavity is end-diastole, the one with the smallest end-systole. Both
 are cropped in plane, about the middle of the labels; voxel values and positions stay exactly as they are. Of the
 labels only the cavity is kept: the myocardium was drawn at end-diastole alone, so there is nothing to compare it with.
+The cine is cropped alike; it holds six phases, the first end-diastole and the fourth end-systole, as a sequence of
+Slicer's.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from dlir.geometry import ImageGrid
-from dlir.io import Volume, read_image, read_label, write_image
+from dlir.io import Volume, count_phases, read_image, read_label, replacing, write_bytes, write_image
 
 CAVITY = 1
 # The whole heart, both ventricles and their surroundings.
 SIDE_MM = 205.0
+# Phases of the cine from end-diastole on, and as many from end-systole on.
+CINE_HALF = 3
+# What Slicer makes of label 1 when it loads the file as a segmentation.
+SEGMENT = {
+    "Segment0_ID": "LeftVentricleCavity",
+    "Segment0_Name": "left ventricle cavity",
+    "Segment0_Color": "0.91 0.66 0.22",
+    "Segment0_LabelValue": str(CAVITY),
+    "Segment0_Layer": "0",
+    "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+}
 
 
 def find_phases(study: Path, image: Volume) -> tuple[tuple[int, Volume], tuple[int, Volume]]:
@@ -53,6 +69,49 @@ def cropped_grid(grid: ImageGrid, box: tuple[slice, slice, slice]) -> ImageGrid:
     return grid.lattice([s.start for s in box[::-1]], (1, 1, 1), [s.stop - s.start for s in box[::-1]])
 
 
+def spread(diastole: int, systole: int, count: int) -> list[int]:
+    """Phases of a cycle of `count`, evenly from one to the other and on to where they began."""
+    there, back = (systole - diastole) % count, (diastole - systole) % count
+    first = [(diastole + round(k * there / CINE_HALF)) % count for k in range(CINE_HALF)]
+    return first + [(systole + round(k * back / CINE_HALF)) % count for k in range(CINE_HALF)]
+
+
+def write_labels(path: Path, array: NDArray[np.uint8], grid: ImageGrid) -> None:
+    """A label map that Slicer can also load as a segmentation with a name and a colour."""
+    image = grid.to_sitk(array)
+    for key, value in SEGMENT.items():
+        image.SetMetaData(key, value)
+    with replacing(path) as temporary:
+        sitk.WriteImage(image, str(temporary), True)
+
+
+def write_sequence(path: Path, arrays: list[NDArray[np.int16]], grid: ImageGrid) -> None:
+    """Volumes (z, y, x) on one grid as a NRRD file that Slicer loads as a sequence; no writer of ITK's makes those."""
+    columns = np.reshape(grid.direction, (3, 3)) * grid.spacing
+
+    def vector(values: NDArray[np.float64] | tuple[float, ...]) -> str:
+        return f"({','.join(repr(float(value)) for value in values)})"
+
+    header = [
+        "NRRD0004",
+        "type: int16",
+        "dimension: 4",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(map(str, (*grid.size, len(arrays))))}",
+        f"space directions: {' '.join(vector(column) for column in columns.T)} none",
+        "kinds: domain domain domain list",
+        'labels: "" "" "" "frame"',
+        "endian: little",
+        "encoding: gzip",
+        f"space origin: {vector(grid.origin)}",
+        "DataNodeClassName:=vtkMRMLScalarVolumeNode",
+        "axis 3 index type:=numeric",
+        f"axis 3 index values:={' '.join(map(str, range(len(arrays))))}",
+    ]
+    voxels = b"".join(array.astype("<i2").tobytes() for array in arrays)
+    write_bytes(path, "\n".join(header).encode() + b"\n\n" + gzip.compress(voxels, mtime=0))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("study", type=Path, help="folder with cine.nii.gz and label_phaseTT.nii.gz")
@@ -68,9 +127,17 @@ def main() -> None:
         grid = cropped_grid(image.grid, box)
         write_image(arguments.output / f"{name}.nrrd", image.array[box].astype(np.int16), grid)
         cavity = label.array == CAVITY
-        write_image(arguments.output / f"{name}_label.nrrd", (cavity[box] * CAVITY).astype(np.uint8), grid)
+        write_labels(arguments.output / f"{name}_label.nrrd", (cavity[box] * CAVITY).astype(np.uint8), grid)
         volume = np.count_nonzero(cavity) * float(np.prod(grid.spacing)) / 1000
         print(f"{name}: phase {phase}, {grid.size} voxels of {grid.spacing} mm, cavity {volume:.0f} ml")
+    chosen = spread(phases[0][0], phases[1][0], count_phases(cine))
+    images = [read_image(f"{cine}#{phase}") for phase in chosen]
+    write_sequence(
+        arguments.output / "cine.seq.nrrd",
+        [image.array[box].astype(np.int16) for image in images],
+        cropped_grid(images[0].grid, box),
+    )
+    print(f"cine: phases {', '.join(map(str, chosen))}")
 
 
 if __name__ == "__main__":

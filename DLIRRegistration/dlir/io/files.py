@@ -41,7 +41,10 @@ def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
         with quiet:
             if is_damaged(source.path):
                 raise damaged
-            array = sitk.GetArrayFromImage(reader.Execute())
+            image = reader.Execute()
+            if _is_sequence(reader):
+                image = sitk.VectorIndexSelectionCast(image, phase)
+            array = sitk.GetArrayFromImage(image)
     except RuntimeError as error:
         raise damaged from error
     return array, grid
@@ -87,17 +90,23 @@ def _check_kind(source: Source, reader: sitk.ImageFileReader) -> None:
     components, dimension = reader.GetNumberOfComponents(), reader.GetDimension()
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         raise ImageError(f"{source.name} has complex voxels; give its magnitude image")
-    if components != 1:
-        raise ImageError(
-            f"{source.name} has {components} values per voxel (colour, vector or sequence); give an image with one"
-        )
+    if components != 1 and not _is_sequence(reader):
+        raise ImageError(f"{source.name} has {components} values per voxel (colour or vector); give an image with one")
     if dimension not in (3, 4):
         raise ImageError(f"{source.name} is a {dimension}D image; give a 3D volume or one time point of a 4D file")
 
 
+def _is_sequence(reader: sitk.ImageFileReader) -> bool:
+    """Whether what ITK takes for values per voxel are time points, as in a NRRD file that Slicer saves a sequence as."""
+    kinds = [reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("NRRD_kinds[")]
+    return reader.GetDimension() == 3 and "list" in kinds
+
+
 def _phases(reader: sitk.ImageFileReader) -> int:
     size = reader.GetSize()
-    return int(size[3]) if len(size) == 4 else 1
+    if len(size) == 4:
+        return int(size[3])
+    return int(reader.GetNumberOfComponents()) if _is_sequence(reader) else 1
 
 
 def _grid(source: Source, reader: sitk.ImageFileReader) -> ImageGrid:
