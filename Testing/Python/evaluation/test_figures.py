@@ -17,14 +17,8 @@ from numpy.typing import NDArray
 
 from chains import random_bspline, random_chain
 from dlir.errors import GeometryError, OutputError
-from dlir.evaluation.figures import (
-    FOLDING_COLOR,
-    LabelPair,
-    carried_coordinates,
-    figure_plane,
-    jacobian_colors,
-    registration_figure,
-)
+from dlir.evaluation.drawing import FOLDING_COLOR, carried_coordinates, jacobian_colors
+from dlir.evaluation.figures import LabelPair, figure_plane, registration_figure
 from dlir.geometry import ImageGrid
 from dlir.io import Volume
 from dlir.transforms.folding import jacobian_statistics
