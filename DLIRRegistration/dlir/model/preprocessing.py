@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dlir.geometry import ImageGrid
+from dlir.geometry import ImageGrid, Shape3
 from dlir.model.spec import Preprocessing
 from dlir.transforms.bspline import expand
+
+# One value in so many is sorted to guess a percentile, and the guess is this fraction of its rank, to be on the safe
+# side: sorting an image costs as much as resampling it.
+_EVERY = 61
+_GUESS = 0.97
 
 
 def intensity_range(array: NDArray[Any], preprocessing: Preprocessing) -> tuple[float, float]:
@@ -20,9 +27,18 @@ def intensity_range(array: NDArray[Any], preprocessing: Preprocessing) -> tuple[
         return preprocessing.window
     low = float(array.min())
     rank = min(int(array.size * preprocessing.percentile / 100), array.size - 1)
-    high = float(np.partition(array, rank, axis=None)[rank])
+    high = _ranked(array.reshape(-1), rank)
     # More than 99 % background leaves the percentile at the minimum: fall back on the whole range.
     return (low, high) if high > low else (low, float(array.max()))
+
+
+def _ranked(values: NDArray[Any], rank: int) -> float:
+    """What stands at `rank` when `values` (N,) are sorted, found among those above a guess from a few of them."""
+    few = np.sort(values[::_EVERY])
+    above = values[values > few[int(len(few) * rank / len(values) * _GUESS)]]
+    from_top = len(values) - rank
+    chosen = above if len(above) >= from_top else values
+    return float(np.partition(chosen, len(chosen) - from_top)[len(chosen) - from_top])
 
 
 def averaging_matrix(source: int, target: int, start: float, step: float) -> Tensor:
@@ -42,8 +58,23 @@ def averaging_matrix(source: int, target: int, start: float, step: float) -> Ten
     return matrix.float()
 
 
-def resample_axes(array: Tensor, source: ImageGrid, target: ImageGrid) -> Tensor:
-    """Resample (z, y, x) from `source` to `target`, whose axes are those of `source` permuted and flipped."""
+def _windows(matrix: Tensor, factor: int, size: int) -> Tensor:
+    """The rows of `matrix` (target, source), extended by zeros to `size` rows, averaged over `factor` at a time."""
+    windows: Tensor = F.pad(matrix, (0, 0, 0, size - len(matrix))).unflatten(0, (-1, factor))
+    return windows.mean(1)
+
+
+def resample_axes(
+    array: Tensor,
+    source: ImageGrid,
+    target: ImageGrid,
+    padded: Shape3 | None = None,
+    factors: tuple[int, int, int] = (1, 1, 1),
+) -> Tensor:
+    """Resample (z, y, x) from `source` to `target`, whose axes are those of `source` permuted and flipped.
+
+    padded: shape to which zeros then extend it at the far ends. factors: voxels (x, y, z) averaged after that.
+    """
     to_source = target.relative_to(source)
     axes = [int(np.argmax(np.abs(to_source[:3, a]))) for a in range(3)]
     array = array.permute(*(2 - axes[2 - d] for d in range(3)))
@@ -53,12 +84,31 @@ def resample_axes(array: Tensor, source: ImageGrid, target: ImageGrid) -> Tensor
         )
         for a in (2, 1, 0)
     ]
-    return expand(array[None, None], [m.to(array) for m in matrices])[0, 0]
+    reduced = [_windows(m, f, n) for m, f, n in zip(matrices, factors[::-1], padded or target.shape, strict=True)]
+    return expand(array[None, None], [m.to(array) for m in reduced])[0, 0]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as the networks see it, at whatever resolution: `scaled` (z, y, x) in [0, 1] on `source`."""
+
+    scaled: Tensor
+    source: ImageGrid
+    working: ImageGrid
+
+    def seen(self, padded: Shape3 | None = None, factors: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
+        """(z, y, x) on the working grid, padded and averaged as in `resample_axes`, in one step."""
+        return resample_axes(self.scaled, self.source, self.working, padded, factors)
+
+
+def scale(array: NDArray[Any], grid: ImageGrid, preprocessing: Preprocessing) -> Prepared:
+    """The image (z, y, x) with its intensities in [0, 1], float32, not resampled yet."""
+    low, high = intensity_range(array, preprocessing)
+    scaled = torch.from_numpy(np.subtract(array, low, dtype=np.float32)).div_(max(high - low, 1e-12))
+    return Prepared(scaled.clamp_(0, 1), grid, preprocessing.working_grid(grid))
 
 
 def prepare(array: NDArray[Any], grid: ImageGrid, preprocessing: Preprocessing) -> tuple[Tensor, ImageGrid]:
     """The image (z, y, x) as float32 in [0, 1] on its working grid, and that grid."""
-    low, high = intensity_range(array, preprocessing)
-    working = preprocessing.working_grid(grid)
-    scaled = torch.from_numpy(np.subtract(array, low, dtype=np.float32)).div_(max(high - low, 1e-12))
-    return resample_axes(scaled.clamp_(0, 1), grid, working), working
+    prepared = scale(array, grid, preprocessing)
+    return prepared.seen(), prepared.working

@@ -23,7 +23,7 @@ from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid, Shape3
 from dlir.io.reading import Volume
 from dlir.model.multistage import MultiStageModel
-from dlir.model.preprocessing import prepare
+from dlir.model.preprocessing import Prepared, scale
 from dlir.registration.initialization import initialize
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.affine import transform_points
@@ -70,25 +70,23 @@ class _Clock:
 class _Pair:
     """A pair on its way through the stages, in the index space of the fixed image's working grid.
 
-    fixed, moving: (1, 1, z, y, x) as the networks see them, padded. matrix: (1, 4, 4) to the moving working grid,
+    shape, moving_shape: of the images as the networks see them, padded. matrix: (1, 4, 4) to the moving working grid,
     of the affine parts so far. stages: deformable stages so far, coarse to fine, of which those that a later one
     followed are also in `sampled`. tail: the initialization, applied last; where it is not linear, `moving` has
-    already been resampled through it. pooled: both images at the resolutions that stages have asked for.
+    already been resampled through it. seen: both images at the resolutions that stages have asked for, (1, 1, z, y, x).
     """
 
     grid: ImageGrid
-    fixed: Tensor
-    moving: Tensor
+    fixed: Prepared
+    moving: Prepared
+    shape: Shape3
+    moving_shape: Shape3
     matrix: Tensor
     affine: Tensor
     tail: CompositeTransform
     stages: list[StageField] = field(default_factory=list)
     sampled: list[SampledStage] = field(default_factory=list)
-    pooled: dict[tuple[int, int, int], list[Tensor]] = field(default_factory=dict)
-
-    def shape(self, moving: bool = False) -> Shape3:
-        z, y, x = (self.moving if moving else self.fixed).shape[2:]
-        return z, y, x
+    seen: dict[tuple[int, int, int], list[Tensor]] = field(default_factory=dict)
 
 
 class Registration:
@@ -142,29 +140,30 @@ class Registration:
     def _prepare(self, fixed: Volume, moving: Volume, start: CompositeTransform) -> _Pair:
         preprocessing = self.spec.preprocessing
         with ThreadPoolExecutor(2) as threads:
-            (image, grid), (other, moving_grid) = threads.map(
-                lambda volume: prepare(volume.array, volume.grid, preprocessing), (fixed, moving)
-            )
-        matrix = np.eye(4)
+            image, other = threads.map(lambda volume: scale(volume.array, volume.grid, preprocessing), (fixed, moving))
+        grid, matrix = image.working, np.eye(4)
         if start.linear:
-            matrix = moving_grid.physical_to_index @ start.matrix @ grid.index_to_physical
+            matrix = other.working.physical_to_index @ start.matrix @ grid.index_to_physical
         else:
-            index = moving_grid.to_index(start.apply(grid.voxel_centers().reshape(-1, 3)))
+            index = other.working.to_index(start.apply(grid.voxel_centers().reshape(-1, 3)))
             points = torch.from_numpy(index).float().reshape(1, *grid.shape, 3)
-            other = lookup(other[None, None], Lattice(moving_grid.shape), points)[0, 0]
-        padded = [self.model.pad(t.to(self.device)[None, None]) for t in (image, other)]
+            moved = lookup(other.seen()[None, None], Lattice(other.working.shape), points)[0, 0]
+            other = Prepared(moved, grid, grid)
+        shapes = [self.spec.padded_shape(prepared.working.shape) for prepared in (image, other)]
         to_moving = torch.from_numpy(matrix).float().to(self.device)[None]
-        return _Pair(grid, padded[0], padded[1], to_moving, torch.eye(4, device=self.device)[None], start)
+        affine = torch.eye(4, device=self.device)[None]
+        return _Pair(grid, image, other, shapes[0], shapes[1], to_moving, affine, start)
 
     # -- the networks ----------------------------------------------------------------------------
 
     def _run_stage(self, pair: _Pair, stage: int, clock: _Clock) -> None:
         done = 0.05 + 0.6 * stage / len(self.spec.stages)
         factors = self.spec.factors(stage)
-        if factors not in pair.pooled:
+        if factors not in pair.seen:
             with clock.step("preprocess", done):
-                pair.pooled[factors] = [self.model.pool(image, stage) for image in (pair.fixed, pair.moving)]
-        images = pair.pooled[factors]
+                seen = (pair.fixed.seen(pair.shape, factors), pair.moving.seen(pair.moving_shape, factors))
+                pair.seen[factors] = [image.to(self.device)[None, None] for image in seen]
+        images = pair.seen[factors]
         if self.spec.stages[stage].kind == "affine":
             spacing = torch.tensor([pair.grid.spacing], device=self.device)
             size = torch.tensor([pair.grid.size], device=self.device)
@@ -173,9 +172,9 @@ class Registration:
             pair.matrix, pair.affine = pair.matrix @ found, found
             return
         with clock.step("compose", done):
-            lattice = self.model.lattice(pair.shape(), stage)
+            lattice = self.model.lattice(pair.shape, stage)
             points = self._trace(pair, lattice)
-            moving_lattice = self.model.lattice(pair.shape(moving=True), stage)
+            moving_lattice = self.model.lattice(pair.moving_shape, stage)
             warped = lookup(images[1], moving_lattice, _mapped(pair.matrix, points))
         with clock.step("networks", done):
             coefficients = self.model.predict_coefficients(stage, images[0], warped)
@@ -198,7 +197,7 @@ class Registration:
                 return None
             reach = [r + limit * s for r, s in zip(reach, self.spec.control_spacing(k), strict=True)]
         # A voxel more: the fixed image's own grid can end that much beyond its working grid.
-        return tuple((-1.5 - r, n + 0.5 + r) for r, n in zip(reach, pair.shape()[::-1], strict=True))
+        return tuple((-1.5 - r, n + 0.5 + r) for r, n in zip(reach, pair.shape[::-1], strict=True))
 
     def _trace(self, pair: _Pair, lattice: Lattice) -> Tensor:
         """Where lattice points go before the affine parts."""

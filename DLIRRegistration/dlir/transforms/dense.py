@@ -132,8 +132,10 @@ class SampledStage:
                 moved[..., axis] = position
                 weight = share if weight is None else weight * share
             found = lookup(self.values, self.lattice, moved)
-            found = found if weight is None else found * weight[:, None]
-            total = found if total is None else total + found
+            if weight is not None:
+                total = found * weight[:, None] if total is None else torch.addcmul(total, found, weight[:, None])
+            else:
+                total = found
         assert total is not None
         return total
 
@@ -247,25 +249,22 @@ def _thinned(lattice: Lattice, strides: Sequence[int]) -> Lattice:
 
 def _thicken(values: Tensor, shape: Shape3, strides: Sequence[int], *, cubic: bool) -> Tensor:
     """Interpolate (1, C, z, y, x) on a thinned lattice back to `shape`."""
-    matrices = [
-        _interpolation_matrix(n, size, stride, cubic=cubic).to(values)
-        for n, size, stride in zip(shape, values.shape[2:], reversed(strides), strict=True)
-    ]
-    return expand(values, matrices)
+    for dim, stride in zip((4, 3, 2), strides, strict=True):
+        if stride == _THINNING:
+            values = _doubled(values, dim, cubic=cubic)
+    z, y, x = shape
+    return values[:, :, :z, :y, :x]
 
 
-def _interpolation_matrix(target: int, source: int, stride: int, *, cubic: bool) -> Tensor:
-    """(target, source): linear or Catmull-Rom interpolation at i / stride, the ends repeated."""
-    positions = torch.arange(target, dtype=torch.float64) / stride
-    cell = torch.floor(positions)
-    t = (positions - cell)[:, None]
+def _doubled(values: Tensor, dim: int, *, cubic: bool) -> Tensor:
+    """One more sample between any two along `dim`: linear or Catmull-Rom interpolation, the ends repeated."""
+    count = values.shape[dim]
+    between = values.narrow(dim, 0, count - 1) + values.narrow(dim, 1, count - 1)
     if cubic:
-        weights = (
-            torch.cat([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1) / 2
-        )
-        taps = torch.arange(-1, 3)
+        beyond = torch.cat([values.narrow(dim, 0, 1), values, values.narrow(dim, count - 1, 1)], dim)
+        outer = beyond.narrow(dim, 0, count - 1) + beyond.narrow(dim, 3, count - 1)
+        between = torch.sub(between * (9 / 16), outer, alpha=1 / 16)
     else:
-        weights, taps = torch.cat([1 - t, t], 1), torch.arange(2)
-    matrix = torch.zeros(target, source, dtype=torch.float64)
-    matrix.scatter_add_(1, (cell[:, None].long() + taps).clamp(0, source - 1), weights)
-    return matrix.float()
+        between = between / 2
+    pairs = torch.stack([values.narrow(dim, 0, count - 1), between], dim + 1).flatten(dim, dim + 1)
+    return torch.cat([pairs, values.narrow(dim, count - 1, 1)], dim)

@@ -77,10 +77,12 @@ def lookup(values: Tensor, lattice: Lattice, points: Tensor, mode: str = "biline
 
 def inside(lattice: Lattice, points: Tensor) -> Tensor:
     """Whether points (B, ..., 3) lie in the volume of the lattice's samples, outer borders included: (B, ...)."""
-    step = points.new_tensor(lattice.step)
-    low = points.new_tensor(lattice.start) - step / 2
-    high = low + step * points.new_tensor(lattice.shape[::-1])
-    return ((points >= low) & (points <= high)).all(-1)
+    within = torch.ones_like(points[..., 0], dtype=torch.bool)
+    for axis in range(3):
+        low = lattice.start[axis] - lattice.step[axis] / 2
+        high = low + lattice.step[axis] * lattice.shape[2 - axis]
+        within &= (points[..., axis] >= low) & (points[..., axis] <= high)
+    return within
 
 
 def displace(points: Tensor, displacement: Tensor) -> Tensor:

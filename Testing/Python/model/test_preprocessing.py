@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dlir.geometry import ImageGrid
-from dlir.model.preprocessing import averaging_matrix, intensity_range, prepare, resample_axes
+from dlir.model.preprocessing import averaging_matrix, intensity_range, prepare, resample_axes, scale
 from dlir.model.spec import Preprocessing
 from grids import grids, make_grid, random_grid
 
@@ -155,6 +155,19 @@ def test_a_constant_image_becomes_zero() -> None:
     assert not image.any()
 
 
+@settings(deadline=None)
+@given(st.integers(1, 3000), st.sampled_from([0.1, 50.0, 97.0, 99.0, 100.0]), st.integers(0, 99), st.integers(1, 500))
+def test_a_percentile_is_what_sorting_gives(count: int, percentile: float, seed: int, levels: int) -> None:
+    """Whatever the few values say from which it is guessed where to look: many are alike, the order is anything."""
+    array = np.random.default_rng(seed).integers(0, levels, (1, 1, count)).astype(np.float32)
+    if seed % 3 == 0:
+        array.sort()
+    low, high = intensity_range(array, Preprocessing((1, 1, 1), percentile=percentile))
+    expected = np.sort(array, axis=None)[min(int(count * percentile / 100), count - 1)]
+    assert low == array.min()
+    assert high == (expected if expected > low else array.max())
+
+
 # -- together ----------------------------------------------------------------------------------------
 
 
@@ -190,3 +203,16 @@ def test_slices_of_native_thickness_are_never_mixed() -> None:
     image, working = prepare(array, grid, native)
     assert working.shape == (9, 5, 5)
     np.testing.assert_allclose(image, (np.arange(9) == 4)[:, None, None] * np.ones((1, 5, 5)), atol=1e-6)
+
+
+@pytest.mark.parametrize("factors", [(1, 1, 1), (2, 2, 1), (4, 1, 2)])
+def test_padding_and_averaging_are_those_of_the_model(factors: tuple[int, int, int]) -> None:
+    """In one step with the resampling; training does them one after the other."""
+    grid = random_grid(np.random.default_rng(5), (7, 11, 9))
+    prepared = scale(random_array(grid.shape), grid, Preprocessing((1.1, 1.3, 2.0)))
+    whole = prepared.seen()
+    padded = tuple(-(-n // 4) * 4 + 4 for n in whole.shape)
+    zeros = torch.zeros(padded)
+    zeros[tuple(slice(n) for n in whole.shape)] = whole
+    expected = torch.nn.functional.avg_pool3d(zeros[None, None], factors[::-1])[0, 0]
+    torch.testing.assert_close(prepared.seen(padded, factors), expected, rtol=0, atol=1e-6)

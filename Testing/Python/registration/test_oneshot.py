@@ -109,7 +109,7 @@ def test_dense_displacement_is_within_the_stated_error(
     model = make_model(DEFORMABLE)
     for axis in range(3):
         ramp = Volume(moving.grid.voxel_centers()[..., axis].astype(np.float32), moving.grid, "ramp")
-        monkeypatch.setattr(oneshot, "prepare", _prepare_from(moving, ramp))
+        monkeypatch.setattr(oneshot, "scale", _scale_from(moving, ramp))
         result = run(model, fixed, ramp)
         index = moving.grid.to_index(result.transform.apply(fixed.grid.voxel_centers().reshape(-1, 3)))
         deep = ((index > 0) & (index < np.array(moving.grid.size) - 1)).all(1).reshape(fixed.grid.shape)
@@ -117,14 +117,14 @@ def test_dense_displacement_is_within_the_stated_error(
         assert np.abs(result.warped - exact)[deep].max() < 0.05
 
 
-def _prepare_from(moving: Volume, ramp: Volume):  # type: ignore[no-untyped-def]
+def _scale_from(moving: Volume, ramp: Volume):  # type: ignore[no-untyped-def]
     """Preprocessing that shows the networks `moving` where the ramp is registered."""
-    genuine = oneshot.prepare
+    genuine = oneshot.scale
 
-    def prepare(array, grid, preprocessing):  # type: ignore[no-untyped-def]
+    def scale(array, grid, preprocessing):  # type: ignore[no-untyped-def]
         return genuine(moving.array if array is ramp.array else array, grid, preprocessing)
 
-    return prepare
+    return scale
 
 
 def test_slabs_do_not_show(pair: tuple[Volume, Volume], monkeypatch: pytest.MonkeyPatch) -> None:
