@@ -174,7 +174,9 @@ class SliceView:
         self.logic.SetMRMLApplicationLogic(mrml.application)
         mrml.application.GetSliceLogics().AddItem(self.logic)
         self.logic.SetMRMLScene(mrml.scene)
-        self.node = self.logic.AddSliceNode(name)
+        # A layout has made its nodes already.
+        self.node = mrml.scene.GetSingletonNode(name, "vtkMRMLSliceNode") or self.logic.AddSliceNode(name)
+        self.logic.SetSliceNode(self.node)
         self.node.SetOrientation(orientation)
         self._layers.SetMRMLDisplayableNode(self.node)
         self._image = self._image_mapper()

@@ -1,0 +1,157 @@
+"""The figures of one registration as rows for people, and as a table node.
+
+Keys of a report, all but `similarity` and `jacobian` optional, and every figure None where it is not defined:
+
+    similarity: {measure, before, after, voxels_before, voxels_after}
+    jacobian:   {folding_count, folding_percent, mean, sd, min, max}
+    volumes:    {segment name: {before_ml, after_ml}}, see `volume_figures`
+    labels:     {segment name: {before: {dice, hd_mm, asd_mm}, after: {...}}}
+    landmarks:  {count, before: {mean_mm, sd_mm, max_mm}, after: {...}}, see `landmark_figures`
+    seconds:    {step: seconds}, device, model: {name, title}, initialization: {mode, center_distance_mm}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+import numpy as np
+import vtk
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report, ready to be shown; what does not apply is empty."""
+
+    measure: str
+    before: str = ""
+    after: str = ""
+    unit: str = ""
+
+
+COLUMNS = tuple(field.name.capitalize() for field in fields(Row))
+
+
+def report_rows(report: Mapping[str, Any]) -> list[Row]:
+    """The report from top to bottom; figures that are missing or not defined have no row."""
+    sections = (_similarity, _folding, _jacobian, _volumes, _labels, _landmarks, _circumstances)
+    return [row for section in sections for row in section(report)]
+
+
+def fill_table(table_node: Any, rows: list[Row]) -> None:
+    """Make a table node hold these rows and nothing else."""
+    table = vtk.vtkTable()
+    for number, name in enumerate(COLUMNS):
+        column = vtk.vtkStringArray()
+        column.SetName(name)
+        for row in rows:
+            column.InsertNextValue(astuple(row)[number])
+        table.AddColumn(column)
+    table_node.SetAndObserveTable(table)
+    table_node.SetUseColumnNameAsColumnHeader(True)
+    table_node.SetLocked(True)
+
+
+def volume_figures(before_ml: Mapping[str, float], after_ml: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """`report["volumes"]` from segment volumes on the moving image and, propagated, on the fixed one, by name."""
+    return {name: {"before_ml": before_ml[name], "after_ml": after_ml[name]} for name in before_ml if name in after_ml}
+
+
+def landmark_figures(before_mm: ArrayLike, after_mm: ArrayLike) -> dict[str, Any]:
+    """`report["landmarks"]` from the error of each landmark, (N,) mm, N > 0, before and after registration."""
+    errors = {"before": np.asarray(before_mm, float), "after": np.asarray(after_mm, float)}
+    figures = {
+        when: {"mean_mm": float(mm.mean()), "sd_mm": float(mm.std()), "max_mm": float(mm.max())}
+        for when, mm in errors.items()
+    }
+    return {"count": len(errors["after"]), **figures}
+
+
+# -- sections -----------------------------------------------------------------------------------------
+
+
+def _similarity(report: Mapping[str, Any]) -> Iterator[Row]:
+    figures = report["similarity"]
+    yield from _row(f"Similarity ({figures['measure']})", figures, "", ".3f")
+
+
+def _folding(report: Mapping[str, Any]) -> Iterator[Row]:
+    jacobian = report["jacobian"]
+    yield Row("Folding", "", str(jacobian["folding_count"]), "voxels")
+    if jacobian["folding_percent"] is not None:
+        yield Row("Folding", "", f"{jacobian['folding_percent']:.3g}", "% of voxels")
+
+
+def _jacobian(report: Mapping[str, Any]) -> Iterator[Row]:
+    jacobian = report["jacobian"]
+    for name, key in (("smallest", "min"), ("largest", "max"), ("SD", "sd")):
+        yield from _row(f"Jacobian, {name}", {"after": jacobian[key]}, "× volume", ".2f")
+
+
+def _volumes(report: Mapping[str, Any]) -> Iterator[Row]:
+    for name, figures in report.get("volumes", {}).items():
+        before, after = figures["before_ml"], figures["after_ml"]
+        if before is None or after is None:
+            continue
+        yield Row(f"Volume of {name}", _volume(before), _volume(after), "ml")
+        if before > 0:
+            yield Row(f"Volume change of {name}", "", f"{100 * (after / before - 1):+.0f}", "%")
+
+
+def _labels(report: Mapping[str, Any]) -> Iterator[Row]:
+    for name, scores in scored_labels(report).items():
+        for measure, key, unit, form in (("Dice", "dice", "", ".3f"), ("HD", "hd_mm", "mm", ".1f")):
+            yield from _row(f"{measure} of {name}", _when(scores, key), unit, form)
+        yield from _row(f"ASD of {name}", _when(scores, "asd_mm"), "mm", ".2f")
+
+
+def _landmarks(report: Mapping[str, Any]) -> Iterator[Row]:
+    landmarks = report.get("landmarks")
+    if not landmarks:
+        return
+    for name, key in ((f"mean of {landmarks['count']}", "mean_mm"), ("SD", "sd_mm"), ("largest", "max_mm")):
+        yield from _row(f"TRE, {name}", _when(landmarks, key), "mm", ".2f")
+
+
+def _circumstances(report: Mapping[str, Any]) -> Iterator[Row]:
+    if report.get("seconds"):
+        yield Row("Time", "", f"{sum(report['seconds'].values()):.1f}", "s")
+    if report.get("device"):
+        yield Row("Device", "", report["device"])
+    if report.get("model"):
+        yield Row("Model", "", report["model"].get("title") or report["model"]["name"])
+    if report.get("initialization"):
+        start = report["initialization"]
+        yield Row("Start", "", f"{start['mode']}, {start['center_distance_mm']:.0f} mm between the centres")
+
+
+# -- small things -------------------------------------------------------------------------------------
+
+
+def scored_labels(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels of a report whose scores mean something: a label that one of two images lacks has a Dice of 0
+    whatever the registration did, and no distances.
+    """
+    labels = report.get("labels", {})
+    return {
+        name: scores
+        for name, scores in labels.items()
+        if any(value is not None for value in _when(scores, "asd_mm").values())
+    }
+
+
+def _when(scores: Mapping[str, Any], key: str) -> dict[str, float | None]:
+    return {when: scores[when][key] for when in ("before", "after")}
+
+
+def _row(measure: str, figures: Mapping[str, Any], unit: str, form: str) -> Iterator[Row]:
+    """A row, unless neither figure is there."""
+    before, after = (figures.get(when) for when in ("before", "after"))
+    if before is not None or after is not None:
+        yield Row(measure, *("" if value is None else format(value, form) for value in (before, after)), unit)
+
+
+def _volume(ml: float) -> str:
+    return f"{ml:.0f}" if ml >= 100 else f"{ml:.1f}"
