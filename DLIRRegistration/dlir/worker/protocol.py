@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from dlir.errors import ProtocolError
 
 FailureKind = Literal["error", "crash", "cancelled"]
+INITIALIZATIONS = ("centers", "scanner")
 
 
 # -- requests -----------------------------------------------------------------------------------------
@@ -54,6 +55,7 @@ class RegisterRequest:
     labels: layers of labels drawn on the moving image, on any grid, to be brought onto the fixed image's grid.
     fixed_labels: layers drawn on the fixed image, on any grid, that `comparisons` scores them against.
     backward_labels: layers drawn on the fixed image, on any grid, to be carried onto the moving image's grid.
+    Raises ProtocolError for values that contradict each other.
     """
 
     id: str
@@ -70,6 +72,15 @@ class RegisterRequest:
     fixed_labels: tuple[ArrayFile, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     backward_labels: tuple[ArrayFile, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.initialize not in INITIALIZATIONS:
+            raise ProtocolError(f"'initialize' is '{self.initialize}'; use one of {', '.join(INITIALIZATIONS)}")
+        for pair in self.comparisons:
+            if not (0 <= pair.layer < len(self.labels) and 0 <= pair.fixed_layer < len(self.fixed_labels)):
+                raise ProtocolError(f"comparison '{pair.name}' names a layer that the request does not have")
+        if len({pair.name for pair in self.comparisons}) < len(self.comparisons):
+            raise ProtocolError("two comparisons have the same name; their scores could not be told apart")
 
 
 # -- events -------------------------------------------------------------------------------------------

@@ -1,0 +1,5 @@
+"""`python -m dlir.worker`."""
+
+from dlir.worker.server import main
+
+main()
