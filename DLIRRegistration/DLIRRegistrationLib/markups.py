@@ -94,7 +94,8 @@ def target_registration_error(fixed: Any, moving: Any, transform_node: Any) -> L
 def propagate_model(node: Any, transform_node: Any, target: Any) -> None:
     """Gives model node `target` the surface of `node`, drawn on the moving image, as it lies on the fixed image.
 
-    Both are in a scene; `target` is shown as `node` is, and taken from its parent transform. Raises ImageError for a model without a surface.
+    Both are in a scene; `target` is shown as `node` is, and taken from its parent transform. Raises ImageError for a
+    model without a surface.
     """
     surface = node.GetPolyData()
     if surface is None or not surface.GetNumberOfPoints():
