@@ -1,0 +1,165 @@
+#!/usr/bin/env python-real
+"""Registration as a command line module of Slicer: for batches, and for running in the background from any module.
+
+    python-real DLIRRegister.py --warped warped.nrrd --transform transform.h5 fixed.nrrd moving.nrrd
+
+DLIRRegister.xml beside this file describes the same parameters to Slicer. Files are in LPS mm, as Slicer writes and
+reads them. Errors are one line on stderr and the exit code is then 2, 130 after an interrupt; every output is written
+or none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from dlir.cli.register import Job
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+# The outputs: our parameter, the name that the job's report has for it, and the only suffix it may have.
+OUTPUTS = {
+    "warped": ("warped", ".nrrd"),
+    "transform": ("transform", ".h5"),
+    "jacobian": ("jacobian", ".nrrd"),
+    "warpedLabels": ("warped_label", ".nrrd"),
+    "report": ("report", ".json"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_ERROR, f"error: {message}; see --help\n")
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="DLIRRegister", description="Register a moving to a fixed volume with a trained network.")
+    parser.add_argument("fixed", help="volume that stays")
+    parser.add_argument("moving", help="volume that is brought onto the fixed one")
+    parser.add_argument("--model", default="cardiac-cine", help="name or file of the model")
+    parser.add_argument("--fixedMask", help="where in the fixed volume the report's figures count")
+    parser.add_argument("--movingMask", help="where in the moving volume they count")
+    parser.add_argument("--movingLabels", help="labels of the moving volume, to be propagated")
+    parser.add_argument("--fixedLabels", help="labels of the fixed volume, to score the result by")
+    parser.add_argument("--initialTransform", help="transform to start from")
+    parser.add_argument("--initialize", choices=("centers", "scanner"), default="centers", help="start without one")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="processor")
+    for name, (_, suffix) in OUTPUTS.items():
+        parser.add_argument(f"--{name}", type=Path, help=f"output file (*{suffix})")
+    return parser
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, checked as far as that goes without reading a file."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    chosen = {name: path for name in OUTPUTS if (path := getattr(options, name)) is not None}
+    if not chosen:
+        parser.error("choose at least one output")
+    for name, path in chosen.items():
+        suffix = OUTPUTS[name][1]
+        if path.suffix != suffix:
+            parser.error(f"--{name}: the name of '{path}' must end in {suffix}")
+        if not path.parent.is_dir():
+            parser.error(f"--{name}: the folder of '{path}' does not exist")
+    if options.warpedLabels and not options.movingLabels:
+        parser.error("--warpedLabels needs --movingLabels")
+    if options.fixedLabels and not options.movingLabels:
+        parser.error("--fixedLabels needs --movingLabels to compare with")
+    return options
+
+
+def find_dlir() -> None:
+    """Make `dlir` importable: it lies beside this file's folder in the sources, and with the modules when installed."""
+    above = Path(__file__).resolve().parents[1]
+    for folder in (above / "qt-scripted-modules", above):
+        if (folder / "dlir").is_dir():
+            sys.path.insert(0, str(folder))
+            return
+
+
+def job_of(options: argparse.Namespace, folder: Path) -> Job:
+    from dlir.cli.register import Job
+
+    return Job(
+        fixed=options.fixed,
+        moving=options.moving,
+        output=folder,
+        model=options.model,
+        moving_label=options.movingLabels,
+        fixed_label=options.fixedLabels,
+        fixed_mask=options.fixedMask,
+        moving_mask=options.movingMask,
+        initial_transform=Path(options.initialTransform) if options.initialTransform else None,
+        initialize=None if options.initialTransform else options.initialize,
+        device=options.device,
+    )
+
+
+def tell(step: str, fraction: float) -> None:
+    """Progress, as Slicer reads it from what a command line module prints."""
+    print(f"<filter-comment>{step}</filter-comment><filter-progress>{fraction:.3f}</filter-progress>", flush=True)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Register and write the chosen outputs. Raises the DLIRErrors of its parts; nothing is written then."""
+    from dlir.cli.register import open_outputs, run_job
+    from dlir.io import replacing
+
+    with tempfile.TemporaryDirectory(prefix="dlir-register-") as work:
+        results = Path(work) / "results"
+        job = job_of(options, results)
+        with open_outputs(job) as outputs:
+            names = run_job(job, outputs, tell).report["outputs"]
+        chosen = {getattr(options, name): names[key] for name, (key, _) in OUTPUTS.items() if getattr(options, name)}
+        with ExitStack() as stack:  # all are whole beside their places before the first takes its place
+            for target, name in chosen.items():
+                shutil.copyfile(results / name, stack.enter_context(replacing(target)))
+    tell("done", 1.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, interrupt)
+    find_dlir()
+    try:
+        from dlir.errors import DLIRError
+    except ModuleNotFoundError:
+        return fail(f"the package dlir is not beside '{__file__}'; install the extension DLIR again", EXIT_ERROR)
+    try:
+        run(options)
+    except DLIRError as error:
+        return fail(str(error), EXIT_ERROR)
+    except ModuleNotFoundError as error:
+        advice = "open the module DLIR Registration in Slicer and press Install, or use pip"
+        return fail(f"the Python package '{error.name}' is not installed; {advice}", EXIT_ERROR)
+    except KeyboardInterrupt:
+        return fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+    return 0
+
+
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """An end that Slicer or a batch system asks for cleans up as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def fail(message: str, code: int) -> int:
+    one_line = " ".join(message.split())
+    print(f"error: {one_line}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
