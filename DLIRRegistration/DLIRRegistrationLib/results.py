@@ -1,0 +1,136 @@
+"""What a registration gives: nodes made ready outside of the scene, and what they need once they are in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+
+from DLIRRegistrationLib.jacobian_colors import apply_jacobian_colors
+from DLIRRegistrationLib.outputs import in_scene
+from DLIRRegistrationLib.report import fill_table, report_rows
+from DLIRRegistrationLib.segmentations import Layer, copy_display, import_layers
+from DLIRRegistrationLib.task import WORKING, Steps
+from DLIRRegistrationLib.transfer import read_image
+from DLIRRegistrationLib.transforms import TransformParts, grid_transform_steps, set_transform, vtk_transform
+from DLIRRegistrationLib.volumes import image_array, set_image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from dlir.geometry import ImageGrid
+
+# Voxels counted at once: some 5 ms for each segment.
+_BLOCK = 1 << 22
+
+
+# -- nodes outside of the scene -----------------------------------------------------------------------
+
+
+def volume_node(path: Path, grid: ImageGrid) -> Steps[Any]:
+    """A scalar volume node of an array that the worker wrote, lying on `grid`."""
+    image = yield from read_image(path)
+    node = slicer.vtkMRMLScalarVolumeNode()
+    set_image(node, image, grid)
+    return node
+
+
+def transform_node(parts: TransformParts, kind: str, grid: ImageGrid) -> Steps[Any]:
+    """A transform node: "native" with the exact parts, or "grid" with a displacement grid over `grid`."""
+    if kind == "grid":
+        steps = grid_transform_steps(parts, grid)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                transform = end.value
+                break
+            yield WORKING
+    else:
+        transform = vtk_transform(parts)
+    node = slicer.vtkMRMLTransformNode()
+    set_transform(node, transform)
+    return node
+
+
+def label_arrays(paths: Sequence[Path]) -> Steps[list[NDArray[Any]]]:
+    """Layers of labels that the worker wrote."""
+    arrays = []
+    for path in paths:
+        image = yield from read_image(path)
+        arrays.append(image_array(image))
+    return arrays
+
+
+def segmentation_node(source: Any, layers: Sequence[Layer], arrays: Sequence[NDArray[Any]], grid: ImageGrid) -> Any:
+    """A segmentation node with the segments of `source`, whose `layers` became `arrays` on `grid`."""
+    node = slicer.vtkMRMLSegmentationNode()
+    import_layers(node, source, layers, arrays, grid)
+    return node
+
+
+def segment_volumes(array: NDArray[Any], grid: ImageGrid, segments: dict[str, int]) -> Steps[dict[str, float]]:
+    """The volume in ml of each segment, by ID, from labels (z, y, x) on `grid`."""
+    counts = dict.fromkeys(segments, 0)
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        for segment, value in segments.items():
+            counts[segment] += int(np.count_nonzero(block == value))
+            yield WORKING
+    voxel_ml = float(np.prod(grid.spacing)) / 1000
+    return {segment: count * voxel_ml for segment, count in counts.items()}
+
+
+def report_node(report: dict[str, Any]) -> Any:
+    """A table node of the figures of a registration."""
+    node = slicer.vtkMRMLTableNode()
+    fill_table(node, report_rows(report))
+    return node
+
+
+# -- nodes in the scene -------------------------------------------------------------------------------
+
+
+def finish_warped(node: Any, moving: Any) -> None:
+    """Shows a warped volume with the window and the colours of the moving one."""
+    display, shown = _volume_display(node), moving.GetDisplayNode()
+    if shown is not None:
+        display.SetWindowLevel(shown.GetWindow(), shown.GetLevel())
+        display.SetAndObserveColorNodeID(shown.GetColorNodeID())
+
+
+def finish_jacobian(node: Any) -> None:
+    """Shows a Jacobian volume in its colours."""
+    _volume_display(node)
+    apply_jacobian_colors(node)
+
+
+def finish_transform(node: Any, fixed: Any, moving: Any) -> None:
+    """Notes on a transform node which volumes it belongs to, as far as they are still there."""
+    for role, volume in (
+        (slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole(), fixed),
+        (slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole(), moving),
+    ):
+        node.SetNodeReferenceID(role, volume.GetID() if in_scene(node.GetScene(), volume) else None)
+
+
+def finish_segmentation(node: Any, source: Any) -> None:
+    """Shows propagated segments as those of `source` are shown."""
+    node.CreateDefaultDisplayNodes()
+    copy_display(node, source)
+
+
+def _volume_display(node: Any) -> Any:
+    """The display node of a volume; a new one does not look for a window of its own, which takes long."""
+    if node.GetDisplayNode() is None:
+        display = slicer.vtkMRMLScalarVolumeDisplayNode()
+        display.SetAutoWindowLevel(0)
+        display.SetDefaultColorMap()
+        node.GetScene().AddNode(display)
+        node.SetAndObserveDisplayNodeID(display.GetID())
+    return node.GetDisplayNode()
