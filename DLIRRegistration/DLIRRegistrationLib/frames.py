@@ -121,10 +121,10 @@ def array_to_local(node: Any, image: Any) -> Matrix:
     The array begins at the image's extent, which need not begin at 0.
     """
     matrix = vtk.vtkMatrix4x4()
-    if image.IsA("vtkOrientedImageData"):
-        image.GetImageToWorldMatrix(matrix)
-    else:
+    if node.IsA("vtkMRMLVolumeNode"):
         node.GetIJKToRASMatrix(matrix)
+    else:
+        image.GetImageToWorldMatrix(matrix)
     first = np.eye(4)
     first[:3, 3] = image.GetExtent()[::2]
     return np.asarray(slicer.util.arrayFromVTKMatrix(matrix), float) @ first

@@ -51,6 +51,7 @@ class MRML:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
         (Path(self._folder.name) / "ColorFiles").mkdir()
+        (Path(self._folder.name) / ".slicer-cache").touch()  # by which Slicer knows a cache folder of its own
         self.scene = slicer.vtkMRMLScene()
         self.application = self._application()
         self._file_access = self._remote_access()
