@@ -52,11 +52,15 @@ class _Worker:
     def __init__(self, python: str | None, environment: Mapping[str, str], scratch: Path) -> None:
         arguments = ["dlir.worker", "--scratch", str(scratch)]
         self.process = ChildProcess(arguments, scratch / "worker.log", python, environment, talks=True)
-        self.ready = False
+        self.pid: int | None = None
         self.complaint: str | None = None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @property
+    def ready(self) -> bool:
+        return self.pid is not None
 
     def _read(self) -> None:
         assert self.process.stdout is not None  # a process that talks
@@ -124,6 +128,11 @@ class WorkerClient:
         if not self._worker.ready:
             return "starting"
         return "busy" if self._pending else "ready"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that computes, which Slicer's launcher may have started; None until it is ready."""
+        return None if self._worker is None else self._worker.pid
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -225,7 +234,7 @@ class WorkerClient:
 
     def _deliver(self, worker: _Worker, event: Event) -> None:
         if isinstance(event, Ready):
-            worker.ready = True
+            worker.pid = event.pid
             self._send()
         elif isinstance(event, Failed) and event.id is None:
             worker.complaint = event.message

@@ -27,7 +27,6 @@ from dlir.worker.protocol import (
     Notice,
     Progress,
     Ready,
-    RegisterRequest,
     decode_request,
     encode_event,
     request_id,
@@ -101,9 +100,7 @@ class Server:
         except ProtocolError as error:
             self._emit(Failed(request_id(line), "error", str(error)))
             return
-        self._emit(self._outcome(asked, session, run))
 
-    def _outcome(self, asked: RegisterRequest, session: Session, run: Callable[..., Done]) -> Done | Failed:
         def progress(step: str, fraction: float) -> None:
             self._emit(Progress(asked.id, step, round(fraction, 4)))
 
@@ -112,15 +109,16 @@ class Server:
             self._emit(Notice(asked.id, message))
 
         try:
-            return run(asked, session, progress, notify)
+            self._emit(run(asked, session, progress, notify))
         except DLIRError as error:
-            return Failed(asked.id, "error", str(error))
+            self._emit(Failed(asked.id, "error", str(error)))
         except MemoryError:
             log.exception("memory")
-            return Failed(asked.id, "error", "the computer's memory does not suffice; close other programs")
+            self._emit(Failed(asked.id, "error", "the computer's memory does not suffice; close other programs"))
         except Exception as error:  # a fault of ours must not end the process, and is told with its traceback
             log.exception("unexpected error")
-            return Failed(asked.id, "crash", f"unexpected error in the worker: {type(error).__name__}: {error}")
+            message = f"unexpected error in the worker: {type(error).__name__}: {error}"
+            self._emit(Failed(asked.id, "crash", " ".join(message.split())))
 
     def _emit(self, event: Event) -> None:
         line = encode_event(event)

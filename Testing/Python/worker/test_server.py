@@ -1,0 +1,248 @@
+"""The process itself: what goes over its streams, and that it is gone when nobody needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fake_worker
+from dlir.worker.protocol import (
+    ArrayFile,
+    Bye,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    Ready,
+    RegisterRequest,
+    decode_event,
+    encode_request,
+)
+from processes import is_gone, needs_proc
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the fake worker is a shell script")
+
+IMAGE = ArrayFile("image.npy", {"shape": [2, 2, 2]}, "image")
+
+
+class Talk:
+    """A conversation with a worker process."""
+
+    def __init__(self, folder: Path, *arguments: str, before: str = "") -> None:
+        self.folder = folder
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [fake_worker.script(folder, before=before), "-m", "dlir.worker", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **fake_worker.ENVIRONMENT},
+            )
+
+    def write(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line)
+        self.process.stdin.flush()
+
+    def close_input(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
+    def ask(self, what: str, name: str = "1", **more: object) -> None:
+        self.write(encode_request(RegisterRequest(name, str(self.folder), what, IMAGE, IMAGE, **more)))  # type: ignore[arg-type]
+
+    def hear(self) -> Event:
+        assert self.process.stdout is not None
+        return decode_event(self.process.stdout.readline())
+
+    def until(self, *kinds: type) -> list[Event]:
+        heard = [self.hear()]
+        while not isinstance(heard[-1], kinds):
+            heard.append(self.hear())
+        return heard
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Talk]:
+    talk = Talk(tmp_path)
+    yield talk
+    talk.process.kill()
+    talk.process.communicate(timeout=30)
+
+
+# -- answers ------------------------------------------------------------------------------------------
+
+
+def test_a_request_from_the_first_event_to_the_last(talk: Talk) -> None:
+    assert talk.hear() == Ready({"dlir": "fake"}, talk.process.pid)
+    talk.ask("nothing", "first")
+    talk.ask("nothing", "second")
+    for name in ("first", "second"):
+        events = talk.until(Done)
+        assert events[:-1] == [Progress(name, "reading", 0.0), Progress(name, "writing", 1.0)]
+        done = events[-1]
+        assert isinstance(done, Done)
+        assert (done.id, done.report) == (name, {"model": "nothing"})
+    talk.close_input()
+    assert talk.hear() == Bye()
+    assert talk.process.wait(30) == 0
+
+
+def test_requests_may_come_before_it_is_ready(talk: Talk) -> None:
+    talk.ask("nothing")
+    assert isinstance(talk.hear(), Ready)
+    assert isinstance(talk.until(Done)[-1], Done)
+
+
+def test_what_others_print_stays_out_of_the_answers(talk: Talk) -> None:
+    talk.ask("print")
+    events = talk.until(Done)
+    assert [type(event) for event in events] == [Ready, Progress, Progress, Done]
+    talk.ask("nothing", "2")  # nobody read the worker's own input either
+    assert isinstance(talk.until(Done)[-1], Done)
+    log = talk.log.read_text()
+    for words in ("from Python", "from a library", "from a child"):
+        assert words in log
+    assert "ate" not in log
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "words"),
+    [
+        (b"nonsense\n", None, ["JSON", "nonsense"]),
+        (b"[1, 2]\n", None, ["request", "register"]),
+        (b'{"request": "dance", "id": "a"}\n', "a", ["register"]),
+        (b'{"request": "register", "id": "b", "flavour": 1}\n', "b", ["unknown", "flavour"]),
+        (b'{"request": "register", "id": "c"}\n', "c", ["lacks", "folder", "fixed"]),
+        (b"\xff\xfe\x00\n", None, ["JSON"]),
+        (b"[" * 100_000 + b"\n", None, ["JSON"]),
+    ],
+    ids=["no JSON", "no object", "no request", "unknown key", "missing keys", "no text", "deep"],
+)
+def test_a_malformed_request_is_refused_and_the_next_one_done(
+    talk: Talk, line: bytes, name: str | None, words: list[str]
+) -> None:
+    talk.write(line)
+    failed = talk.until(Failed)[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.id, failed.kind) == (name, "error")
+    assert "\n" not in failed.message
+    for word in words:
+        assert word in failed.message
+    talk.ask("nothing")
+    assert isinstance(talk.until(Done)[-1], Done)
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "words"),
+    [
+        ("refuse the image is empty; give another", "error", "the image is empty; give another"),
+        ("fault a bug", "crash", "RuntimeError: a bug"),
+        ("memory", "error", "memory does not suffice"),
+        ("nan", "crash", "JSON"),
+    ],
+)
+def test_what_fails_says_so_and_the_worker_goes_on(talk: Talk, what: str, kind: str, words: str) -> None:
+    talk.ask(what, "1")
+    failed = talk.until(Failed)[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.id, failed.kind) == ("1", kind)
+    assert words in failed.message
+    talk.ask("nothing", "2")
+    assert talk.until(Done)[-1].id == "2"  # type: ignore[union-attr]
+
+
+def test_a_fault_leaves_its_traceback_in_the_log(talk: Talk) -> None:
+    talk.ask("fault a bug")
+    talk.until(Failed)
+    assert "Traceback" in talk.log.read_text()
+
+
+def test_a_request_of_many_megabytes(talk: Talk) -> None:
+    names = tuple(ArrayFile(f"{number}.npy", {"shape": [1, 2, 3]}, "x" * 2000) for number in range(2000))
+    talk.ask("sleep 0.3", "1", labels=names)
+    talk.ask("nothing", "2", labels=names)  # while it is at work: the pipe alone would not hold this
+    assert [event.id for event in talk.until(Done) + talk.until(Done) if isinstance(event, Done)] == ["1", "2"]
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, before=fake_worker.WITHOUT_TORCH)
+    failed = talk.hear()
+    assert isinstance(failed, Failed)
+    assert (failed.id, failed.kind) == (None, "error")
+    assert "'torch'" in failed.message
+    assert "install" in failed.message
+    assert talk.process.wait(30) == 1
+    talk.process.communicate()
+
+
+def test_help_tells_what_it_is_for(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, "--help")
+    printed, _ = talk.process.communicate(timeout=30)
+    assert b"stdin" in printed
+
+
+# -- the end ------------------------------------------------------------------------------------------
+
+
+def test_end_of_input_ends_it_in_the_midst_of_work_and_removes_the_scratch_folder(tmp_path: Path) -> None:
+    scratch = tmp_path / "dlir-worker-1"
+    (scratch / "request").mkdir(parents=True)
+    (scratch / "request" / "image.npy").write_bytes(b"of a patient")
+    talk = Talk(tmp_path, "--scratch", str(scratch))
+    talk.ask("sleep 600")
+    talk.until(Progress)
+    talk.process.communicate(timeout=30)
+    assert talk.process.returncode == 0
+    assert not scratch.exists()
+
+
+def test_a_folder_of_another_name_is_never_removed(tmp_path: Path) -> None:
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    talk = Talk(tmp_path, "--scratch", str(mine))
+    talk.hear()
+    talk.process.communicate(timeout=30)
+    assert mine.is_dir()
+
+
+@needs_proc
+def test_an_orphan_ends_although_its_input_stays_open(tmp_path: Path) -> None:
+    """Its parent is killed, and somebody else still holds the other end of its input."""
+    reading, writing = os.pipe()
+    parent = subprocess.Popen(
+        [fake_worker.script(tmp_path, launcher=True), "-m", "dlir.worker"],
+        stdin=reading,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **fake_worker.ENVIRONMENT},
+    )
+    assert parent.stdout is not None
+    ready = decode_event(parent.stdout.readline())
+    assert isinstance(ready, Ready)
+    assert ready.pid != parent.pid
+    parent.send_signal(signal.SIGKILL)
+    parent.wait(30)
+    try:
+        assert is_gone(ready.pid)
+    finally:
+        for end in (reading, writing):
+            os.close(end)
+        parent.stdout.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(ready.pid, signal.SIGKILL)
+
+
+def test_nobody_listens_any_more(talk: Talk) -> None:
+    talk.hear()
+    assert talk.process.stdout is not None
+    talk.process.stdout.close()
+    talk.ask("nothing")
+    assert talk.process.wait(30) == 0
