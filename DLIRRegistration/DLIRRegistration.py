@@ -1,0 +1,214 @@
+"""One-shot affine and B-spline registration with trained networks: the module as Slicer loads it.
+
+Slicer asks this file for four classes: the module, its panel, its Logic and its test. The latter two live in
+DLIRRegistrationLib, and so does all the work.
+"""
+
+# ruff: noqa: N802, N815
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import slicer
+import vtk
+from DLIRRegistrationLib.logic import DLIRRegistrationLogic
+from DLIRRegistrationLib.selftest import DLIRRegistrationTest
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLSequenceNode,
+    vtkMRMLTableNode,
+    vtkMRMLTransformNode,
+)
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from DLIRRegistrationLib.panel.choices import Device, Start, TransformKind
+from DLIRRegistrationLib.panel.values import choose_volumes, forget_node
+
+__all__ = [
+    "DLIRRegistration",
+    "DLIRRegistrationLogic",
+    "DLIRRegistrationParameterNode",
+    "DLIRRegistrationTest",
+    "DLIRRegistrationWidget",
+]
+
+
+class DLIRRegistration(ScriptedLoadableModule):
+    """What Slicer's list of modules says of this one."""
+
+    def __init__(self, parent: Any) -> None:
+        super().__init__(parent)
+        parent.title = _("DLIR Registration")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        parent.dependencies = ["Markups", "Segmentations", "Sequences", "Transforms", "Volumes"]
+        parent.contributors = ["The DLIR developers"]
+        parent.helpText = _(
+            "Aligns two volumes in one shot with trained networks: affine first where it is needed, then "
+            "coarse-to-fine B-splines that do not fold. Choose a fixed and a moving volume and press Apply; "
+            "Look and Trust then show whether the result can be relied on."
+        )
+        parent.acknowledgementText = _(
+            "Method: B. D. de Vos et al., A deep learning framework for unsupervised affine and deformable image "
+            "registration, Medical Image Analysis 52 (2019) 128-143."
+        )
+
+
+@parameterNodeWrapper
+class DLIRRegistrationParameterNode:
+    """Every choice of the panel and the nodes of the last result; saved with the scene."""
+
+    # Inputs
+    fixedVolume: vtkMRMLScalarVolumeNode
+    movingVolume: vtkMRMLScalarVolumeNode
+    model: str = "cardiac-cine"
+    segmentations: list[vtkMRMLSegmentationNode]
+    fixedMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
+    fixedMaskSegment: str
+    movingMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
+    movingMaskSegment: str
+    initialTransform: vtkMRMLTransformNode
+    initialize: Start = Start.CENTERS
+    fixedSegmentation: vtkMRMLSegmentationNode
+    fixedLandmarks: vtkMRMLMarkupsFiducialNode
+    movingLandmarks: vtkMRMLMarkupsFiducialNode
+    device: Device = Device.AUTO
+
+    # Outputs; a node chosen here is overwritten
+    wantWarped: bool = True
+    warpedVolume: vtkMRMLScalarVolumeNode
+    wantTransform: bool = True
+    outputTransform: vtkMRMLTransformNode
+    transformKind: TransformKind = TransformKind.NATIVE
+    wantJacobian: bool = True
+    jacobianVolume: vtkMRMLScalarVolumeNode
+    outputSegmentation: vtkMRMLSegmentationNode
+    outputLandmarks: vtkMRMLMarkupsFiducialNode
+
+    # The last result, for Look and Trust
+    resultFixed: vtkMRMLScalarVolumeNode
+    resultMoving: vtkMRMLScalarVolumeNode
+    resultWarped: vtkMRMLScalarVolumeNode
+    resultTransform: vtkMRMLTransformNode
+    resultJacobian: vtkMRMLScalarVolumeNode
+    resultTable: vtkMRMLTableNode
+    resultDrawn: list[vtkMRMLSegmentationNode]
+    resultPropagated: list[vtkMRMLSegmentationNode]
+    verdictLevel: str
+    verdictReason: str
+
+    # Look
+    fade: Annotated[float, WithinRange(0, 1)] = 0.5
+    checkerboard: bool = False
+    checkerboardSize: Annotated[float, WithinRange(1, 200)] = 20.0
+    showBefore: bool = False
+    showGrid: bool = False
+    showGlyphs: bool = False
+    showJacobian: bool = False
+    jacobianOpacity: Annotated[float, WithinRange(0, 1)] = 0.6
+
+    # Sequence
+    sequence: vtkMRMLSequenceNode
+    referenceFrame: Annotated[int, WithinRange(1, 100000)] = 1
+    sequenceSegmentation: vtkMRMLSegmentationNode
+
+    # Train
+    trainingData: str
+    trainingPreset: str
+    trainingOutput: str
+
+
+class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Ties scene, parameter node and panel together; what the panel does is in DLIRRegistrationLib.panel."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self._parameters: Any = None
+        self._gui_tag: int | None = None
+
+    # -- Slicer calls these by name --------------------------------------------------------------
+
+    def setup(self) -> None:
+        """The module is opened for the first time, or reloaded."""
+        # Needs Qt, while this file is also read where only the Logic is wanted.
+        from DLIRRegistrationLib.panel.panel import Panel
+
+        ScriptedLoadableModuleWidget.setup(self)
+        widget = slicer.util.loadUI(self.resourcePath("UI/DLIRRegistration.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = DLIRRegistrationLogic()
+        self.panel = Panel(self.ui, self.logic)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        # With a priority, to come before the lists of nodes: they would choose another node instead of a removed one.
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved, priority=100.0)
+        self.initializeParameterNode()
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self.initializeParameterNode()
+        self.panel.enter()
+
+    def exit(self) -> None:
+        """Another module is shown. What runs goes on, and its result will be found here."""
+        self._disconnect()
+        self.panel.exit()
+
+    def cleanup(self) -> None:
+        """The module is unloaded or reloaded, or Slicer ends."""
+        self._disconnect()
+        self.removeObservers()
+        self.panel.close()
+        self.logic.close()
+
+    # -- parameters ------------------------------------------------------------------------------
+
+    def initializeParameterNode(self) -> None:
+        """Show the parameters of the scene, which are made where there are none."""
+        self.setParameterNode(self.logic.getParameterNode())
+        choose_volumes(self._parameters)
+
+    def setParameterNode(self, node: Any) -> None:
+        """Show other parameters; None for none, while a scene is being closed."""
+        self._disconnect()
+        self._parameters = DLIRRegistrationParameterNode(node) if node is not None else None
+        self.panel.set_parameters(self._parameters)
+        if self._parameters is not None:
+            # Widgets are found by their property SlicerParameterName in the .ui file.
+            self._gui_tag = self._parameters.connectGui(self.ui)
+            self.addObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.panel.show()
+
+    def _disconnect(self) -> None:
+        if self._gui_tag is not None:
+            self._parameters.disconnectGui(self._gui_tag)
+            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self._gui_tag = None
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def onParametersModified(self, caller: Any = None, event: Any = None) -> None:
+        self.panel.show()
+
+    def onSceneStartClose(self, caller: Any, event: Any) -> None:
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, caller: Any, event: Any) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
+        if self._parameters is not None:
+            forget_node(self._parameters, node)

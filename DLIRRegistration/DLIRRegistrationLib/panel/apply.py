@@ -1,0 +1,91 @@
+"""Apply, which becomes Cancel, and Install where Python packages are missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+from dlir.errors import DLIRError
+from DLIRRegistrationLib import dependencies
+from DLIRRegistrationLib.panel.dialogs import agreed, can_ask
+from DLIRRegistrationLib.panel.section import Host, Section
+from DLIRRegistrationLib.panel.values import inputs_of, outputs_of, problem_of
+from DLIRRegistrationLib.run import Run
+
+if TYPE_CHECKING:
+    from DLIRRegistrationLib.requests import RegistrationInputs, RegistrationResult
+
+_REQUESTER = "DLIR"
+
+
+class ApplySection(Section):
+    """One registration with what is chosen. Its result is kept in the parameters for Look and Trust."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self._missing: str | None = None
+        self.ui.applyButton.connect("clicked(bool)", self._on_apply)
+        self.ui.installButton.connect("clicked(bool)", self._on_install)
+
+    def warm_up(self) -> None:
+        """The panel has been entered: see what is missing, and start the worker where nothing is."""
+        self._missing = dependencies.problem()
+        self.ui.installLabel.text = self._missing or ""
+        self.ui.installWidget.visible = self._missing is not None
+        if self._missing is None:
+            try:
+                self.host.logic.worker.start()
+            except DLIRError as error:
+                self.host.status.error(str(error))
+
+    def show(self) -> None:
+        button = self.ui.applyButton
+        if self.host.runner.is_cancel(button):
+            button.enabled = True
+            button.toolTip = _("End the registration; nothing will be changed.")
+            return
+        problem = self._problem()
+        button.enabled = problem is None
+        button.toolTip = problem or _("Register the moving volume to the fixed one.")
+
+    def _problem(self) -> str | None:
+        if self.host.runner.busy:
+            return _("Wait for the end of what is running, or cancel it.")
+        if self._missing is not None:
+            return self._missing
+        return problem_of(inputs_of(self.host.parameters), outputs_of(self.host.parameters))
+
+    def _on_apply(self) -> None:
+        if self.host.runner.is_cancel(self.ui.applyButton):
+            self.host.runner.pressed_again()
+        elif self.host.parameters is not None and self._problem() is None:
+            inputs, outputs = inputs_of(self.host.parameters), outputs_of(self.host.parameters)
+            task = Run(inputs, outputs, self.host.logic.worker)
+            self.host.runner.start(task, self.ui.applyButton, lambda result: self._on_done(inputs, result))
+
+    def _on_done(self, inputs: RegistrationInputs, result: RegistrationResult) -> None:
+        self.host.status.verdict(result.verdict)
+        parameters = self.host.parameters
+        if parameters is None:
+            return
+        with slicer.util.NodeModify(parameters):
+            parameters.resultFixed, parameters.resultMoving = inputs.fixed, inputs.moving
+            parameters.resultWarped, parameters.resultTransform = result.warped, result.transform
+            parameters.resultJacobian, parameters.resultTable = result.jacobian, result.table
+            parameters.resultDrawn = list(inputs.segmentations)
+            parameters.resultPropagated = list(result.segmentations)
+            parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
+
+    def _on_install(self) -> None:
+        if not can_ask():
+            self.host.status.note(_("Nobody can be asked here whether to install; see the documentation."))
+            return
+        try:
+            dependencies.install(_REQUESTER, lambda text: agreed(text, _("Install Python packages")))
+        except DLIRError as error:
+            self.host.status.error(str(error))
+        self.warm_up()
+        if self.host.parameters is not None:
+            self.show()

@@ -1,0 +1,44 @@
+"""What the panel lets a user choose from in lists; each choice knows its text."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from slicer.i18n import tr as _
+
+
+class Start(Enum):
+    """Where the images lie at the start; values as in RegistrationInputs.initialize."""
+
+    CENTERS = "centers"
+    SCANNER = "scanner"
+
+    def label(self) -> str:
+        return {Start.CENTERS: _("Centres on each other"), Start.SCANNER: _("As in the scanner")}[self]
+
+
+class Device(Enum):
+    """What computes; values as in RegistrationInputs.device."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+    def label(self) -> str:
+        return {
+            Device.AUTO: _("Automatic"),
+            Device.CPU: _("Processor (CPU)"),
+            Device.CUDA: _("NVIDIA graphics card (CUDA)"),
+            Device.MPS: _("Apple graphics (MPS)"),
+        }[self]
+
+
+class TransformKind(Enum):
+    """How the transform is kept; values as in OutputSelection.transform_kind."""
+
+    NATIVE = "native"
+    GRID = "grid"
+
+    def label(self) -> str:
+        return {TransformKind.NATIVE: _("B-splines, exact"), TransformKind.GRID: _("Displacement grid")}[self]

@@ -1,0 +1,90 @@
+"""Inputs and More inputs: model and its card, segmentations to propagate, masks, where to start from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DLIRRegistrationLib import catalogue
+from DLIRRegistrationLib.panel.masks import MaskChooser
+from DLIRRegistrationLib.panel.section import Host, Section, silently
+
+
+class InputsSection(Section):
+    """What is registered. Most of it is connected with the parameters by name; here is what Slicer cannot connect."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self._masks = [
+            MaskChooser(self, "fixed", self.ui.fixedMaskSegmentSelector),
+            MaskChooser(self, "moving", self.ui.movingMaskSegmentSelector),
+        ]
+        self._carded: str | None = None
+        self.ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
+        self.ui.segmentationsSelector.connect("checkedNodesChanged()", self._on_segmentations)
+        self.refresh_models()
+
+    def refresh_models(self) -> None:
+        """The catalogue has changed."""
+        box = self.ui.modelSelector
+        usable = [entry for entry in catalogue.entries() if entry.header is not None]
+
+        def fill() -> None:
+            box.clear()
+            for entry in usable:
+                box.addItem(entry.name, entry.name)
+
+        silently(box, fill)
+        self._carded = None
+        if self.host.parameters is not None:
+            self.show()
+
+    def show(self) -> None:
+        parameters = self.host.parameters
+        self._show_model(parameters.model)
+        self._show_segmentations(list(parameters.segmentations))
+        for mask in self._masks:
+            mask.show()
+        self.ui.initializeSelector.enabled = parameters.initialTransform is None
+        self.ui.initializeSelectorLabel.enabled = parameters.initialTransform is None
+
+    def close(self) -> None:
+        for mask in self._masks:
+            mask.close()
+
+    def _show_model(self, name: str) -> None:
+        box = self.ui.modelSelector
+        index = box.findData(name)
+        if box.currentIndex != index:
+            silently(box, lambda: setattr(box, "currentIndex", index))
+        if self._carded != name:
+            self._carded = name
+            self.ui.modelCardLabel.text = catalogue.card_line(name)
+
+    def _show_segmentations(self, chosen: list[Any]) -> None:
+        box = self.ui.segmentationsSelector
+
+        def mark() -> None:
+            for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+                state = qt.Qt.Checked if node in chosen else qt.Qt.Unchecked
+                if box.checkState(node) != state:
+                    box.setCheckState(node, state)
+
+        silently(box, mark)
+        box.toolTip = (
+            _("To be carried to the fixed image: {names}.").format(names=", ".join(node.GetName() for node in chosen))
+            if chosen
+            else _("Segmentations drawn on the moving image, to be carried to the fixed one.")
+        )
+
+    def _on_model(self, index: int) -> None:
+        if index >= 0:
+            self.write("model", self.ui.modelSelector.itemData(index))
+
+    def _on_segmentations(self) -> None:
+        box = self.ui.segmentationsSelector
+        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        self.write("segmentations", [node for node in nodes if box.checkState(node) == qt.Qt.Checked])

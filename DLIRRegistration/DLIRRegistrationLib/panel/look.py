@@ -1,0 +1,139 @@
+"""Look: what the slice views show of the last result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from DLIRRegistrationLib import display
+from DLIRRegistrationLib.deformation import CAVEAT
+from DLIRRegistrationLib.layout import JACOBIAN_VIEW, current_views
+from DLIRRegistrationLib.panel.section import Host, Section
+from DLIRRegistrationLib.panel.values import present
+
+_OF_WARPED = ("layoutButton", "fadeSlider", "checkerboardCheckBox", "checkerboardSpinBox", "beforeCheckBox")
+_OF_TRANSFORM = ("gridCheckBox", "glyphsCheckBox")
+_OF_JACOBIAN = ("jacobianCheckBox", "jacobianSlider")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """All that decides what is shown. warped: None where there is no whole result."""
+
+    warped: Any
+    transform: Any
+    jacobian: Any
+    fade: float
+    checkerboard: tuple[bool, float]
+    before: bool
+    grid: bool
+    glyphs: bool
+    over: tuple[bool, float]
+
+
+class LookSection(Section):
+    """Changes the views where a choice, or the result, has changed; a scene just opened keeps its own look."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self._seen: _Seen | None = None
+        self.ui.layoutButton.connect("clicked(bool)", self._on_layout)
+        self.ui.lookNoteLabel.text = _(CAVEAT)
+
+    def forget(self) -> None:
+        """From now on other parameters are shown, such as those of another scene."""
+        self._seen = None
+
+    def show(self) -> None:
+        before, now = self._seen, self._now()
+        self._seen = now
+        for names, node in ((_OF_WARPED, now.warped), (_OF_TRANSFORM, now.transform), (_OF_JACOBIAN, now.jacobian)):
+            for name in names:
+                getattr(self.ui, name).enabled = node is not None
+        self._name_button()
+        if before is not None and now.warped is not None:
+            self._apply(before, now)
+
+    def _now(self) -> _Seen:
+        p = self.host.parameters
+        whole = present(p.resultFixed) and present(p.resultMoving)
+        return _Seen(
+            warped=present(p.resultWarped) if whole else None,
+            transform=present(p.resultTransform),
+            jacobian=present(p.resultJacobian) if whole else None,
+            fade=p.fade,
+            checkerboard=(p.checkerboard, p.checkerboardSize),
+            before=p.showBefore,
+            grid=p.showGrid,
+            glyphs=p.showGlyphs,
+            over=(p.showJacobian, p.jacobianOpacity),
+        )
+
+    def _apply(self, before: _Seen, now: _Seen) -> None:
+        new = (before.warped, before.transform, before.jacobian) != (now.warped, now.transform, now.jacobian)
+        if new:
+            self._show_new(before, now)
+        elif before.fade != now.fade:
+            display.set_fade(now.fade)
+        for name, is_on, apply in self._choices(now):
+            if getattr(before, name) != getattr(now, name) or (new and is_on):
+                apply()
+
+    def _choices(self, now: _Seen) -> list[tuple[str, bool, Callable[[], Any]]]:
+        """Name of the choice, whether it is on, and how to bring the views in line with it."""
+        choices: list[tuple[str, bool, Callable[[], Any]]] = [
+            ("over", now.over[0], lambda: self._lay_over(now)),
+            ("before", now.before, lambda: self._show_before(now)),
+            ("checkerboard", now.checkerboard[0], lambda: display.set_checkerboard(*now.checkerboard)),
+        ]
+        if now.transform is not None:
+            choices.append(("grid", now.grid, lambda: display.show_grid(now.transform, now.grid)))
+            choices.append(("glyphs", now.glyphs, lambda: display.show_glyphs(now.transform, now.glyphs)))
+        return choices
+
+    def _show_new(self, before: _Seen, now: _Seen) -> None:
+        former = present(before.transform)
+        if former is not None and former is not now.transform:
+            display.show_grid(former, False)
+            display.show_glyphs(former, False)
+        if _jacobian_views():
+            display.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian)
+        else:
+            display.show_pair(self.host.parameters.resultFixed, now.warped, now.fade)
+
+    def _show_before(self, now: _Seen) -> None:
+        p = self.host.parameters
+        display.show_before(
+            now.before, p.resultFixed, p.resultMoving, now.warped, list(p.resultDrawn), list(p.resultPropagated)
+        )
+
+    def _lay_over(self, now: _Seen) -> None:
+        """The Jacobian over the fixed volume: in its own view where there is one, else in all of them."""
+        fixed, (on, opacity) = self.host.parameters.resultFixed, now.over
+        own = _jacobian_views()
+        if now.jacobian is not None and (on or own):
+            display.show_jacobian(fixed, now.jacobian, own or None, opacity)
+        else:
+            display.show_pair(fixed, now.warped, now.fade)
+
+    def _on_layout(self) -> None:
+        if self.host.parameters is None:
+            return
+        if _jacobian_views():
+            display.leave_side_by_side()
+        else:
+            now = self._now()
+            display.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian)
+        self._name_button()
+
+    def _name_button(self) -> None:
+        button = self.ui.layoutButton
+        button.text = _("Back to the former layout") if _jacobian_views() else _("Show side by side")
+
+
+def _jacobian_views() -> list[Any]:
+    """The view for the Jacobian, where the layout that is shown has one."""
+    return [view for view in current_views() if view.GetSliceNode().GetLayoutName() == JACOBIAN_VIEW]

@@ -1,0 +1,78 @@
+"""A mask may be one segment of a segmentation: the list of its segments, beside the list of nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from DLIRRegistrationLib.panel.section import silently
+
+if TYPE_CHECKING:
+    from DLIRRegistrationLib.panel.section import Section
+
+
+class MaskChooser:
+    """Shows the segments of the mask of one side ("fixed" or "moving"), as they come, go and are renamed."""
+
+    def __init__(self, section: Section, side: str, box: Any) -> None:
+        self._section = section
+        self._mask, self._segment = f"{side}Mask", f"{side}MaskSegment"
+        self._box = box
+        self._box.connect("currentIndexChanged(int)", self._on_segment)
+        self._observed: Any = None
+        self._tags: list[int] = []
+        self._shown: list[tuple[str, str]] = []
+
+    def show(self) -> None:
+        """Bring the list in line with the parameters."""
+        parameters = self._section.host.parameters
+        node = getattr(parameters, self._mask)
+        node = node if node is not None and node.IsA("vtkMRMLSegmentationNode") else None
+        self._observe(node)
+        self._box.visible = node is not None
+        if node is None:
+            return
+        entries = [("", _("All segments")), *_segments(node)]
+        if entries != self._shown:
+            self._shown = entries
+            silently(self._box, self._fill)
+        identifiers = [identifier for identifier, name in entries]
+        if getattr(parameters, self._segment) not in identifiers:  # of another segmentation, or removed
+            self._section.write(self._segment, "")
+        index = identifiers.index(getattr(parameters, self._segment))
+        if self._box.currentIndex != index:
+            silently(self._box, lambda: setattr(self._box, "currentIndex", index))
+
+    def close(self) -> None:
+        self._observe(None)
+
+    def _fill(self) -> None:
+        self._box.clear()
+        for identifier, name in self._shown:
+            self._box.addItem(name, identifier)
+
+    def _observe(self, node: Any) -> None:
+        if node is self._observed:
+            return
+        for tag in self._tags:
+            self._observed.RemoveObserver(tag)
+        self._observed, self._shown = node, []
+        kinds = slicer.vtkSegmentation
+        events = (kinds.SegmentAdded, kinds.SegmentRemoved, kinds.SegmentModified) if node is not None else ()
+        self._tags = [node.AddObserver(event, self._on_segments) for event in events]
+
+    def _on_segments(self, caller: Any, event: Any) -> None:
+        if self._section.host.parameters is not None:
+            self.show()
+
+    def _on_segment(self, index: int) -> None:
+        if index >= 0:
+            self._section.write(self._segment, self._box.itemData(index))
+
+
+def _segments(node: Any) -> list[tuple[str, str]]:
+    segmentation = node.GetSegmentation()
+    identifiers = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
+    return [(identifier, segmentation.GetSegment(identifier).GetName()) for identifier in identifiers]

@@ -1,0 +1,74 @@
+"""Models: those that can be chosen, what each says of itself, and the user's own to add or remove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from slicer.i18n import tr as _
+
+from dlir.errors import DLIRError
+from DLIRRegistrationLib import catalogue
+from DLIRRegistrationLib.panel.dialogs import agreed, choose_file
+from DLIRRegistrationLib.panel.section import Host, Section
+
+
+class ModelsSection(Section):
+    """on_change: called when a model has been added or removed."""
+
+    def __init__(self, host: Host, on_change: Callable[[], None]) -> None:
+        super().__init__(host)
+        self._on_change = on_change
+        self.ui.modelList.connect("currentRowChanged(int)", self._on_row)
+        self.ui.addModelButton.connect("clicked(bool)", self._on_add)
+        self.ui.removeModelButton.connect("clicked(bool)", self._on_remove)
+        self._fill()
+
+    def add(self, path: str) -> str | None:
+        """Add a model file; its name, or None after saying why it could not be added."""
+        try:
+            entry = catalogue.add(path)
+        except DLIRError as error:
+            self.host.status.error(str(error))
+            return None
+        self._fill(entry.name)
+        self._on_change()
+        return entry.name
+
+    def _fill(self, chosen: str = "") -> None:
+        self._entries = catalogue.entries()
+        self.ui.modelList.clear()
+        names = [entry.name for entry in self._entries]
+        for entry in self._entries:
+            text = entry.name if entry.bundled else _("{name} (added by you)").format(name=entry.name)
+            self.ui.modelList.addItem(text)
+        self.ui.modelList.setCurrentRow(names.index(chosen) if chosen in names else 0)
+
+    def _on_row(self, row: int) -> None:
+        entry = self._entries[row] if 0 <= row < len(self._entries) else None
+        own = entry is not None and not entry.bundled
+        self.ui.removeModelButton.enabled = own
+        self.ui.removeModelButton.toolTip = (
+            _("Deletes this model.") if own else _("Models that come with DLIR stay; you can remove those you added.")
+        )
+        try:
+            text = catalogue.card_text(str(entry.path)) if entry is not None else ""
+        except DLIRError as error:
+            text = str(error)
+        self.ui.modelCardView.plainText = text
+
+    def _on_add(self) -> None:
+        path = choose_file(_("Add a model"), _("Models (*{suffix})").format(suffix=catalogue.SUFFIX), self.ui.modelList)
+        if path:
+            self.add(path)
+
+    def _on_remove(self) -> None:
+        entry = self._entries[self.ui.modelList.currentRow]
+        question = _("Delete the model file '{path}'? This cannot be undone.").format(path=entry.path)
+        if not agreed(question, _("Remove a model")):
+            return
+        try:
+            catalogue.remove(entry.name)
+        except DLIRError as error:
+            self.host.status.error(str(error))
+        self._fill()
+        self._on_change()

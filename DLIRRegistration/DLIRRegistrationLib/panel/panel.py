@@ -1,0 +1,82 @@
+"""The panel as a whole: its sections, and the times at which they may do something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+
+from DLIRRegistrationLib.panel.alignment import align_labels
+from DLIRRegistrationLib.panel.apply import ApplySection
+from DLIRRegistrationLib.panel.inputs import InputsSection
+from DLIRRegistrationLib.panel.look import LookSection
+from DLIRRegistrationLib.panel.models import ModelsSection
+from DLIRRegistrationLib.panel.outputs import OutputsSection
+from DLIRRegistrationLib.panel.runner import Runner
+from DLIRRegistrationLib.panel.section import Host
+from DLIRRegistrationLib.panel.sequence import SequenceSection
+from DLIRRegistrationLib.panel.status import StatusLine
+from DLIRRegistrationLib.panel.train import TrainSection
+from DLIRRegistrationLib.panel.trust import TrustSection
+
+# While nothing runs: often enough to notice a worker that is ready or has died.
+_IDLE_MS = 1000
+
+
+class Panel:
+    """ui: the widgets of the .ui file by their names. logic: what does the work."""
+
+    def __init__(self, ui: Any, logic: Any) -> None:
+        self._closed = False
+        status = StatusLine(ui.statusLabel)
+        self.runner = Runner(ui.progressBar, status, self.show)
+        self.host = Host(ui, logic, status, self.runner)
+        self.inputs = InputsSection(self.host)
+        self.apply = ApplySection(self.host)
+        self.look = LookSection(self.host)
+        self.models = ModelsSection(self.host, self.inputs.refresh_models)
+        self.train = TrainSection(self.host, self.models.add)
+        rest = [section(self.host) for section in (OutputsSection, TrustSection, SequenceSection)]
+        self.sections = [self.inputs, self.apply, self.look, self.models, self.train, *rest]
+        names = ("inputs", "moreInputs", "outputs", "look", "sequence", "train")
+        align_labels([getattr(ui, f"{name}Button") for name in names])
+        self._idle = qt.QTimer()
+        self._idle.setInterval(_IDLE_MS)
+        self._idle.connect("timeout()", self._on_idle)
+
+    def set_parameters(self, parameters: Any) -> None:
+        """Show other parameters; None, as while a scene is closed, ends what runs."""
+        if parameters is None:
+            self.runner.cancel()
+        if self.host.parameters is None or parameters is None:
+            self.look.forget()
+        self.host.parameters = parameters
+
+    def show(self) -> None:
+        """Bring all widgets in line with the parameters."""
+        if self.host.parameters is not None and not self._closed:
+            for section in self.sections:
+                section.show()
+
+    def enter(self) -> None:
+        self.apply.warm_up()
+        self.show()
+        self._idle.start()
+
+    def exit(self) -> None:
+        self._idle.stop()
+
+    def close(self) -> None:
+        """End what runs and let go of everything; nothing is called any more."""
+        self._closed = True
+        self.host.parameters = None
+        self._idle.stop()
+        self.runner.close()
+        self.host.status.close()
+        for section in self.sections:
+            section.close()
+
+    def _on_idle(self) -> None:
+        if not self.runner.busy:
+            self.host.logic.worker.poll()
+        self.train.poll()

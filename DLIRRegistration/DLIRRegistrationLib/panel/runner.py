@@ -1,0 +1,103 @@
+"""Runs one task at a time for the panel: its button becomes Cancel, a bar names the step, a timer keeps it going."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import qt
+from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from DLIRRegistrationLib.panel.status import StatusLine
+    from DLIRRegistrationLib.task import Task
+
+_TICK_MS = 50
+# So long after the start a second press counts as part of a double click, not as a wish to cancel.
+_DOUBLE_CLICK_S = 0.5
+
+
+class Runner:
+    """The panel's work.
+
+    on_change: called when work begins and when it has ended, for buttons to be enabled or not.
+    """
+
+    def __init__(self, progress_bar: Any, status: StatusLine, on_change: Callable[[], None]) -> None:
+        self._bar = progress_bar
+        self._status = status
+        self._on_change = on_change
+        self._task: Task[Any] | None = None
+        self._button: Any = None
+        self._button_text = ""
+        self._started = 0.0
+        self._timer = qt.QTimer()
+        self._timer.setInterval(_TICK_MS)
+        self._timer.connect("timeout()", self._tick)
+
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
+    def is_cancel(self, button: Any) -> bool:
+        """Whether this button cancels the present work."""
+        return self._button is not None and self._button == button
+
+    def start(self, task: Task[Any], button: Any, on_done: Callable[[Any], None]) -> None:
+        """Begin a task. `button`, which the user has pressed, cancels it until it has ended."""
+        self._task, self._button, self._button_text = task, button, button.text
+        self._started = time.monotonic()
+        button.text = _("Cancel")
+        self._status.clear()
+        self._progress(_("starting"), 0.0)
+        self._bar.visible = True
+        self._on_change()
+        self._timer.start()
+        task.start(
+            on_progress=self._progress,
+            on_done=lambda result: self._end(lambda: on_done(result)),
+            on_failed=lambda message, kind: self._end(lambda: self._tell(message, kind)),
+        )
+
+    def pressed_again(self) -> None:
+        """The button was pressed while its task runs."""
+        if time.monotonic() - self._started > _DOUBLE_CLICK_S:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End the task now, if there is one."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def close(self) -> None:
+        """End everything; no widget is touched and nothing is called any more."""
+        self._timer.stop()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    def _tick(self) -> None:
+        if self._task is not None:
+            self._task.poll()
+
+    def _progress(self, step: str, fraction: float) -> None:
+        if self._task is not None:
+            self._bar.value = round(100 * min(max(fraction, 0.0), 1.0))
+            self._bar.format = step[:1].upper() + step[1:]
+
+    def _end(self, tell: Callable[[], None]) -> None:
+        if self._task is None:  # closed
+            return
+        self._timer.stop()
+        button, self._task, self._button = self._button, None, None
+        button.text = self._button_text
+        self._bar.visible = False
+        self._on_change()
+        tell()
+
+    def _tell(self, message: str, kind: str) -> None:
+        if kind == "cancelled":
+            self._status.note(message)
+        else:
+            self._status.error(message)

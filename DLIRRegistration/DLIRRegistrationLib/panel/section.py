@@ -1,0 +1,53 @@
+"""What the sections of the panel have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from DLIRRegistrationLib.panel.runner import Runner
+from DLIRRegistrationLib.panel.status import StatusLine
+
+
+@dataclass
+class Host:
+    """The panel as its sections see it.
+
+    ui: the widgets by their names. parameters: the wrapped parameter node; None while the panel is not shown or the
+    scene is being closed, and then no section writes anything.
+    """
+
+    ui: Any
+    logic: Any
+    status: StatusLine
+    runner: Runner
+    parameters: Any = None
+
+
+class Section:
+    """Some widgets and what they do."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.ui = host.ui
+
+    def show(self) -> None:
+        """Bring the widgets in line with the parameters, which are there. Called whenever one has changed."""
+
+    def close(self) -> None:
+        """Let go of nodes, timers and processes; nothing is called afterwards."""
+
+    def write(self, name: str, value: Any) -> None:
+        """The user has chosen a value."""
+        if self.host.parameters is not None and getattr(self.host.parameters, name) != value:
+            setattr(self.host.parameters, name, value)
+
+
+def silently(widget: Any, change: Callable[[], None]) -> None:
+    """Change a widget without its signals."""
+    blocked = widget.blockSignals(True)
+    try:
+        change()
+    finally:
+        widget.blockSignals(blocked)

@@ -1,0 +1,60 @@
+"""The one line below Apply: how it went, and why."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import qt
+from slicer.i18n import tr as _
+
+from DLIRRegistrationLib.panel.dialogs import show_error
+
+if TYPE_CHECKING:
+    from DLIRRegistrationLib.verdict import Verdict
+
+_COLORS = {"good": "#2e9e4f", "check": "#d98200", "failed": "#c8372d"}
+
+
+def verdict_text(level: str, reason: str) -> str:
+    """A verdict as rich text, its level as a coloured dot and a word."""
+    word = {"good": _("Good"), "check": _("Check"), "failed": _("Failed")}[level]
+    return f'<span style="color: {_COLORS[level]}">●</span> <b>{escape(word)}.</b> {escape(reason)}'
+
+
+class StatusLine:
+    """What the panel has to say. Errors appear in a window as well, where there is a user to read it."""
+
+    def __init__(self, label: Any) -> None:
+        self._label = label
+        self._error = ""
+        # A window that waits must not be opened from within the work that has failed.
+        self._later = qt.QTimer()
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self._later.connect("timeout()", self._open_window)
+
+    def verdict(self, verdict: Verdict) -> None:
+        self._show(verdict_text(verdict.level, verdict.reason))
+
+    def note(self, text: str) -> None:
+        self._show(escape(text))
+
+    def error(self, text: str) -> None:
+        self._show(f'<span style="color: {_COLORS["failed"]}">●</span> {escape(text)}')
+        self._error = text
+        self._later.start()
+
+    def clear(self) -> None:
+        self._label.visible = False
+        self._label.text = ""
+
+    def close(self) -> None:
+        self._later.stop()
+
+    def _show(self, rich_text: str) -> None:
+        self._label.text = rich_text
+        self._label.visible = True
+
+    def _open_window(self) -> None:
+        show_error(self._error)

@@ -1,0 +1,91 @@
+"""Trust: the figures of the last result, the verdict on it, and the way to the worst place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from DLIRRegistrationLib import display
+from DLIRRegistrationLib.panel.section import Host, Section
+from DLIRRegistrationLib.panel.status import verdict_text
+from DLIRRegistrationLib.panel.values import present
+
+_ROWS_SHOWN = 14
+# Letters of a text that has both columns for itself.
+_LONG = 18
+
+
+class TrustSection(Section):
+    """Shows the report table; the same figures stay in the scene as a table node."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self._shown: tuple[Any, int] | None = None
+        self.ui.worstFoldButton.connect("clicked(bool)", self._on_worst_fold)
+
+    def show(self) -> None:
+        parameters = self.host.parameters
+        table, jacobian = present(parameters.resultTable), present(parameters.resultJacobian)
+        level = parameters.verdictLevel if table is not None else ""
+        self.ui.verdictReasonLabel.text = (
+            verdict_text(level, parameters.verdictReason) if level else _("There is no result yet.")
+        )
+        self.ui.reportTable.visible = table is not None
+        self.ui.worstFoldButton.enabled = jacobian is not None
+        self.ui.worstFoldButton.toolTip = (
+            _("Moves the views to where the Jacobian is lowest.")
+            if jacobian is not None
+            else _("Needs a Jacobian volume: leave it switched on in Outputs.")
+        )
+        if table is not None and self._shown != (table, table.GetMTime()):
+            self._shown = (table, table.GetMTime())
+            self._fill(table.GetTable())
+
+    def _fill(self, table: Any) -> None:
+        widget = self.ui.reportTable
+        rows = [_cells(table, row) for row in range(table.GetNumberOfRows())]
+        long = [not before and len(after) > _LONG for _measure, before, after in rows]
+        widget.clearSpans()
+        widget.setRowCount(len(rows))
+        widget.setColumnCount(3)
+        widget.setHorizontalHeaderLabels([_("Measure"), _("Before"), _("After")])
+        for row, cells in enumerate(rows):
+            for column, text in enumerate(("", "", "") if long[row] else cells):
+                _put(widget, row, column, text)
+        header = widget.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        widget.resizeColumnToContents(1)
+        widget.resizeColumnToContents(2)
+        # Words would make a column of figures wide; they go across both.
+        for row, (measure, _before, after) in enumerate(rows):
+            if long[row]:
+                widget.setSpan(row, 1, 1, 2)
+                _put(widget, row, 0, measure)
+                _put(widget, row, 1, after)
+        widget.resizeRowsToContents()
+        shown = sum(widget.rowHeight(row) for row in range(min(len(rows), _ROWS_SHOWN)))
+        widget.setFixedHeight(shown + header.sizeHint.height() + 2 * widget.frameWidth)
+
+    def _on_worst_fold(self) -> None:
+        jacobian = present(self.host.parameters.resultJacobian) if self.host.parameters is not None else None
+        if jacobian is None:
+            return
+        place = display.jump_to_worst_fold(jacobian)
+        if place is None:
+            self.host.status.note(_("Nothing folds: the Jacobian is above 0 everywhere."))
+
+
+def _cells(table: Any, row: int) -> tuple[str, str, str]:
+    """What is measured, before, and after with its unit."""
+    measure, before, after, unit = (
+        table.GetValueByName(row, name).ToString() for name in ("Measure", "Before", "After", "Unit")
+    )
+    return measure, before, f"{after} {unit}".strip()
+
+
+def _put(widget: Any, row: int, column: int, text: str) -> None:
+    item = qt.QTableWidgetItem(text)
+    item.setToolTip(text)
+    widget.setItem(row, column, item)

@@ -1,0 +1,91 @@
+"""From the values of the parameter node to what the Logic is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationInputs
+
+
+def present(node: Any) -> Any | None:
+    """The node, or None where it is none or has left the scene."""
+    return node if node is not None and node.GetScene() is not None else None
+
+
+def inputs_of(parameters: Any) -> RegistrationInputs:
+    """What is chosen to be registered, with what."""
+    return RegistrationInputs(
+        fixed=present(parameters.fixedVolume),
+        moving=present(parameters.movingVolume),
+        model=parameters.model,
+        fixed_mask=_mask(parameters.fixedMask, parameters.fixedMaskSegment),
+        moving_mask=_mask(parameters.movingMask, parameters.movingMaskSegment),
+        initial_transform=present(parameters.initialTransform),
+        initialize=parameters.initialize.value,
+        segmentations=tuple(filter(present, parameters.segmentations)),
+        fixed_segmentation=present(parameters.fixedSegmentation),
+        moving_landmarks=present(parameters.movingLandmarks),
+        fixed_landmarks=present(parameters.fixedLandmarks),
+        device=parameters.device.value,
+    )
+
+
+def outputs_of(parameters: Any) -> OutputSelection:
+    """Where the results go; what is not wanted has no node."""
+    count = len(tuple(filter(present, parameters.segmentations)))
+    return OutputSelection(
+        warped=present(parameters.warpedVolume) if parameters.wantWarped else None,
+        transform=present(parameters.outputTransform) if parameters.wantTransform else None,
+        jacobian=present(parameters.jacobianVolume) if parameters.wantJacobian else None,
+        # One node can take one segmentation: with several of them, each gets a new one.
+        segmentations=(present(parameters.outputSegmentation),) if count == 1 else (),
+        landmarks=present(parameters.outputLandmarks),
+        want_warped=parameters.wantWarped,
+        want_transform=parameters.wantTransform,
+        want_jacobian=parameters.wantJacobian,
+        transform_kind=parameters.transformKind.value,
+    )
+
+
+def problem_of(inputs: RegistrationInputs, outputs: OutputSelection) -> str | None:
+    """Why this cannot be run, in one sentence for a tooltip; None where it can."""
+    return inputs.problem() or outputs.problem(inputs)
+
+
+def choose_volumes(parameters: Any) -> None:
+    """Where no volume is chosen yet, take the first two of the scene: that saves most users two clicks."""
+    if parameters.fixedVolume is not None or parameters.movingVolume is not None:
+        return
+    volumes = [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
+    ]
+    if len(volumes) >= 2:
+        parameters.fixedVolume, parameters.movingVolume = volumes[:2]
+
+
+def forget_node(parameters: Any, node: Any) -> None:
+    """Unset every choice of a node that is about to leave the scene.
+
+    Otherwise the lists would choose its neighbour instead, which may be one that must not be overwritten.
+    """
+    for name in parameters.allParameters:
+        value = getattr(parameters, name)
+        if value is node:
+            setattr(parameters, name, None)
+        elif _is_list(value) and node in list(value):
+            setattr(parameters, name, [other for other in value if other is not node])
+
+
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "append")
+
+
+def _mask(node: Any, segment_id: str) -> MaskInput | None:
+    if present(node) is None:
+        return None
+    of_segmentation = node.IsA("vtkMRMLSegmentationNode")
+    return MaskInput(node, segment_id or None if of_segmentation else None)

@@ -1,0 +1,47 @@
+"""`slicer.app` and the little around it that a module's panel meets, for tests without the application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+
+class ModuleManager:
+    """Tells modules that they are about to be unloaded."""
+
+    def __init__(self) -> None:
+        self._handlers: list[Callable[[str], None]] = []
+
+    def connect(self, signature: str, handler: Callable[[str], None]) -> None:
+        assert signature == "moduleAboutToBeUnloaded(QString)"
+        self._handlers.append(handler)
+
+    def disconnect(self, signature: str, handler: Callable[[str], None]) -> None:
+        self._handlers.remove(handler)
+
+    def unload(self, name: str) -> None:
+        for handler in list(self._handlers):
+            handler(name)
+
+
+class Application(SimpleNamespace):
+    """As Slicer started for tests: no main window, and no message box may wait for an answer.
+
+    given: what else `slicer.app` has.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{name: value for name, value in given.items() if not hasattr(type(self), name)})
+        self.applicationName = "Slicer"
+        self.testing = True
+        self._modules = ModuleManager()
+
+    def moduleManager(self) -> ModuleManager:  # noqa: N802
+        return self._modules
+
+    def testingEnabled(self) -> bool:  # noqa: N802
+        return self.testing
+
+    def topLevelWidgets(self) -> list[Any]:  # noqa: N802
+        return []
