@@ -61,23 +61,23 @@ def _is_this_interpreter(python: str) -> bool:
 
 
 class ChildProcess:
-    """`python -m ...` in a process group of its own, with what it prints besides its answers in a log file.
+    """`python -m ...` in a process group of its own, with what it prints in a log file.
 
-    talks: it is spoken to, over `stdin` and `stdout`. Raises WorkerError where it cannot be started.
+    Its `stdin` stays open as long as this process lives. answers: what it prints on `stdout` is for the caller.
+    Raises WorkerError where it cannot be started.
     """
 
     def __init__(
-        self, arguments: Sequence[str], log: Path, python: str | None, more: Mapping[str, str], *, talks: bool
+        self, arguments: Sequence[str], log: Path, python: str | None, more: Mapping[str, str], *, answers: bool
     ) -> None:
         self.log = log
         python = python or find_python()
-        pipe = subprocess.PIPE if talks else subprocess.DEVNULL
         try:
             with log.open("wb") as file:
                 self._process = subprocess.Popen(
                     [python, "-m", *arguments],
-                    stdin=pipe,
-                    stdout=subprocess.PIPE if talks else file,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE if answers else file,
                     stderr=file,
                     env=child_environment(python, more),
                     cwd=SOURCE,  # -m puts this on the path: no file of the user's may be taken for a package
@@ -86,6 +86,7 @@ class ChildProcess:
         except OSError as error:
             reason = error.strerror or str(error)
             raise WorkerError(f"'{python}' cannot be started: {reason}; check the installation") from error
+        assert self._process.stdin is not None  # a pipe
         self.stdin, self.stdout = self._process.stdin, self._process.stdout
 
     @property
@@ -129,10 +130,9 @@ class ChildProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def close_stdin(self) -> None:
-        """To be called when it has ended: the worker takes this for a sign that nobody is left."""
-        if self.stdin is not None:
-            with contextlib.suppress(OSError):  # what a process left unread cannot be flushed
-                self.stdin.close()
+        """To be called when it has ended: before, it is the sign that nobody is left."""
+        with contextlib.suppress(OSError):  # what a process left unread cannot be flushed
+            self.stdin.close()
 
     def wait(self, timeout: float) -> bool:
         """Wait for the end; False if it has not come after `timeout` seconds."""

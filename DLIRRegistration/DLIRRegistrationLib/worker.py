@@ -51,7 +51,7 @@ class _Worker:
 
     def __init__(self, python: str | None, environment: Mapping[str, str], scratch: Path) -> None:
         arguments = ["dlir.worker", "--scratch", str(scratch)]
-        self.process = ChildProcess(arguments, scratch / "worker.log", python, environment, talks=True)
+        self.process = ChildProcess(arguments, scratch / "worker.log", python, environment, answers=True)
         self.pid: int | None = None
         self.complaint: str | None = None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -63,7 +63,7 @@ class _Worker:
         return self.pid is not None
 
     def _read(self) -> None:
-        assert self.process.stdout is not None  # a process that talks
+        assert self.process.stdout is not None  # a process that answers
         for line in self.process.stdout:
             if not line.endswith(b"\n"):  # killed in the midst of it
                 break
@@ -75,7 +75,6 @@ class _Worker:
 
     def send(self, request: RegisterRequest) -> bool:
         """False where the process is gone."""
-        assert self.process.stdin is not None  # a process that talks
         try:
             self.process.stdin.write(encode_request(request))
             self.process.stdin.flush()

@@ -96,7 +96,7 @@ def test_dlir_is_found_and_nothing_of_the_users(tmp_path: Path, monkeypatch: pyt
     """A file of the user's in the present folder must not be taken for a package."""
     (tmp_path / "numpy.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
-    child = ChildProcess(["dlir", "--version"], tmp_path / "log", None, {}, talks=False)
+    child = ChildProcess(["dlir", "--version"], tmp_path / "log", None, {}, answers=False)
     assert child.wait(60)
     assert child.exit_code == 0, child.last_words()
     assert child.last_words()
@@ -106,7 +106,7 @@ def test_dlir_is_found_and_nothing_of_the_users(tmp_path: Path, monkeypatch: pyt
 
 
 def start(tmp_path: Path, *lines: str) -> ChildProcess:
-    return ChildProcess(["x"], tmp_path / "log", str(program(tmp_path / "python", *lines)), {}, talks=False)
+    return ChildProcess(["x"], tmp_path / "log", str(program(tmp_path / "python", *lines)), {}, answers=False)
 
 
 def said(child: ChildProcess) -> str:
@@ -170,7 +170,7 @@ def test_a_polite_request_to_stop_reaches_the_children(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="cannot be started: No such file"):
-        ChildProcess(["x"], tmp_path / "missing" / "log", sys.executable, {}, talks=False)
+        ChildProcess(["x"], tmp_path / "missing" / "log", sys.executable, {}, answers=False)
 
 
 def test_windows_kills_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
