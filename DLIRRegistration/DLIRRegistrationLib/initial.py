@@ -1,7 +1,8 @@
 """A transform node that a registration is to start from, as a file for the worker.
 
 Linear and B-spline transforms, and compositions of them, are kept exactly. Whatever else (displacement grids, thin
-plates, inverses of those that bend) is followed by a B-spline to within 0.05 mm in the fixed image.
+plates, inverses of those that bend) is followed by a B-spline in the fixed image: to 0.05 mm where it is smooth, and
+never worse than 1 mm, which is still near enough to start from.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from DLIRRegistrationLib.transforms import BSpline, TransformParts, hangs_under,
 # smoothly, mean the same map.
 _ZERO_LAYERS = 3
 
-# Fitting a B-spline: mm that it may be off, points at which that is tried, cells along each axis of the fixed image
-# at first and at last, and layers around it, within which what happens at the border has died away.
-_TOLERANCE = 0.05
+# Fitting a B-spline: mm that it should and that it may be off, points at which that is tried, cells along the longest
+# axis of the fixed image at first and at last, and layers around it, where what happens at the border dies away.
+_TOLERANCE, _ACCEPTED = 0.05, 1.0
 _TRIED = 2000
 _CELLS = (8, 16, 32, 64)
 _FIT_MARGIN = 6
@@ -127,7 +128,9 @@ def _fitted(node: Any, transform: Any, fixed: ImageGrid) -> TransformParts:
         found = points_lps(move_points(vtk_transform(parts), points_ras(points)))
         error = np.linalg.norm(found - wanted, axis=1).max()
         if error <= _TOLERANCE:
-            return parts
+            break
+    if error <= _ACCEPTED:
+        return parts
     raise TransformError(
         f"transform '{node.GetName()}' is too rough to start from: a B-spline can follow it in the fixed volume to "
         f"{error:.2g} mm only; choose a linear or B-spline transform, or none"
@@ -144,8 +147,7 @@ def _interpolating(transform: Any, affine: Matrix, fixed: ImageGrid, cells: int)
     """The B-spline that, followed by `affine`, agrees with `transform` at the points of a lattice over `fixed`."""
     import SimpleITK as sitk
 
-    spacing = np.maximum(np.array(fixed.extent) / cells, 0.5 * np.array(fixed.spacing))
-    lattice = padded(fixed.with_spacing(spacing), _FIT_MARGIN)
+    lattice = padded(fixed.with_spacing((max(fixed.extent) / cells,) * 3), _FIT_MARGIN)
     points = lattice.voxel_centers().reshape(-1, 3)
     moved = points + displacements(transform, points)
     before = (moved - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T - points
