@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from DLIRRegistrationLib.sequence_nodes import take_over
+
 
 @dataclass(frozen=True)
 class _Output:
@@ -69,13 +71,13 @@ class Outputs:
     def _overwrite(self, output: _Output) -> Any:
         target = output.target
         former, parent = target.CreateNodeInstance(), _parent_id(target)
-        former.CopyContent(target, False)
+        _share_content(former, target)
         self._undo.append(lambda: _restore(target, former, parent))
         for name in target.GetAttributeNames():
             if output.content.GetAttribute(name) is None:
                 output.content.SetAttribute(name, target.GetAttribute(name))
         with modifying(target):
-            target.CopyContent(output.content, False)
+            _share_content(target, output.content)
             _set_parent_id(target, None)
         return target
 
@@ -107,8 +109,16 @@ def _remove(scene: Any, node: Any) -> None:
 
 def _restore(node: Any, former: Any, parent: str | None) -> None:
     with modifying(node):
-        node.CopyContent(former, False)
+        _share_content(node, former)
         _set_parent_id(node, parent)
+
+
+def _share_content(target: Any, source: Any) -> None:
+    """Lets `target` hold what `source` holds, without copying it."""
+    if target.IsA("vtkMRMLSequenceNode"):
+        take_over(target, source)
+    else:
+        target.CopyContent(source, False)
 
 
 def _parent_id(node: Any) -> str | None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
+import vtk
 
+from DLIRRegistrationLib.frames import ijk_to_ras
 from DLIRRegistrationLib.jacobian_colors import apply_jacobian_colors
 from DLIRRegistrationLib.outputs import in_scene
 from DLIRRegistrationLib.report import fill_table, report_rows
@@ -15,7 +17,7 @@ from DLIRRegistrationLib.segmentations import Layer, copy_display, import_layers
 from DLIRRegistrationLib.task import WORKING, Steps
 from DLIRRegistrationLib.transfer import read_image
 from DLIRRegistrationLib.transforms import TransformParts, grid_transform_steps, set_transform, vtk_transform
-from DLIRRegistrationLib.volumes import image_array, set_image
+from DLIRRegistrationLib.volumes import image_array, image_of, reslice, set_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +66,15 @@ def label_arrays(paths: Sequence[Path]) -> Steps[list[NDArray[Any]]]:
         image = yield from read_image(path)
         arrays.append(image_array(image))
     return arrays
+
+
+def resampled_layers(layers: Sequence[Layer], grid: ImageGrid) -> list[NDArray[Any]]:
+    """Layers of labels by nearest neighbour on another grid, where they lie."""
+    matrices = [slicer.util.arrayFromVTKMatrix(ijk_to_ras(layer.grid)) for layer in layers]
+    return [
+        reslice(image_of(layer.array), matrix, vtk.vtkTransform(), grid, nearest=True)
+        for layer, matrix in zip(layers, matrices, strict=True)
+    ]
 
 
 def segmentation_node(source: Any, layers: Sequence[Layer], arrays: Sequence[NDArray[Any]], grid: ImageGrid) -> Any:
@@ -119,10 +130,12 @@ def finish_transform(node: Any, fixed: Any, moving: Any) -> None:
         node.SetNodeReferenceID(role, volume.GetID() if in_scene(node.GetScene(), volume) else None)
 
 
-def finish_segmentation(node: Any, source: Any) -> None:
-    """Shows propagated segments as those of `source` are shown."""
+def finish_segmentation(node: Any, source: Any, fixed: Any) -> None:
+    """Shows propagated segments as those of `source` are shown, to be edited in the voxels of the fixed volume."""
     node.CreateDefaultDisplayNodes()
     copy_display(node, source)
+    if in_scene(node.GetScene(), fixed):
+        node.SetReferenceImageGeometryParameterFromVolumeNode(fixed)
 
 
 def _volume_display(node: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dlir.model.catalogue import resolve_model
 from dlir.worker.protocol import ArrayFile, Done, RegisterRequest
 from DLIRRegistrationLib.initial import write_initial_transform
+from DLIRRegistrationLib.landmarks import Landmarks
 from DLIRRegistrationLib.masks import mask_array
 from DLIRRegistrationLib.outputs import Outputs
 from DLIRRegistrationLib.parcel import Parcel, compute
@@ -71,6 +72,7 @@ class Run(Task[RegistrationResult]):
         self._fixed, self._moving = placed_volume(self.inputs.fixed), placed_volume(self.inputs.moving)
         self._layers = [export_layers(node) for node in self.inputs.segmentations]
         self._structures = structures(self.inputs.segmentations, self._layers)
+        self._landmarks = Landmarks(self.inputs, self._fixed.grid, self._moving.grid)
         self._folder = self.worker.reserve()
         self._parcel = Parcel(self._folder)
         self._request = self._packed(self._folder, model)
@@ -134,23 +136,20 @@ class Run(Task[RegistrationResult]):
 
     def _results(self, done: Done, volumes_before: dict[str, float]) -> Steps[RegistrationResult]:
         """The nodes, made ready one after the other and put into the scene in the last step."""
-        grid, wanted, outputs = self._fixed.grid, self.outputs, Outputs(self.scene)
-        title = f"{self._moving.name} registered to {self._fixed.name}"
-        files = {name: Path(path) for name, path in done.files.items()}
-        if wanted.want_transform:
-            node = yield from transform_node(TransformParts.load(files["parts"]), wanted.transform_kind, grid)
-            finish = partial(finish_transform, fixed=self.inputs.fixed, moving=self.inputs.moving)
-            outputs.add("transform", node, wanted.transform, f"{title} transform", finish)
-        if wanted.want_warped:
-            node = yield from volume_node(files["warped"], grid)
-            outputs.add("warped", node, wanted.warped, title, partial(finish_warped, moving=self.inputs.moving))
-        if wanted.want_jacobian:
-            node = yield from volume_node(files["jacobian"], grid)
-            outputs.add("jacobian", node, wanted.jacobian, f"{title} Jacobian", finish_jacobian)
+        outputs, files = Outputs(self.scene), {name: Path(path) for name, path in done.files.items()}
+        exact = yield from self._add_transform(files, outputs)
+        yield from self._add_volumes(files, outputs)
         volumes_after = yield from self._add_segmentations(files, outputs)
-        report = {**done.report, "volumes": volume_figures(volumes_before, volumes_after)}
-        outputs.add("table", report_node(report), self._former_table(), f"{title} report")
-        nodes = outputs.apply()
+        if self._landmarks.moving is not None:
+            node = self._landmarks.propagated(exact)
+            name = f"{self._landmarks.moving.GetName()} on {self._fixed.name}"
+            outputs.add("landmarks", node, self.outputs.landmarks, name, lambda node: node.CreateDefaultDisplayNodes())
+        volumes = volume_figures(volumes_before, volumes_after)
+        report = {**done.report, "volumes": volumes, **self._landmarks.figures(exact)}
+        outputs.add("table", report_node(report), self._former_table(), f"{self._title} report")
+        return self._result(outputs.apply(), report)
+
+    def _result(self, nodes: dict[str, Any], report: dict[str, Any]) -> RegistrationResult:
         for name in ("transform", "warped"):
             if name in nodes:
                 nodes[name].SetNodeReferenceID(_REPORT_ROLE, nodes["table"].GetID())
@@ -166,6 +165,29 @@ class Run(Task[RegistrationResult]):
             seconds=time.perf_counter() - self._began,
         )
 
+    @property
+    def _title(self) -> str:
+        return f"{self._moving.name} registered to {self._fixed.name}"
+
+    def _add_transform(self, files: dict[str, Path], outputs: Outputs) -> Steps[Any]:
+        """Prepares the transform node; returns one, outside of the scene, that holds the exact transform."""
+        parts, kind = TransformParts.load(files["parts"]), self.outputs.transform_kind
+        exact = yield from transform_node(parts, "native", self._fixed.grid)
+        if self.outputs.want_transform:
+            node = exact if kind == "native" else (yield from transform_node(parts, kind, self._fixed.grid))
+            finish = partial(finish_transform, fixed=self.inputs.fixed, moving=self.inputs.moving)
+            outputs.add("transform", node, self.outputs.transform, f"{self._title} transform", finish)
+        return exact
+
+    def _add_volumes(self, files: dict[str, Path], outputs: Outputs) -> Steps[None]:
+        if self.outputs.want_warped:
+            node = yield from volume_node(files["warped"], self._fixed.grid)
+            finish = partial(finish_warped, moving=self.inputs.moving)
+            outputs.add("warped", node, self.outputs.warped, self._title, finish)
+        if self.outputs.want_jacobian:
+            node = yield from volume_node(files["jacobian"], self._fixed.grid)
+            outputs.add("jacobian", node, self.outputs.jacobian, f"{self._title} Jacobian", finish_jacobian)
+
     def _add_segmentations(self, files: dict[str, Path], outputs: Outputs) -> Steps[dict[str, float]]:
         """Prepares the propagated segmentations; returns the volume in ml of each structure, by title."""
         grid, first, propagated = self._fixed.grid, 0, []
@@ -177,7 +199,8 @@ class Run(Task[RegistrationResult]):
             node = segmentation_node(source, layers, arrays, grid)
             target = self.outputs.segmentations[number] if number < len(self.outputs.segmentations) else None
             name = f"{source.GetName()} on {self._fixed.name}"
-            outputs.add(_key(number), node, target, name, partial(finish_segmentation, source=source))
+            finish = partial(finish_segmentation, source=source, fixed=self.inputs.fixed)
+            outputs.add(_key(number), node, target, name, finish)
             yield WORKING
         return (yield from self._volumes(propagated))
 

@@ -32,6 +32,17 @@ def read_image(path: Path) -> Steps[Any]:
     return image
 
 
+def float_image(array: NDArray[Any]) -> Steps[Any]:
+    """A copy of an array (z, y, x) as a single-precision vtkImageData, at the origin with unit spacing."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(array.shape[::-1])
+    image.AllocateScalars(vtk.VTK_FLOAT, 1)
+    for target, slab in zip(_slabs(image_array(image)), _slabs(array, np.float32), strict=True):
+        target[...] = slab
+        yield WORKING
+    return image
+
+
 def _allocated(file: Any, path: Path) -> Any:
     """An image of the size and type that the header says."""
     try:
@@ -49,6 +60,8 @@ def _allocated(file: Any, path: Path) -> Any:
     return image
 
 
-def _slabs(array: NDArray[Any]) -> list[NDArray[Any]]:
-    thickness = max(1, _SLAB_BYTES * len(array) // max(1, array.nbytes))
+def _slabs(array: NDArray[Any], dtype: Any | None = None) -> list[NDArray[Any]]:
+    """The array in pieces of about _SLAB_BYTES; dtype: as large as they would be in that type."""
+    slice_bytes = array[:1].size * np.dtype(dtype or array.dtype).itemsize
+    thickness = max(1, _SLAB_BYTES // max(1, slice_bytes))
     return [array[start : start + thickness] for start in range(0, len(array), thickness)]

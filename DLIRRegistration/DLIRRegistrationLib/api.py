@@ -1,0 +1,217 @@
+"""What the module does, as calls for scripts: everything that the panel offers, and nothing that needs a window."""
+
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import slicer
+
+from dlir.errors import DLIRError
+from DLIRRegistrationLib.frames import grid_of_volume
+from DLIRRegistrationLib.jacobian import determinants
+from DLIRRegistrationLib.outputs import Outputs
+from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationResult
+from DLIRRegistrationLib.results import finish_jacobian
+from DLIRRegistrationLib.run import Run
+from DLIRRegistrationLib.segmentations import propagate_segmentation
+from DLIRRegistrationLib.sequence_requests import SequenceInputs, SequenceOutputs, SequenceResult
+from DLIRRegistrationLib.sequences import SequenceRun
+from DLIRRegistrationLib.task import Task
+from DLIRRegistrationLib.volumes import set_volume
+from DLIRRegistrationLib.worker import WorkerClient
+
+Progress = Callable[[str, float], None]
+Failure = Callable[[str, str], None]
+
+
+class RegistrationApi:
+    """The module's Logic, but for what Slicer's base class adds.
+
+        logic = DLIRRegistrationLogic()
+        result = logic.register(fixed, moving)                       # waits; raises dlir.errors.DLIRError
+        run = logic.register(fixed, moving, blocking=False, onDone=print)
+        ...                                                          # a timer calls logic.poll() until not run.active
+        logic.close()
+
+    worker: the process that computes; started by the first registration, or before by `worker.start()`.
+    """
+
+    def __init__(self) -> None:
+        self.worker = WorkerClient()
+        self._tasks: list[Task[Any]] = []
+
+    def poll(self) -> None:
+        """Lets everything that is not blocking go on, for some 30 ms each; never raises. For a timer."""
+        self._tasks = [task for task in self._tasks if task.active]
+        for task in self._tasks:
+            task.poll()
+
+    def close(self) -> None:
+        """Cancels what is under way, ends the worker process and deletes its temporary files."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        self.worker.close()
+
+    # -- registration ----------------------------------------------------------------------------
+
+    def register(
+        self,
+        fixed: Any,
+        moving: Any,
+        model: str = "cardiac-cine",
+        *,
+        fixedMask: Any | None = None,
+        movingMask: Any | None = None,
+        initialTransform: Any | None = None,
+        initialize: str = "centers",
+        segmentations: Sequence[Any] = (),
+        fixedSegmentation: Any | None = None,
+        movingLandmarks: Any | None = None,
+        fixedLandmarks: Any | None = None,
+        device: str = "auto",
+        outputs: OutputSelection | None = None,
+        blocking: bool = True,
+        processEvents: bool = False,
+        onProgress: Progress | None = None,
+        onDone: Callable[[RegistrationResult], None] | None = None,
+        onFailed: Failure | None = None,
+    ) -> RegistrationResult | Run:
+        """Registers the moving volume to the fixed one; their nodes are read when this is called.
+
+        fixed, moving: scalar volume nodes. model: a name of the catalogue, or a model file.
+        fixedMask, movingMask: where the figures of the report count: a labelmap volume node, a segmentation node, or
+            a MaskInput with one of its segments.
+        initialTransform: a transform node that brings the moving volume roughly onto the fixed one; without it,
+            `initialize` says whether to begin with aligned "centers" or with the "scanner"'s positions.
+        segmentations: drawn on the moving image, to be propagated; scored by the segments of `fixedSegmentation`.
+        movingLandmarks: point list to be propagated; with `fixedLandmarks` the report has their error.
+        device: "auto", "cpu", "cuda" or "mps".
+        outputs: which results are wanted, and nodes that are to be overwritten; by default all, in new nodes.
+        blocking: wait, and return the result. Otherwise returns the Run, which `poll` keeps going; runs that are
+            started meanwhile wait for each other.
+        processEvents: keep Slicer's windows alive while waiting.
+        onProgress: gets the step and the fraction done. onDone: gets the result. onFailed: gets one line for the
+            user, and "error", "crash" or "cancelled".
+        Raises RunError, a DLIRError, where a blocking registration fails.
+        """
+        inputs = RegistrationInputs(
+            fixed=fixed,
+            moving=moving,
+            model=model,
+            fixed_mask=_mask(fixedMask),
+            moving_mask=_mask(movingMask),
+            initial_transform=initialTransform,
+            initialize=initialize,
+            segmentations=tuple(segmentations),
+            fixed_segmentation=fixedSegmentation,
+            moving_landmarks=movingLandmarks,
+            fixed_landmarks=fixedLandmarks,
+            device=device,
+        )
+        run = Run(inputs, outputs or OutputSelection(), self.worker)
+        self._start(run, onProgress, onDone, onFailed)
+        return run.wait(_events(processEvents)) if blocking else run
+
+    def registerSequence(
+        self,
+        sequence: Any,
+        reference: int = 0,
+        model: str = "cardiac-cine",
+        *,
+        segmentation: Any | None = None,
+        initialize: str = "centers",
+        device: str = "auto",
+        outputs: SequenceOutputs | None = None,
+        blocking: bool = True,
+        processEvents: bool = False,
+        onProgress: Progress | None = None,
+        onDone: Callable[[SequenceResult], None] | None = None,
+        onFailed: Failure | None = None,
+    ) -> SequenceResult | SequenceRun:
+        """Registers every frame of a sequence node of volumes to its frame number `reference`, counted from 0.
+
+        segmentation: drawn on the reference frame, to be carried to every frame.
+        outputs: which results are wanted (the Jacobian maps are not unless asked for), and sequence nodes that are to
+            be overwritten. All results are sequences that one browser node plays together with `sequence`.
+        The rest as for `register`; onProgress tells the frame too. A cancelled run leaves no sequence behind.
+        """
+        run = self.newSequenceRun(sequence, reference, model, segmentation, initialize, device, outputs)
+        self._start(run, onProgress, onDone, onFailed)
+        return run.wait(_events(processEvents)) if blocking else run
+
+    def newSequenceRun(
+        self,
+        sequence: Any,
+        reference: int = 0,
+        model: str = "cardiac-cine",
+        segmentation: Any | None = None,
+        initialize: str = "centers",
+        device: str = "auto",
+        outputs: SequenceOutputs | None = None,
+    ) -> SequenceRun:
+        """What `registerSequence` runs, not started yet, for a caller with a timer of its own."""
+        inputs = SequenceInputs(sequence, reference, model, segmentation, initialize, device)
+        return SequenceRun(inputs, outputs or SequenceOutputs(), self.worker)
+
+    def _start(self, task: Task[Any], on_progress: Any, on_done: Any, on_failed: Any) -> None:
+        self._tasks.append(task)
+        task.start(on_progress, on_done, on_failed)
+
+    # -- with a transform that is there ----------------------------------------------------------
+
+    def propagateSegmentation(
+        self, segmentation: Any, transform: Any, reference: Any, output: Any | None = None
+    ) -> Any:
+        """Draws a segmentation of the moving image as it lies on the fixed image; returns the segmentation node.
+
+        transform: the transform node of a registration, or any that brings the moving image onto the fixed one.
+        reference: the fixed volume, whose voxels are used. output: a segmentation node that is overwritten; by
+        default a new one. Names, colours, tags and overlap of the segments are kept. Raises ImageError,
+        GeometryError; then nothing has changed.
+        """
+        node, scene = output, slicer.mrmlScene
+        if node is None:
+            name = scene.GenerateUniqueName(f"{segmentation.GetName()} on {reference.GetName()}")
+            node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        try:
+            propagate_segmentation(segmentation, transform, reference, node)
+        except DLIRError:
+            if output is None:
+                scene.RemoveNode(node)
+            raise
+        return node
+
+    def jacobianVolume(self, transform: Any, reference: Any, output: Any | None = None) -> Any:
+        """The Jacobian determinant of a transform node on the voxels of a volume node, as a coloured volume node.
+
+        The determinant is that of the map that resampling through the transform uses, fixed to moving point: 0.5
+        means that what fills a voxel of the fixed image fills half of that volume in the moving one, and 0 or less
+        that tissue folds. From analytic derivatives, for every kind of transform. output: a scalar volume node that
+        is overwritten; by default a new one. Raises GeometryError for a volume that is empty, or under a parent
+        transform that shears it or is not linear.
+        """
+        grid = grid_of_volume(reference)
+        steps = determinants(transform, grid)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                array = end.value
+                break
+        content = slicer.vtkMRMLScalarVolumeNode()
+        set_volume(content, array, grid)
+        outputs = Outputs(slicer.mrmlScene)
+        outputs.add("output", content, output, f"{transform.GetName()} Jacobian", finish_jacobian)
+        return outputs.apply()["output"]
+
+
+def _mask(given: Any | None) -> MaskInput | None:
+    return given if given is None or isinstance(given, MaskInput) else MaskInput(given)
+
+
+def _events(wanted: bool) -> Callable[[], None] | None:
+    return slicer.app.processEvents if wanted else None
