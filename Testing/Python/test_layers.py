@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 INFERENCE = frozenset(MAY_IMPORT)
 MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = set(INFERENCE)
+MAY_IMPORT["worker"] = INFERENCE | {"evaluation"}
 MAY_IMPORT["cli"] = INFERENCE | {"evaluation", "training"}
 MAY_IMPORT["__main__"] = {"cli"}
 

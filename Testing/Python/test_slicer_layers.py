@@ -1,0 +1,162 @@
+"""The rules of the Slicer side, read from the source: who may import whom, where RAS begins, where Qt stays."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "DLIRRegistration"
+LIBRARY = SOURCE / "DLIRRegistrationLib"
+MODULE = SOURCE / "DLIRRegistration.py"
+FILES = sorted([*LIBRARY.rglob("*.py"), *([MODULE] if MODULE.exists() else [])])
+
+# What Slicer has, and what opening the module may therefore import.
+AT_FILE_SCOPE = {"numpy", "SimpleITK", "slicer", "vtk", "dlir", "DLIRRegistrationLib"}
+QT = {"qt", "ctk", "PythonQt", "PySide6"}
+# What is installed later, or takes long to import.
+HEAVY = {"torch", "safetensors", "typer", "rich", "monai", "pydantic", "scipy", "matplotlib", "lightning_fabric"}
+# Parts of dlir that compute, and what of them is imported for its name's sake, in annotations.
+COMPUTES = tuple(
+    f"dlir.{part}." for part in ("registration", "networks", "training", "evaluation", "transforms", "cli")
+)
+ONLY_NAMED = {"dlir.transforms.spatial.CompositeTransform"}
+# LPS to RAS is one multiplication by this.
+FLIP = (-1, -1, 1)
+
+each_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(SOURCE)) for path in FILES])
+
+
+def names_of(node: ast.AST) -> Iterator[str]:
+    """Dotted names that an import statement imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def at_file_scope(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run on import: those of classes and of `if` and `try` too, but for typing's own."""
+    for statement in body:
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+            continue
+        yield statement
+        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for part in ("body", "orelse", "finalbody"):
+                yield from at_file_scope(getattr(statement, part, None) or [])
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported_on_import(path: Path) -> set[str]:
+    return {name for statement in at_file_scope(parsed(path).body) for name in names_of(statement)}
+
+
+def imported(path: Path) -> set[str]:
+    return {name for node in ast.walk(parsed(path)) for name in names_of(node)}
+
+
+def packages(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
+
+
+def flips(tree: ast.Module) -> Iterator[int]:
+    """Lines with a sequence that begins as the diagonal of the matrix from LPS to RAS."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Tuple, ast.List)) and len(node.elts) in (3, 4):
+            try:
+                values = ast.literal_eval(node)
+            except ValueError:
+                continue
+            if tuple(values[:3]) == FLIP:
+                yield node.lineno
+
+
+@pytest.mark.parametrize("text", ["np.diag([-1.0, -1, 1, 1])", "x * (-1, -1, 1)", "f(a=[-1, -1, 1.0])"])
+def test_the_reader_sees_a_flip(text: str) -> None:
+    assert list(flips(ast.parse(text))) == [1]
+
+
+def test_the_reader_tells_what_runs_on_import() -> None:
+    text = """
+import a
+if TYPE_CHECKING:
+    import b
+try:
+    import c
+finally:
+    import d
+class E:
+    import e
+    def f(self):
+        import f
+"""
+    found = {name for statement in at_file_scope(ast.parse(text).body) for name in names_of(statement)}
+    assert found == {"a", "c", "d", "e"}
+
+
+def test_there_is_something_to_check() -> None:
+    assert {"worker.py", "frames.py", "run.py"} <= {path.name for path in FILES}
+
+
+@each_file
+def test_opening_imports_only_what_slicer_has(path: Path) -> None:
+    allowed = AT_FILE_SCOPE | (QT if path.parent.name == "panel" else set())
+    assert packages(imported_on_import(path)) <= allowed
+
+
+@each_file
+def test_qt_stays_in_the_panel(path: Path) -> None:
+    if path.parent.name != "panel":
+        assert not packages(imported(path)) & QT
+
+
+@each_file
+def test_nothing_points_back(path: Path) -> None:
+    if path != MODULE:
+        assert not packages(imported(path)) & {"DLIRRegistration", "DLIRRegister"}
+
+
+@each_file
+def test_only_one_file_turns_lps_into_ras(path: Path) -> None:
+    if path.name != "frames.py":
+        assert list(flips(parsed(path))) == []
+
+
+@each_file
+def test_nothing_is_computed_in_slicers_own_process(path: Path) -> None:
+    """Not even behind a function: torch would block the windows, and take Slicer with it when it fails."""
+    if path.name != "attended.py":  # which is the other process
+        found = {name for name in imported(path) if name.partition(".")[0] in HEAVY or name.startswith(COMPUTES)}
+        assert found <= ONLY_NAMED
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "dlir").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_core_knows_lps_only(path: Path) -> None:
+    """But for landmark files, which say in which of the two they are."""
+    if path.name != "points.py":
+        assert list(flips(parsed(path))) == []
+
+
+def test_what_is_imported_of_dlir_is_light() -> None:
+    """Opening the module must not need, or wait for, what is installed on demand."""
+    wanted = {
+        name.rpartition(".")[0] for path in FILES for name in imported_on_import(path) if name.startswith("dlir.")
+    }
+    assert "dlir.worker.protocol" in wanted
+    code = (
+        "import importlib, sys\n"
+        f"for name in {sorted(wanted)!r}: importlib.import_module(name)\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
