@@ -35,6 +35,9 @@ from DLIRRegistrationLib.transforms import BSpline, TransformParts, hangs_under,
 # smoothly, mean the same map.
 _ZERO_LAYERS = 3
 
+# Bytes of an HDF5 file beside the parameters, on the safe side.
+_HEADERS = 1 << 16
+
 # Fitting a B-spline: mm that it should and that it may be off, points at which that is tried, cells along the longest
 # axis of the fixed image at first and at last, and layers around it, where what happens at the border dies away.
 _TOLERANCE, _ACCEPTED = 0.05, 1.0
@@ -56,10 +59,13 @@ def write_initial_transform(node: Any, path: Path, fixed: ImageGrid, moving: Any
     from dlir.io.writing import replacing
 
     parts = TransformParts(np.eye(4)) if hangs_under(moving, node) else initial_parts(node, fixed)
+    steps = parts.in_order() or [parts.affine]
     composite = sitk.CompositeTransform(3)
-    for part in reversed(parts.in_order() or [parts.affine]):  # the one added last is applied first
+    for part in reversed(steps):  # the one added last is applied first
         composite.AddTransform(_to_sitk(part))
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:
+        # The HDF5 library crashes the process over a file that does not fit on the disk: find that out without it.
+        temporary.write_bytes(bytes(_HEADERS + sum(p[0].nbytes for p in steps if isinstance(p, tuple))))
         sitk.WriteTransform(composite, str(temporary))
 
 

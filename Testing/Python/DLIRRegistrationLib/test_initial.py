@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from chains import random_bspline, random_chain
-from dlir.errors import TransformError
+from disks import small_disk
+from dlir.errors import OutputError, TransformError
 from dlir.geometry import ImageGrid
 from dlir.transforms.files import read_transform, write_transform
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
@@ -170,6 +171,13 @@ def test_what_already_brings_the_moving_volume_there_is_not_applied_twice(case: 
 def test_a_node_that_holds_nothing_is_the_identity(case: Case) -> None:
     write_initial_transform(case.scene.add("Transform"), case.file, case.fixed, case.moving)
     np.testing.assert_array_equal(read_transform(case.file).matrix, np.eye(4))
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_slicer(case: Case) -> None:
+    node = case.native()
+    with small_disk(50_000), pytest.raises(OutputError, match="disk is full"):
+        write_initial_transform(node, case.file, case.fixed, case.moving)
+    assert list(case.file.parent.iterdir()) == []
 
 
 def test_the_fit_follows_a_thin_image_too(scene: MRML, tmp_path: Path) -> None:
