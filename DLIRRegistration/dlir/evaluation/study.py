@@ -87,6 +87,10 @@ class Study:
         """Where the transform of a row is."""
         return self.folder / TRANSFORMS / row.transform
 
+    def has_transform(self, row: Row) -> bool:
+        """Whether the transform of a row is still there."""
+        return bool(row.transform) and self.transform_file(row).is_file()
+
     # -- one group of pairs ----------------------------------------------------------------------
 
     def _load(self, data: DataSet, group: Sequence[Pair]) -> tuple[list[LoadedPair], list[Problem]]:

@@ -24,25 +24,26 @@ from dlir.registration.result import RegistrationResult
 class NetworkMethod:
     """One-shot registration by a model file.
 
-    stages: how many of its stages are used; all by default. name: in tables; by default the model's own, with the
-    stage it stops at ("AIR", "DIR-1", …). Raises ModelError for a file that is no model.
+    stages: how many of its stages are used, all by default; afterwards, their names ("AIR", "DIR-1", …). name: in
+    tables; by default the model's own. With `stages`, the one it stops at is added. Raises ModelError for a file that
+    is no model.
     """
 
     def __init__(self, path: Path, device: torch.device, *, stages: int | None = None, name: str = "") -> None:
         model, header = load_model(path)
-        self.stage_names = stage_names(model.spec)
-        used = len(self.stage_names) if stages is None else stages
+        names = stage_names(model.spec)
+        self.stages = names[:stages]
         self.path, self.spec, self._device = path, model.spec, device
-        self._model = model if used == len(self.stage_names) else first_stages(model, used)
+        self._model = model if self.stages == names else first_stages(model, len(self.stages))
         self._warm = False
         whole = name or f"DLIR {header.card.get('name', path.stem)}"
-        self.name = whole if stages is None else f"{whole} {self.stage_names[used - 1]}"
+        self.name = whole if stages is None else f"{whole} {self.stages[-1]}"
         if device.type != "cpu":
             self.name += f" on {device.type}"
         self.settings: Mapping[str, Any] = {
             "method": "dlir",
             "weights": header.digest,
-            "stages": used,
+            "stages": len(self.stages),
             "version": __version__,
             "device": device.type,
         }

@@ -1,0 +1,232 @@
+"""`dlir evaluate`: models and other methods on a data set, measured, compared and reported (§4)."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dlir.cli.common import (
+    Device,
+    DeviceOption,
+    JsonOption,
+    Progress,
+    interrupt_says,
+    print_json,
+    progress_bar,
+    say,
+)
+from dlir.cli.register import Initialize
+from dlir.errors import EvaluationError, OptionError, OutputError
+
+if TYPE_CHECKING:
+    from dlir.evaluation.datasets import DataSet, Pair
+    from dlir.evaluation.methods.base import Method
+    from dlir.evaluation.report.content import Evaluated
+    from dlir.evaluation.results import Row
+
+OUTPUTS = {
+    "pairs": "pairs.csv",
+    "summary": "summary.csv",
+    "comparisons": "comparisons.csv",
+    "tables": "tables.md",
+    "report": "report.html",
+}
+
+
+class DataKind(str, Enum):
+    """Values of --dataset; the same as dlir.evaluation.datasets.DATA_SETS, which needs SimpleITK."""
+
+    acdc = "acdc"
+    sunnybrook = "sunnybrook"
+    dirlab = "dirlab"
+    learn2reg = "learn2reg"
+    decathlon = "decathlon"
+    folder = "folder"
+    manifest = "manifest"
+
+
+class Baseline(str, Enum):
+    """Values of --baseline."""
+
+    elastix = "elastix"
+    elastix_bending = "elastix-bending"
+    syn = "syn"
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder of the data set, or the table of a manifest.")],
+    dataset: Annotated[DataKind, typer.Option(help="How the data are laid out.")],
+    output: Annotated[Path, typer.Option(help="Folder for records and report; what it holds is not computed again.")],
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Names or files of models; NAME=FILE names one.")
+    ] = None,
+    baseline: Annotated[
+        list[Baseline] | None,
+        typer.Option(help="Other methods; elastix takes its settings from the first model's stages. Repeatable."),
+    ] = None,
+    stages: Annotated[bool, typer.Option("--stages", help="Every model and elastix up to each stage.")] = False,
+    masked: Annotated[
+        bool, typer.Option("--masked", help="elastix inside the fixed masks, where there are any.")
+    ] = False,
+    subjects: Annotated[
+        list[str] | None, typer.Option(help="Only pairs of these subjects; patterns like 'patient09?'. Repeatable.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pairs, spread over all.")] = None,
+    initialize: Annotated[
+        Initialize, typer.Option(help="Start from aligned image centers, or from the scanner's positions.")
+    ] = Initialize.centers,
+    device: DeviceOption = Device.auto,
+    json: JsonOption = False,
+) -> None:
+    """Evaluate MODELs on a data set with labels or landmarks.
+
+    Writes pairs.csv (one row per pair and method), summary.csv, comparisons.csv (Wilcoxon, Holm), tables.md and
+    report.html, which needs no network. Finished registrations are kept in results.jsonl and transforms/: the same
+    command goes on where it was stopped. A pair that cannot be used is reported and left out.
+    """
+    check_packages()
+    from dlir.evaluation.datasets import open_data_set
+    from dlir.evaluation.datasets.base import select
+
+    chosen = open_data_set(dataset.value, data)
+    pairs = select(chosen.pairs(), subjects or [], limit)
+    methods = make_methods(models or [], [b.value for b in baseline or []], stages, masked, device.value)
+    with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
+        with progress_bar(wanted=not json) as progress:
+            evaluated = run(output, initialize.value, chosen, pairs, methods, progress)
+        summary = write_outputs(output, evaluated)
+    if json:
+        print_json(summary)
+    else:
+        print((output / OUTPUTS["tables"]).read_text(encoding="utf-8"), end="")
+        print(f"report  {output / OUTPUTS['report']}")
+
+
+def check_packages() -> None:
+    """Raises OutputError, before any work, where a package is missing that tests or figures need."""
+    for package in ("scipy", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            raise OutputError(f"an evaluation needs '{package}', which is not installed: pip install 'dlir[eval]'")
+
+
+# -- methods ------------------------------------------------------------------------------------------
+
+
+def make_methods(
+    models: Sequence[str], baselines: Sequence[str], stages: bool, masked: bool, device_name: str
+) -> list[Method]:
+    """What was before, the baselines, the models. Raises OptionError, ModelError and DeviceError."""
+    from dlir.evaluation.methods.identity import Identity
+    from dlir.evaluation.methods.network import NetworkMethod
+    from dlir.model.catalogue import resolve_model
+    from dlir.registration.devices import choose_device
+
+    device = choose_device(device_name)
+    networks: list[NetworkMethod] = []
+    for text in models:
+        name, _, file = text.rpartition("=") if not Path(text).is_file() else ("", "", text)
+        path = resolve_model(file)
+        whole = NetworkMethod(path, device, name=name)
+        counts = range(1, len(whole.stages) + 1) if stages else ()
+        networks += [NetworkMethod(path, device, stages=k, name=name) for k in counts] or [whole]
+    methods: list[Method] = [Identity(), *_baselines(baselines, networks, masked), *networks]
+    names = [method.name for method in methods]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise OptionError(f"two methods are called '{twice}'; name the models, as in 'first=FILE' 'second=FILE'")
+    return methods
+
+
+def _baselines(baselines: Sequence[str], networks: Sequence[Any], masked: bool) -> list[Method]:
+    from dlir.evaluation.methods.elastix import ElastixMethod
+    from dlir.evaluation.methods.network import stage_names
+    from dlir.evaluation.methods.syn import SynMethod
+
+    found: list[Method] = []
+    for baseline in dict.fromkeys(baselines):
+        if baseline == Baseline.syn.value:
+            found.append(SynMethod(affine=bool(networks) and networks[0].spec.stages[0].kind == "affine"))
+            continue
+        if not networks:
+            raise OptionError(f"--baseline {baseline} copies the stages of the first model; name a model")
+        spec = networks[0].spec
+        every = stage_names(spec)
+        used = {len(network.stages) for network in networks if network.spec is spec or network.path == networks[0].path}
+        title = baseline.replace("-", " + ")
+        for count in sorted(used):
+            name = title if used == {len(every)} else f"{title} {every[count - 1]}"
+            bending = baseline == Baseline.elastix_bending.value
+            found.append(ElastixMethod(name, spec.stages[:count], spec.preprocessing, bending=bending, masked=masked))
+    return found
+
+
+# -- work ---------------------------------------------------------------------------------------------
+
+
+def run(
+    output: Path, mode: str, data: DataSet, pairs: Sequence[Pair], methods: Sequence[Method], progress: Progress
+) -> Evaluated:
+    """Evaluate what is missing. Raises EvaluationError where nothing at all could be evaluated."""
+    from dlir.evaluation.report.content import Evaluated
+    from dlir.evaluation.report.curves import HISTORY
+    from dlir.evaluation.study import Study
+
+    study = Study(output, mode)
+    outcome = study.run(data, pairs, methods, progress)
+    for problem in outcome.problems:
+        say(f"left out: {problem.pair}{', ' + problem.method if problem.method else ''}: {problem.message}")
+    if not outcome.rows:
+        raise EvaluationError(f"none of {len(pairs)} pairs could be evaluated: {outcome.problems[0].message}")
+    beside = {method.path.parent / HISTORY: method.name for method in methods if hasattr(method, "path")}
+    histories = [(name, path) for path, name in beside.items() if path.is_file()]
+    return Evaluated(study, data, pairs, methods, outcome, histories)
+
+
+def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
+    """Tables and report of an evaluation, and what --json prints."""
+    from dlir.evaluation import tables
+    from dlir.evaluation.report.build import build_report
+    from dlir.evaluation.results import common_cases
+    from dlir.evaluation.significance import compare
+    from dlir.evaluation.summary import measures
+    from dlir.io.writing import write_text
+
+    rows = common_cases(evaluated.outcome.rows)
+    found = measures(rows)
+    texts = {
+        "pairs": tables.pairs_csv(evaluated.outcome.rows),
+        "summary": tables.summary_csv(rows),
+        "comparisons": tables.comparisons_csv([c for measure in found for c in compare(rows, measure)]),
+        "tables": tables.markdown(tables.summary_table(rows, found, tables.median_iqr)) + "\n",
+        "report": build_report(evaluated),
+    }
+    for name, text in texts.items():
+        write_text(output / OUTPUTS[name], text)
+    return _summary(evaluated, rows)
+
+
+def _summary(evaluated: Evaluated, rows: Sequence[Row]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from dlir.evaluation.report.content import count_cases
+    from dlir.evaluation.summary import by_method, measures, statistics, times
+
+    def plain(figures: Any) -> dict[str, Any]:
+        return {key: None if value != value else value for key, value in asdict(figures).items()}
+
+    found = measures(rows)
+    return {
+        "data": evaluated.data.title,
+        "pairs": count_cases(rows),
+        "problems": [asdict(problem) for problem in evaluated.outcome.problems],
+        "methods": {
+            name: {"seconds": plain(times(own)), **{m.key: plain(statistics(map(m.value, own))) for m in found}}
+            for name, own in by_method(rows).items()
+        },
+        "outputs": OUTPUTS,
+    }
