@@ -186,7 +186,7 @@ def request_id(line: bytes) -> str | None:
 
 def _line(key: str, kind: str, content: Any) -> bytes:
     text = json.dumps({key: kind, **asdict(content)}, allow_nan=False, ensure_ascii=False)
-    # A name may hold half a surrogate pair (undecodable file names); it must not stop the line.
+    # The name of a file may be no text. Python's stand-ins for its bytes travel as what is an escape in JSON too.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 

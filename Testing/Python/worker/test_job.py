@@ -1,0 +1,252 @@
+"""What a request gives, in this process, with a tiny model on oblique, unequal grids: files, figures, refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from chains import random_affine, random_bspline
+from cli_runs import FIXED, body, make_model
+from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, TransformError, WorkerError
+from dlir.evaluation.metrics import dice
+from dlir.geometry import ImageGrid
+from dlir.registration.session import Session
+from dlir.transforms.files import read_transform, write_transform
+from dlir.transforms.inverse import InverseTransform
+from dlir.transforms.resample import jacobian_map, resample
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
+from dlir.worker.arrays import write_array
+from dlir.worker.job import parts_of, run
+from dlir.worker.protocol import ArrayFile, Comparison, Done, RegisterRequest, encode_event
+from grids import Array, make_grid
+
+MOVING = make_grid((15, 24, 23), (2.2, 2.0, 2.7), angles=(0.25, -0.45, 0.85))
+MOVING = replace(MOVING, origin=tuple(FIXED.center + np.array([2.0, -1.0, 2.0]) - MOVING.center))
+# Labels are drawn on grids of their own.
+DRAWN = make_grid((20, 26, 28), (1.6, 1.8, 1.9), angles=(-0.2, 0.1, 0.4))
+DRAWN = replace(DRAWN, origin=tuple(FIXED.center - DRAWN.center))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session()
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[[str, Array, ImageGrid], ArrayFile]:
+    """Writes an array as the client does."""
+
+    def put(name: str, array: Array, grid: ImageGrid) -> ArrayFile:
+        for _ in write_array(tmp_path / f"{name}.npy", array):
+            pass
+        return ArrayFile(str(tmp_path / f"{name}.npy"), grid.to_dict(), f"my {name}")
+
+    return put
+
+
+@pytest.fixture
+def asked(put: Callable[..., ArrayFile], model: Path, tmp_path: Path) -> RegisterRequest:
+    """A body, and the same 3 mm away."""
+    images = put("fixed", body(FIXED, FIXED.center, 0.0), FIXED), put("moving", body(MOVING, FIXED.center, 3.0), MOVING)
+    (tmp_path / "results").mkdir()
+    return RegisterRequest("1", str(tmp_path / "results"), str(model), *images, device="cpu")
+
+
+def do(asked: RegisterRequest, session: Session) -> Done:
+    return run(asked, session, lambda step, fraction: None, pytest.fail)
+
+
+def labels(grid: ImageGrid, shift: float = 0.0) -> Array:
+    values = body(grid, FIXED.center, shift)
+    return ((values > 60).astype(np.int16) + (values > 180)) * 300
+
+
+def transform_of(done: Done) -> CompositeTransform:
+    return read_transform(Path(done.files["transform"]))
+
+
+# -- results ------------------------------------------------------------------------------------------
+
+
+def test_the_arrays_are_what_the_transform_says(asked: RegisterRequest, session: Session) -> None:
+    done = do(asked, session)
+    assert set(done.files) == {"warped", "jacobian", "transform", "parts"}
+    assert {path.name for path in Path(asked.folder).iterdir()} == {
+        "warped.npy",
+        "jacobian.npy",
+        "transform.h5",
+        "parts.npz",
+    }
+    warped, jacobian = np.load(done.files["warped"]), np.load(done.files["jacobian"])
+    assert (warped.dtype, jacobian.dtype) == (np.float32, np.float32)
+    image = MOVING.to_sitk(body(MOVING, FIXED.center, 3.0))
+    reference = FIXED.to_sitk(np.zeros(FIXED.shape, np.uint8))
+    transform = sitk.ReadTransform(done.files["transform"])
+    expected = sitk.GetArrayFromImage(sitk.Resample(image, reference, transform, sitk.sitkLinear))
+    inside = sitk.GetArrayFromImage(sitk.Resample(image * 0 + 1, reference, transform, sitk.sitkLinear)) > 0.999
+    assert inside.mean() > 0.5
+    assert np.abs(warped - expected)[inside].max() < 0.01 * np.ptp(expected)
+    np.testing.assert_allclose(jacobian, jacobian_map(transform_of(done), FIXED), rtol=0.01)
+
+
+def test_the_report_is_the_command_lines_and_fits_into_a_line(asked: RegisterRequest, session: Session) -> None:
+    done = do(asked, session)
+    report = done.report
+    assert report["fixed"] == {"file": "my fixed", **FIXED.to_dict()}
+    assert report["similarity"]["after"] is not None
+    assert report["jacobian"]["mean"] == pytest.approx(np.load(done.files["jacobian"]).mean(), rel=1e-4)
+    assert report["model"]["name"] == "tiny"
+    assert {"read", "load", "networks", "labels", "figures", "write"} <= set(report["seconds"])
+    assert "labels" not in report
+    assert "inverse" not in report
+    assert done.seconds >= sum(report["seconds"].values()) * 0.9
+    assert json.loads(encode_event(done))["report"] == report
+
+
+def test_steps_are_told_forwards_and_in_words(asked: RegisterRequest, session: Session, put: Any) -> None:
+    told: list[tuple[str, float]] = []
+    asked = replace(asked, labels=(put("label", labels(MOVING), MOVING),))
+    run(asked, session, lambda step, fraction: told.append((step, fraction)), pytest.fail)
+    steps = list(dict.fromkeys(step for step, _ in told))
+    stages = ["stage 1 of 2", "stage 2 of 2"]
+    assert steps == ["reading", "loading model", "preparing", *stages, "resampling", "labels", "figures", "writing"]
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+
+
+def test_parts_are_the_transform(asked: RegisterRequest, session: Session) -> None:
+    done = do(asked, session)
+    with np.load(done.files["parts"], allow_pickle=False) as file:
+        parts = dict(file)
+    rebuilt = [
+        BSplineTransform(parts[f"bspline_{k}"], ImageGrid(**json.loads(str(parts[f"grid_{k}"])))) for k in (0, 1)
+    ]
+    assert set(parts) == {"affine", "bspline_0", "grid_0", "bspline_1", "grid_1"}
+    chain = CompositeTransform((*rebuilt, AffineTransform(parts["affine"])))
+    points = FIXED.voxel_centers()[::3, ::4, ::4].reshape(-1, 3)
+    np.testing.assert_allclose(chain.apply(points), transform_of(done).apply(points), atol=1e-9)
+
+
+def test_parts_after_an_initial_transform_that_bends() -> None:
+    rng = np.random.default_rng(0)
+    bent = [
+        random_bspline(rng, make_grid((6, 7, 8), (9.0, 8.0, 7.0), angles=(0.1, 0.2, k)), fraction=0.2)
+        for k in (1, 2, 3)
+    ]
+    turned = [random_affine(rng) for _ in range(4)]
+    chain = (bent[0], turned[0], turned[1], bent[1], bent[2], turned[2], bent[0], turned[3])
+    parts = parts_of(CompositeTransform(chain))
+    rebuilt: list[Any] = []
+    for prefix, count in (("", 1), ("initial_", 2), ("initial_initial_", 1)):
+        for k in range(count):
+            grid = ImageGrid(**json.loads(str(parts.pop(f"{prefix}grid_{k}"))))
+            rebuilt.append(BSplineTransform(parts.pop(f"{prefix}bspline_{k}"), grid))
+        rebuilt.append(AffineTransform(parts.pop(f"{prefix}affine")))
+    assert parts == {}
+    points = rng.uniform(-60, 60, (200, 3))
+    np.testing.assert_allclose(
+        CompositeTransform(tuple(rebuilt)).apply(points), CompositeTransform(chain).apply(points), atol=1e-9
+    )
+
+
+def test_the_parts_of_nothing() -> None:
+    parts = parts_of(CompositeTransform(()))
+    assert list(parts) == ["affine"]
+    np.testing.assert_array_equal(parts["affine"], np.eye(4))
+
+
+def test_an_initial_transform_and_masks_count(
+    asked: RegisterRequest, session: Session, put: Any, tmp_path: Path
+) -> None:
+    start = CompositeTransform((AffineTransform.translation((2.5, 2.0, 3.0)),))
+    write_transform(tmp_path / "start.h5", start)
+    mask = body(FIXED, FIXED.center, 0.0) > 60
+    done = do(
+        replace(
+            asked,
+            initial_transform=str(tmp_path / "start.h5"),
+            fixed_mask=put("mask", mask.astype(np.uint8), FIXED),
+            moving_mask=put("everywhere", np.ones(MOVING.shape, np.uint8), MOVING),
+        ),
+        session,
+    )
+    assert done.report["initialization"]["mode"] == "given transform"
+    assert done.report["fixed_mask"] == "my mask"
+    assert done.report["similarity"]["voxels_after"] <= mask.sum()
+    assert done.report["jacobian"]["mean"] == pytest.approx(np.load(done.files["jacobian"])[mask].mean(), rel=1e-4)
+
+
+# -- labels -------------------------------------------------------------------------------------------
+
+
+def test_labels_reach_the_other_side(asked: RegisterRequest, session: Session, put: Any) -> None:
+    moving, fixed = labels(DRAWN, 3.0), labels(DRAWN)
+    layers = put("moving labels", moving, DRAWN), put("more", (labels(MOVING, 3.0) > 0).astype(np.uint8), MOVING)
+    scored = put("fixed labels", fixed, DRAWN)
+    done = do(
+        replace(
+            asked,
+            labels=layers,
+            fixed_labels=(scored,),
+            comparisons=(Comparison("core", 0, 600, 0, 600), Comparison("all of it", 1, 1, 0, 300)),
+            backward_labels=(scored,),
+        ),
+        session,
+    )
+    transform = transform_of(done)
+    found = np.load(done.files["label_0"])
+    np.testing.assert_array_equal(found, resample(moving, DRAWN, transform, FIXED, "nearest"))
+    assert found.dtype == np.int16
+    assert np.load(done.files["label_1"]).dtype == np.uint8
+    back = np.load(done.files["backward_label_0"])
+    exact = resample(fixed, DRAWN, InverseTransform(transform), MOVING, "nearest")
+    assert np.count_nonzero(back != exact) <= 0.005 * np.count_nonzero(exact)
+    assert set(np.unique(back)) == {0, 300, 600}
+    assert done.report["inverse"]["unsolved_voxels"] == 0
+    assert 0 < done.report["inverse"]["largest_residual_mm"] <= 0.01
+    scores = done.report["labels"]
+    assert set(scores) == {"core", "all of it"}
+    here = resample(fixed, DRAWN, CompositeTransform(()), FIXED, "nearest")
+    assert scores["core"]["after"]["dice"] == pytest.approx(dice(here == 600, found == 600))
+    assert scores["all of it"]["after"]["dice"] == pytest.approx(dice(here == 300, np.load(done.files["label_1"]) == 1))
+
+
+# -- refusals -----------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_registered_is_named(asked: RegisterRequest, session: Session, put: Any, tmp_path: Path) -> None:
+    image = body(FIXED, FIXED.center, 0.0)
+    holes = np.where(image > 60, np.nan, image).astype(np.float32)
+    small = make_grid((4, 4, 4))
+    (tmp_path / "no.h5").write_text("no transform")
+    cases: list[tuple[dict[str, Any], type[DLIRError], str]] = [
+        ({"fixed": put("constant", np.ones(FIXED.shape), FIXED)}, ImageError, "fixed image 'my constant'.*every voxel"),
+        ({"moving": put("holes", holes, FIXED)}, ImageError, "moving image 'my holes'.*not finite"),
+        ({"fixed": put("other", image, MOVING)}, GeometryError, "'my other'.*its grid says"),
+        ({"fixed": put("small", np.arange(64.0).reshape(4, 4, 4), small)}, GeometryError, "my small measures"),
+        ({"fixed": replace(asked.fixed, grid={"size": 3})}, GeometryError, "grid of 'my fixed'"),
+        ({"fixed": replace(asked.fixed, array="gone.npy")}, WorkerError, "gone.npy"),
+        ({"fixed_mask": put("empty", np.zeros(FIXED.shape, np.uint8), FIXED)}, ImageError, "mask 'my empty' is empty"),
+        ({"fixed_mask": put("m", np.ones(MOVING.shape), MOVING)}, GeometryError, "mask 'my m' does not lie on"),
+        ({"labels": (put("floats", image, FIXED),)}, ImageError, "'my floats' holds float32 values, no labels"),
+        ({"model": str(tmp_path / "none.safetensors")}, ModelError, "none.safetensors"),
+        ({"initial_transform": str(tmp_path / "no.h5")}, TransformError, "no.h5"),
+    ]
+    for changes, kind, words in cases:
+        with pytest.raises(kind, match=words) as caught:
+            do(replace(asked, **changes), session)
+        assert "\n" not in str(caught.value)
+        assert list(Path(asked.folder).iterdir()) == []
