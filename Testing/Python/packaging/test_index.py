@@ -89,6 +89,7 @@ def test_everything_says_the_same() -> None:
     assert command.findtext("documentation-url") == HOMEPAGE
     assert command.findtext("contributor") == meta("CONTRIBUTORS")
     assert command.findtext("category") == ENTRY["category"]
+    assert f'contributors = ["{meta("CONTRIBUTORS")}"]' in (MODULE / "DLIRRegistration.py").read_text(encoding="utf-8")
 
 
 def test_pictures_are_pictures() -> None:
