@@ -25,7 +25,7 @@ def mask_array(node: Any, segment_id: str | None, reference: InputVolume) -> NDA
     else:
         name, mask = named(node), _resampled(node, scalar_image(node), reference) != 0
     if not mask.any():
-        raise ImageError(f"mask {name} marks no voxel of volume '{reference.name}'; choose another or none")
+        raise ImageError(f"{name} marks no voxel of volume '{reference.name}'; choose another mask or none")
     return mask.astype(np.uint8)
 
 
