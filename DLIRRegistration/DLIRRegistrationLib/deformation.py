@@ -21,11 +21,11 @@ _MARK = "DLIR.Shows"
 _GRID_COLOR = (1.0, 1.0, 0.45)
 _GLYPH_COLOR = (0.55, 1.0, 0.55)
 # Cells and arrows across the longest side of the image: enough to see the heart bend, few enough to see the heart.
-_CELLS, _ARROWS = 20, 36
+_CELLS, _ARROWS = 16, 36
 # Straight pieces that a side of a cell is drawn with.
 _PIECES = 4
 # Shorter arrows than this, in mm, are dots.
-_SHORTEST_ARROW = 0.25
+_SHORTEST_ARROW = 0.5
 _DEFAULT_EXTENT = 240.0
 
 

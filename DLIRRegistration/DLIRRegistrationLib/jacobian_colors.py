@@ -115,6 +115,9 @@ def show_legend(volume_node: Any) -> Any:
     legend.SetOrientation(legend.Horizontal)
     legend.SetSize(0.2, 0.9)
     legend.SetPosition(0.5, 0.08)
+    for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+        text.SetBackgroundColor(0, 0, 0)
+        text.SetBackgroundOpacity(0.6)
     legend.SetVisibility(True)
     legend.EndModify(modifying)
     return legend
@@ -122,8 +125,8 @@ def show_legend(volume_node: Any) -> Any:
 
 def _jacobian_table() -> Any:
     step = WINDOW / (ENTRIES - 1)
-    # An entry holds for the values from its own position up to the next one's.
-    values = [LEVEL - WINDOW / 2 + index * step for index in range(ENTRIES)]
+    # An entry holds for the values of one step, and has the colour of their middle.
+    values = [LEVEL - WINDOW / 2 + (index + 0.5) * step for index in range(ENTRIES)]
     return _table(_TABLE_NAME, _TABLE_MARK, [(f"{value:.2f}", (*color_of(value), 1.0)) for value in values])
 
 

@@ -33,6 +33,9 @@ class LayoutManager(Protocol):
     def layoutLogic(self) -> Any:  # noqa: N802
         """The vtkMRMLLayoutLogic."""
 
+    def setLayout(self, number: int) -> None:  # noqa: N802
+        """Show the layout of that number."""
+
     def sliceWidget(self, name: str) -> Any:  # noqa: N802
         """The widget of the slice view of that name, or None."""
 
@@ -66,9 +69,12 @@ def side_by_side_views() -> dict[str, Any] | None:
     register_layout(layout)
     if layout.GetViewArrangement() != LAYOUT_ID:
         layout.SetAttribute(_FORMER_LAYOUT, str(layout.GetViewArrangement()))
+        manager.setLayout(LAYOUT_ID)
+    else:
+        # The scene may have been saved like this, and read before the layout was known.
         layout.SetViewArrangement(LAYOUT_ID)
-        # New views have no size before this, and what has no size cannot be fitted to an image.
-        slicer.app.processEvents()
+    # New views have no size before this, and what has no size cannot be fitted to an image.
+    slicer.app.processEvents()
     views = {view.GetSliceNode().GetLayoutName(): view for view in current_views()}
     for view in views.values():
         _link(view.GetSliceCompositeNode())
@@ -83,7 +89,7 @@ def leave_side_by_side() -> None:
     layout = manager.layoutLogic().GetLayoutNode()
     former = layout.GetAttribute(_FORMER_LAYOUT)
     if former and layout.GetViewArrangement() == LAYOUT_ID:
-        layout.SetViewArrangement(int(former))
+        manager.setLayout(int(former))
 
 
 def register_layout(layout_node: Any) -> None:

@@ -55,22 +55,21 @@ def register_sample() -> SampleRegistration:
 
     fixed = read_image(str(SAMPLE / "fixed_ed.nrrd"), "fixed image")
     moving = read_image(str(SAMPLE / "moving_es.nrrd"), "moving image")
-    labels = {
-        name: read_label(str(SAMPLE / f"{name}_label.nrrd"), "image", "label") for name in ("fixed_ed", "moving_es")
-    }
+    fixed_label = read_label(str(SAMPLE / "fixed_ed_label.nrrd"), fixed, "fixed label")
+    moving_label = read_label(str(SAMPLE / "moving_es_label.nrrd"), moving, "moving label")
     session, model, request = Session(), resolve_model("cardiac-cine"), Request(fixed, moving)
     outcome = session.register(request, model, "cpu")
-    before, after = propagate(labels["moving_es"], request, outcome.value)
+    before, after = propagate(moving_label, request, outcome.value)
     report = build_report(request, outcome.value, session.load(model), outcome.device)
-    report["labels"] = {SEGMENT: structure_scores(labels["fixed_ed"].array == 1, before == 1, after == 1, fixed.grid)}
+    report["labels"] = {SEGMENT: structure_scores(fixed_label.array == 1, before == 1, after == 1, fixed.grid)}
     voxel_ml = float(np.prod(fixed.grid.spacing)) / 1000
     report["volumes"] = {
         SEGMENT: {
-            "before_ml": float(labels["moving_es"].array.astype(bool).sum()) * voxel_ml,
+            "before_ml": float(moving_label.array.astype(bool).sum()) * voxel_ml,
             "after_ml": float(after.astype(bool).sum()) * voxel_ml,
         }
     }
-    return SampleRegistration(fixed, moving, labels["moving_es"], outcome.value, after, report)
+    return SampleRegistration(fixed, moving, moving_label, outcome.value, after, report)
 
 
 def sample_nodes(mrml: MRML, sample: SampleRegistration, folder: Path) -> SampleNodes:
@@ -88,10 +87,10 @@ def sample_nodes(mrml: MRML, sample: SampleRegistration, folder: Path) -> Sample
         propagated=_contour(mrml, sample.propagated, sample.fixed.grid, (0.3, 1.0, 0.5)),
     )
     # One scanner, one person: what is equally bright is meant to look so.
-    shown = nodes.fixed.GetDisplayNode()
-    for node in (nodes.moving, nodes.warped):
+    dark, bright = np.percentile(sample.fixed.array, (1, 99))
+    for node in (nodes.fixed, nodes.moving, nodes.warped):
         node.GetDisplayNode().SetAutoWindowLevel(0)
-        node.GetDisplayNode().SetWindowLevel(shown.GetWindow(), shown.GetLevel())
+        node.GetDisplayNode().SetWindowLevelMinMax(dark, bright)
     return nodes
 
 

@@ -15,7 +15,7 @@ from mrml import MRML, SliceView
 
 
 class Windows:
-    """Stands in for qMRMLLayoutManager from now on: views appear as soon as the layout names them.
+    """Stands in for qMRMLLayoutManager from now on: views appear as soon as the layout names them, Red at first.
 
     size: of each view, (width, height). rendered: names of the views whose rendering was asked for.
     """
@@ -26,12 +26,27 @@ class Windows:
         self._views: dict[str, SliceView] = {}
         self._logic = slicer.vtkMRMLLayoutLogic()
         self._logic.SetMRMLScene(mrml.scene)
-        self._logic.GetLayoutNode().AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._create())
+        self._layout = self._logic.GetLayoutNode()
+        self._layout.SetViewArrangement(self._layout.SlicerLayoutOneUpRedSliceView)
+        self._observer = self._layout.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._create())
         self._create()
         slicer.app.layoutManager = lambda: self
 
+    def close(self) -> None:
+        """Takes the windows away; the scene cannot be closed before."""
+        slicer.app.layoutManager = lambda: None
+        self._layout.RemoveObserver(self._observer)
+        self._logic.SetMRMLScene(None)
+        for view in self._views.values():
+            self._mrml.application.GetSliceLogics().RemoveItem(view.logic)
+            view.logic.SetMRMLScene(None)
+        self._views.clear()
+
     def layoutLogic(self) -> Any:  # noqa: N802
         return self._logic
+
+    def setLayout(self, number: int) -> None:  # noqa: N802
+        self._layout.SetViewArrangement(number)
 
     def sliceWidget(self, name: str) -> Any:  # noqa: N802
         if name not in self._views:

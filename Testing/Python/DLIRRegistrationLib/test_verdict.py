@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -146,6 +148,15 @@ def test_everything_undefined_has_a_verdict() -> None:
         "jacobian": {"folding_count": 7, "folding_percent": None, "mean": None, "sd": None, "min": None, "max": None},
     }
     assert judge(undefined).level == "failed"
+
+
+def test_looking_needs_nothing_that_slicer_lacks() -> None:
+    code = (
+        "import sys, DLIRRegistrationLib.display, DLIRRegistrationLib.verdict;"
+        "print(*{'torch', 'safetensors', 'typer', 'rich', 'SimpleITK', 'qt'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []
 
 
 def test_limits_leave_room_between_what_was_measured() -> None:
