@@ -59,6 +59,15 @@ class DLIRRegistration(ScriptedLoadableModule):
             "Method: B. D. de Vos et al., A deep learning framework for unsupervised affine and deformable image "
             "registration, Medical Image Analysis 52 (2019) 128-143."
         )
+        # The Sample Data module may come after this one.
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData() -> None:
+    """Offer the pair and the cine that ship with DLIR in the Sample Data module."""
+    from DLIRRegistrationLib.sample_data import register_sample_data
+
+    register_sample_data()
 
 
 @parameterNodeWrapper
