@@ -50,7 +50,7 @@ def fill_table(table_node: Any, rows: list[Row]) -> None:
             column.InsertNextValue(astuple(row)[number])
         table.AddColumn(column)
     table_node.SetAndObserveTable(table)
-    table_node.SetUseColumnNameAsColumnHeader(True)
+    table_node.SetUseColumnTitleAsColumnHeader(True)
     table_node.SetLocked(True)
 
 

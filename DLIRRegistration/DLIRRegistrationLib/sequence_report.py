@@ -38,7 +38,7 @@ def frame_table(values: Sequence[str], reports: Sequence[Report | None], volumes
         _add(table, vtk.vtkDoubleArray(), f"{name} (ml)", [of_frame[name] for of_frame in volumes])
     node = slicer.vtkMRMLTableNode()
     node.SetAndObserveTable(table)
-    node.SetUseColumnNameAsColumnHeader(True)
+    node.SetUseColumnTitleAsColumnHeader(True)
     node.SetLocked(True)
     return node
 
