@@ -15,7 +15,8 @@ from DLIRRegistrationLib.volumes import in_world, reslice, scalar_image, set_vol
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
 
-_BACKGROUND, _FOREGROUND, _OPACITY = "DLIR.Background", "DLIR.Foreground", "DLIR.Opacity"
+_BACKGROUND, _FOREGROUND = "DLIR.Background", "DLIR.Foreground"
+_OPACITY, _SIZE = "DLIR.Opacity", "DLIR.FieldSize"
 
 
 def put_checkerboards(views: Sequence[Any], size_mm: float) -> bool:
@@ -40,28 +41,42 @@ def put_checkerboards(views: Sequence[Any], size_mm: float) -> bool:
     return bool(boards)
 
 
-def remove_checkerboards(views: Sequence[Any]) -> bool:
-    """Bring the foregrounds back, with their opacities; whether there were checkerboards to remove."""
-    boards = []
-    for view in views:
-        composite = view.GetSliceCompositeNode()
-        board = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
-        if board is None or not is_checkerboard(board):
-            continue
-        foreground = board.GetNodeReference(_FOREGROUND)
-        composite.SetForegroundVolumeID(foreground.GetID() if foreground else None)
-        composite.SetForegroundOpacity(float(board.GetAttribute(f"{_OPACITY}.{composite.GetID()}")))
-        boards.append(board)
+def remove_checkerboards(views: Sequence[Any] | None = None) -> float | None:
+    """Bring the foregrounds back, with their opacities, in these views or in all there are.
+
+    A view that shows the same checkerboard, perhaps in another layout, loses it too. Returns the size of the fields
+    in mm; None where there was no checkerboard.
+    """
+    composites = [view.GetSliceCompositeNode() for view in views] if views is not None else _all_composites()
+    boards = [board for board in map(_board_in, composites) if board]
+    for composite in _all_composites():
+        board = _board_in(composite)
+        if board in boards:
+            foreground = board.GetNodeReference(_FOREGROUND)
+            composite.SetForegroundVolumeID(foreground.GetID() if foreground else None)
+            composite.SetForegroundOpacity(float(board.GetAttribute(f"{_OPACITY}.{composite.GetID()}")))
+    sizes = [float(board.GetAttribute(_SIZE)) for board in boards]
     for board in boards:
         if slicer.mrmlScene.IsNodePresent(board):
             slicer.mrmlScene.RemoveNode(board.GetDisplayNode())
             slicer.mrmlScene.RemoveNode(board)
-    return bool(boards)
+    return sizes[0] if sizes else None
 
 
 def is_checkerboard(volume_node: Any) -> bool:
     """Whether a volume is one of these temporary ones."""
     return bool(volume_node.GetNodeReferenceID(_BACKGROUND))
+
+
+def _all_composites() -> list[Any]:
+    found = slicer.mrmlScene.GetNodesByClass("vtkMRMLSliceCompositeNode")
+    return [found.GetItemAsObject(index) for index in range(found.GetNumberOfItems())]
+
+
+def _board_in(composite: Any) -> Any:
+    """The checkerboard that a view shows, or None."""
+    volume = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
+    return volume if volume and is_checkerboard(volume) else None
 
 
 def _board(background: Any, foreground: Any, size_mm: float) -> Any:
@@ -73,6 +88,7 @@ def _board(background: Any, foreground: Any, size_mm: float) -> Any:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Checkerboard")
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
+    node.SetAttribute(_SIZE, repr(float(size_mm)))
     node.SetNodeReferenceID(_BACKGROUND, background.GetID())
     node.SetNodeReferenceID(_FOREGROUND, foreground.GetID())
     set_volume(node, np.where(_fields(grid, size_mm), above, below).astype(np.float32), grid)

@@ -104,10 +104,12 @@ def set_fade(fraction: float, views: Sequence[Any] | None = None) -> bool:
 def set_checkerboard(on: bool, size: float = CHECKERBOARD_MM, views: Sequence[Any] | None = None) -> bool:
     """Chequer the fixed volume with what lies over it, except where that is a Jacobian map, or end that.
 
-    size: side of a field in mm. The checkerboard is a temporary, hidden volume, which goes away again.
+    size: side of a field in mm. The checkerboard is a temporary, hidden volume, which goes away again; without
+    `views` it ends in all layouts.
     """
-    compared = [view for view in _or_current(views) if _compares(view)]
-    return put_checkerboards(compared, size) if on else remove_checkerboards(compared)
+    if not on:
+        return remove_checkerboards(views) is not None
+    return put_checkerboards([view for view in _or_current(views) if _compares(view)], size)
 
 
 def show_before(
@@ -122,10 +124,11 @@ def show_before(
     """Show the moving volume as it was in place of the warped one, or the warped one again.
 
     drawn_on_moving, propagated: segmentation nodes that are visible before, or after. Views that show neither
-    volume keep what they show; if that is true of all, the volume is put over the fixed one in all of them.
+    volume keep what they show; if that is true of all, the volume is put over the fixed one in all of them. A
+    checkerboard stays one, of the other volume.
     """
     views = _or_current(views)
-    remove_checkerboards(views)
+    fields = remove_checkerboards(views)
     old, new = (warped, moving) if on else (moving, warped)
     for nodes, visible in ((drawn_on_moving, on), (propagated, not on)):
         for node in nodes:
@@ -138,6 +141,8 @@ def show_before(
             composite.SetBackgroundVolumeID(new.GetID())
         if composite.GetForegroundVolumeID() == old.GetID():
             composite.SetForegroundVolumeID(new.GetID())
+    if fields is not None:
+        set_checkerboard(True, fields, views)
     return bool(views)
 
 

@@ -88,13 +88,31 @@ def test_volumes_of_unequal_geometry_under_a_parent(scene: MRML, windows: Window
     assert slicer.util.arrayFromVolume(board).shape == GRID.shape
 
 
-def test_before_and_after_end_the_checkerboard(scene: MRML, windows: Windows) -> None:
-    fixed, warped, moving = (flat(scene, name, 100) for name in ("fixed", "warped", "moving"))
+def test_before_and_after_each_have_their_checkerboard(scene: MRML, windows: Windows) -> None:
+    fixed, warped, moving = (flat(scene, name, grey) for name, grey in (("fixed", 60), ("warped", 80), ("moving", 180)))
     display.show_side_by_side(fixed, warped, None)
-    display.set_checkerboard(True)
-    display.show_before(True, fixed, moving, warped)
-    assert foregrounds(windows)[1] == moving.GetID()
+    display.set_checkerboard(True, 10)
+    view = windows.view(WARPED_VIEW)
+    for before, expected in ((True, {60, 180}), (False, {60, 80})):
+        display.show_before(before, fixed, moving, warped)
+        picture = view.pixels()
+        fields = {pixel_at(view, picture, world_of(fixed, (x, 1, 3)))[0] for x in (2, 7)}
+        assert fields == expected
+    display.set_checkerboard(False)
+    assert foregrounds(windows)[1] == warped.GetID()
     assert scene.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 3
+
+
+def test_it_ends_in_layouts_that_are_not_shown(scene: MRML, windows: Windows) -> None:
+    fixed, warped = flat(scene, "fixed", GREY_FIXED), flat(scene, "warped", GREY_WARPED)
+    display.show_pair(fixed, warped, 0.4)
+    red = windows.shown[0].logic.GetSliceCompositeNode()
+    display.set_checkerboard(True)
+    display.show_side_by_side(fixed, warped, None)
+    assert red.GetForegroundVolumeID() != warped.GetID()
+    assert display.set_checkerboard(False)
+    assert (red.GetForegroundVolumeID(), red.GetForegroundOpacity()) == (warped.GetID(), 0.4)
+    assert scene.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
 
 
 def test_checkerboard_is_hidden_and_not_saved(scene: MRML, windows: Windows) -> None:
