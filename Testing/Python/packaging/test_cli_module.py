@@ -249,6 +249,25 @@ def test_a_disk_that_is_full_leaves_nothing(
     assert snapshot(tmp_path) == before
 
 
+def test_an_end_from_outside_leaves_nothing(
+    module: ModuleType,
+    pair: Pair,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = snapshot(tmp_path)
+
+    def tell(step: str, fraction: float) -> None:
+        if fraction > 0.5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(module, "tell", tell)
+    assert module.main(typed_by_slicer(everything(pair, tmp_path / "out"))) == module.EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "error: interrupted; nothing was written\n"
+    assert snapshot(tmp_path) == before
+
+
 @pytest.mark.parametrize("package", ["torch", "typer"])
 def test_a_package_that_is_missing_is_named(pair: Pair, tmp_path: Path, package: str) -> None:
     arguments = typed_by_slicer(everything(pair, tmp_path / "out"))
