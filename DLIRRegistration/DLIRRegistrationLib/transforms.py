@@ -118,12 +118,6 @@ def set_transform(node: Any, from_parent: Any) -> None:
         node.EndModify(was)
 
 
-def set_references(node: Any, fixed: Any, moving: Any) -> None:
-    """Notes on a transform node which volume nodes it was made from, as Slicer's own modules do."""
-    node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole(), fixed.GetID())
-    node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole(), moving.GetID())
-
-
 def to_moving(node: Any, transform_node: Any) -> Any:
     """vtkGeneralTransform from where a node appears once `transform_node` is applied to it, back to its own RAS.
 

@@ -38,16 +38,6 @@ class InputVolume:
     grid: ImageGrid
 
 
-def input_volume(node: Any) -> InputVolume:
-    """As `placed_volume`, with its values checked: also raises ImageError where they are constant or not finite."""
-    from dlir.io.reading import check_values
-
-    volume = placed_volume(node)
-    with np.errstate(over="ignore"):  # too large for the networks' single precision is infinite too
-        check_values(volume.array.astype(np.float32, copy=False), named(node))
-    return volume
-
-
 def placed_volume(node: Any) -> InputVolume:
     """What a scalar volume node holds, placed in the world with all its parent transforms; at once, however large.
 

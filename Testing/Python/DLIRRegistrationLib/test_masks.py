@@ -21,7 +21,7 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 from DLIRRegistrationLib.frames import matrix_lps, points_ras
 from DLIRRegistrationLib.masks import mask_array
 from DLIRRegistrationLib.transforms import TransformParts, set_native_transform
-from DLIRRegistrationLib.volumes import InputVolume, input_volume
+from DLIRRegistrationLib.volumes import InputVolume, placed_volume
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -82,7 +82,7 @@ def test_parents_of_both_are_honoured(scene: MRML, kind: str) -> None:
     node.SetAndObserveTransformNodeID(under.GetID())
     volume = scene.volume(np.arange(np.prod(grid.shape), dtype=np.float32).reshape(grid.shape), grid, "image")
     volume.SetAndObserveTransformNodeID(over.GetID())
-    found = mask_array(node, None, input_volume(volume))
+    found = mask_array(node, None, placed_volume(volume))
     # From the image's own place to that of the mask.
     between = AffineTransform(np.linalg.inv(matrix_lps(table())) @ matrix_lps(table() @ table()))
     expected = resample(mask.astype(np.uint8), DRAWN, between, grid, "nearest")

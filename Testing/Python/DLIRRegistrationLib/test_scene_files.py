@@ -23,9 +23,10 @@ import slicer
 
 from DLIRRegistrationLib.frames import move_points, points_lps, points_ras
 from DLIRRegistrationLib.markups import positions, propagate_markups
+from DLIRRegistrationLib.results import finish_transform
 from DLIRRegistrationLib.segmentations import propagate_segmentation
-from DLIRRegistrationLib.transforms import TransformParts, set_grid_transform, set_native_transform, set_references
-from DLIRRegistrationLib.volumes import input_volume, set_volume
+from DLIRRegistrationLib.transforms import TransformParts, set_grid_transform, set_native_transform
+from DLIRRegistrationLib.volumes import placed_volume, set_volume
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -73,7 +74,7 @@ class Result:
         native, grid = scene.add("Transform", "native"), scene.add("Transform", "grid")
         set_native_transform(native, TransformParts.of(self.chain))
         set_grid_transform(grid, TransformParts.of(self.chain), self.fixed)
-        set_references(native, fixed, moving)
+        finish_transform(native, fixed, moving)
         warped = scene.add("ScalarVolume", "warped")
         set_volume(warped, self.resampled(self.image, sitk.sitkLinear), self.fixed)
         contour = segmentation(scene, overlapping(unmoved), unmoved, "contour")
@@ -138,7 +139,7 @@ def test_the_transform_in_the_file_is_readable_by_itself(scene: MRML, result: Re
 
 
 def test_volumes_survive_with_their_parents(read: MRML, result: Result) -> None:
-    moving, warped = input_volume(read.node("moving")), input_volume(read.node("warped"))
+    moving, warped = placed_volume(read.node("moving")), placed_volume(read.node("warped"))
     # Slicer turns the slices of a left-handed image round when it reads one; each voxel stays where it was.
     assert moving.grid.same_as(result.moving.permuted((0, 1, 2), (False, False, True)), 1e-5)
     np.testing.assert_allclose(moving.array, result.image[::-1], rtol=1e-6)
@@ -187,5 +188,5 @@ def test_the_pair_that_ships(scene: MRML, tmp_path: Path) -> None:
     assert ImageGrid.from_sitk(ours).same_as(sample.fixed.grid, 1e-5)
     difference = np.abs(sitk.GetArrayFromImage(ours) - sitk.GetArrayFromImage(expected))
     slope = np.abs(np.array(np.gradient(sample.moving.array))).max() / min(sample.moving.grid.spacing)
-    assert difference.max() < PROMISED_MM * slope
-    assert np.median(difference) < 1e-3 * np.ptp(sample.moving.array)
+    assert difference.max() < 0.01 * slope  # a hundredth of a millimetre at the sharpest edge
+    assert np.quantile(difference, 0.99) < 0.5  # intensities are whole numbers

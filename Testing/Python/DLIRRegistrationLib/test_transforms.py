@@ -29,7 +29,6 @@ from DLIRRegistrationLib.transforms import (
     hangs_under,
     set_grid_transform,
     set_native_transform,
-    set_references,
 )
 
 if TYPE_CHECKING:
@@ -254,14 +253,6 @@ def test_a_node_is_overwritten_whatever_it_was(scene: MRML, kind: str, tmp_path:
     scene.save(tmp_path / "scene.mrb")
     scene.load(tmp_path / "scene.mrb")
     assert distance(forth(scene.node("output"), points), chain.apply(points)) < 1e-4
-
-
-def test_which_volumes_a_transform_belongs_to_is_noted(scene: MRML) -> None:
-    volumes = [scene.volume(np.zeros((2, 2, 2), np.int16), make_grid((2, 2, 2)), name) for name in ("fixed", "moving")]
-    node = scene.add("Transform")
-    set_references(node, *volumes)
-    assert node.GetNodeReference("spatialRegistrationFixed") is volumes[0]
-    assert node.GetNodeReference("spatialRegistrationMoving") is volumes[1]
 
 
 def test_hanging_under_a_transform_is_seen_through_others(scene: MRML) -> None:

