@@ -163,5 +163,10 @@ def draw_jacobian_bar(axes: Axes) -> None:
     bar.set_label("Jacobian determinant", fontsize=8)
     bar.ax.tick_params(labelsize=7.5, length=2.5)
     bar.ax.spines["outline"].set_linewidth(0.5)
-    below = {"textcoords": "offset points", "xycoords": "axes fraction", "va": "center", "annotation_clip": False}
+    below: dict[str, Any] = {
+        "textcoords": "offset points",
+        "xycoords": "axes fraction",
+        "va": "center",
+        "annotation_clip": False,
+    }
     bar.ax.annotate("folding", (1.6, 0), (0, -12), fontsize=7.5, color=FOLDING_COLOR, **below)

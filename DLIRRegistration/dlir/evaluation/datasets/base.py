@@ -121,7 +121,7 @@ def select(pairs: Sequence[Pair], subjects: Sequence[str] = (), limit: int | Non
     groups = both_ways(chosen)
     if limit is not None and len(chosen) > limit:
         wanted = max(1, limit * len(groups) // len(chosen))
-        groups = [groups[i * len(groups) // wanted] for i in range(wanted)]
+        groups = [groups[round(i * (len(groups) - 1) / max(1, wanted - 1))] for i in range(wanted)]
     return [pair for group in groups for pair in group]
 
 

@@ -24,7 +24,7 @@ def read_polygon(path: Path) -> Polygon:
     Raises ImageError for a file that is not at least three lines of two numbers.
     """
     try:
-        points = np.loadtxt(path, ndmin=2)
+        points = np.array([[float(value) for value in line.split()] for line in path.read_text().splitlines()])
     except (OSError, ValueError) as error:
         raise ImageError(f"contour '{path}' cannot be read ({error}); fetch it again") from error
     if points.shape[1:] != (2,) or len(points) < 3 or not np.isfinite(points).all():

@@ -63,7 +63,8 @@ class DirLabScan(Scan):
     def read_landmarks(self, image: Volume) -> Landmarks | None:
         """(300, 3) LPS mm. Raises ImageError for a file that is not three numbers a line within the image."""
         try:
-            rows = np.loadtxt(self.landmarks, ndmin=2)
+            lines = Path(self.landmarks).read_text().splitlines()
+            rows = np.array([[float(value) for value in line.split()] for line in lines if line.strip()])
         except (OSError, ValueError) as error:
             raise ImageError(f"landmarks '{self.landmarks}' cannot be read ({error}); fetch them again") from error
         if rows.shape[1:] != (3,) or (rows < 1).any() or (rows > np.array(image.grid.size)).any():

@@ -1,0 +1,138 @@
+"""Data sets with a list of their own: Learn2Reg's NLST, and the Medical Segmentation Decathlon."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlir.errors import EvaluationError
+from dlir.evaluation.datasets.decathlon import Decathlon
+from dlir.evaluation.datasets.learn2reg import Learn2Reg
+from dlir.io.writing import write_image
+from evaluation_runs import GRID, body, label_of
+
+# -- Learn2Reg ---------------------------------------------------------------------------------------
+
+
+def nlst(folder: Path, **lists: Any) -> Path:
+    """Two cases at inspiration (0000) and expiration (0001) in NLST's layout; `lists` go into its JSON."""
+    for kind in ("imagesTr", "masksTr", "keypointsTr"):
+        (folder / kind).mkdir(parents=True)
+    for case in (1, 2):
+        for phase in (0, 1):
+            values = body(GRID, np.full(3, 2.0 * phase))
+            name = f"NLST_{case:04d}_{phase:04d}"
+            write_image(folder / "imagesTr" / f"{name}.nii.gz", values, GRID)
+            write_image(folder / "masksTr" / f"{name}.nii.gz", values > 30, GRID)
+            points = np.array([[3, 4, 5], [10.5, 11.25, 2 + phase]])
+            np.savetxt(folder / "keypointsTr" / f"{name}.csv", points, "%.2f", delimiter=",")
+    content = {
+        "name": "NLST",
+        "modality": {"0": "CT"},
+        "tensorImageShape": {"0": [224, 192, 224]},
+        "training": [{"image": f"./imagesTr/NLST_0001_000{p}.nii.gz"} for p in (0, 1)],
+        "training_paired_images": [entry(1)],
+        "registration_val": [entry(2)],
+        **lists,
+    }
+    (folder / "NLST_dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def entry(case: int) -> dict[str, str]:
+    return {role: f"./imagesTr/NLST_{case:04d}_000{p}.nii.gz" for role, p in (("fixed", 0), ("moving", 1))}
+
+
+def test_pairs_are_those_that_the_challenge_scores(tmp_path: Path) -> None:
+    data = Learn2Reg(nlst(tmp_path))
+    assert data.title == "NLST"
+    (pair,) = data.pairs()
+    assert pair.name == "NLST_0002 0001-to-0000"
+
+
+def test_keypoints_are_indices_and_masks_masks(tmp_path: Path) -> None:
+    (pair,) = Learn2Reg(nlst(tmp_path)).pairs()
+    image = pair.moving.read_image()
+    landmarks, mask = pair.moving.read_landmarks(image), pair.moving.read_mask(image)
+    assert landmarks is not None
+    np.testing.assert_allclose(image.grid.to_index(landmarks.points), [[3, 4, 5], [10.5, 11.25, 3]], atol=1e-4)
+    assert mask is not None
+    assert mask.array.dtype == bool
+    assert pair.moving.read_label(image) is None
+
+
+def test_without_others_the_pairs_for_training_serve(tmp_path: Path) -> None:
+    (pair,) = Learn2Reg(nlst(tmp_path, registration_val=[])).pairs()
+    assert pair.fixed.subject == "NLST_0001"
+
+
+def test_a_list_without_pairs_or_no_list_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="names no pairs"):
+        Learn2Reg(nlst(tmp_path, registration_val=[], training_paired_images=[])).pairs()
+    for text, words in (("[]", "holds no list"), ("{", "not valid JSON")):
+        (tmp_path / "NLST_dataset.json").write_text(text)
+        with pytest.raises(EvaluationError, match=words):
+            Learn2Reg(tmp_path)
+    (tmp_path / "NLST_dataset.json").unlink()
+    with pytest.raises(EvaluationError, match="0 files"):
+        Learn2Reg(tmp_path)
+
+
+# -- Decathlon ---------------------------------------------------------------------------------------
+
+
+def task(folder: Path, images: str = "imagesTr", labels: str = "labelsTr") -> Path:
+    for kind in (images, labels):
+        (folder / kind).mkdir(parents=True)
+    for number in (1, 3, 4):
+        values = body(GRID, np.full(3, float(number)))
+        write_image(folder / images / f"hippocampus_{number:03d}.nii.gz", values, GRID)
+        write_image(folder / labels / f"hippocampus_{number:03d}.nii.gz", label_of(values), GRID)
+    return folder
+
+
+def test_a_task_with_its_list(tmp_path: Path) -> None:
+    numbers = (1, 4)
+    files = [{k: f"./{k}sTr/hippocampus_{n:03d}.nii.gz" for k in ("image", "label")} for n in numbers]
+    content = {
+        "name": "Hippocampus",
+        "labels": {"0": "background", "1": "Anterior", "2": "Posterior"},
+        "training": files,
+    }
+    (task(tmp_path) / "dataset.json").write_text(json.dumps(content))
+    data = Decathlon(tmp_path)
+    assert data.title == "Hippocampus"
+    assert data.labels == {1: "Anterior", 2: "Posterior"}
+    assert [p.name for p in data.pairs()] == [
+        "hippocampus_004-to-hippocampus_001",
+        "hippocampus_001-to-hippocampus_004",
+    ]
+    image = data.pairs()[0].fixed.read_image()
+    label = data.pairs()[0].fixed.read_label(image)
+    assert label is not None
+    np.testing.assert_array_equal(label.array, label_of(image.array))
+
+
+def test_folders_of_equal_names_will_do(tmp_path: Path) -> None:
+    data = Decathlon(task(tmp_path, "images", "labels"))
+    assert len(data.pairs()) == 6
+    assert all(pair.fixed.label and pair.moving.label for pair in data.pairs())
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="no two images"):
+        Decathlon(tmp_path).pairs()
+
+
+@pytest.mark.data
+def test_the_real_hippocampi(shared_data: Path) -> None:
+    pairs = Decathlon(shared_data / "hippocampus").pairs()
+    assert len(pairs) == 220 * 219
+    image = pairs[0].fixed.read_image()
+    label = pairs[0].fixed.read_label(image)
+    assert label is not None
+    assert set(np.unique(label.array)) == {0, 1, 2}

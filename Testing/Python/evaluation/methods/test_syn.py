@@ -1,0 +1,43 @@
+"""ANTs, where it is installed; it is no part of the development set."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from dlir.errors import EvaluationError
+from dlir.evaluation.methods.base import Task, settings_digest
+from dlir.evaluation.methods.syn import SynMethod
+from dlir.io.reading import Volume
+from dlir.transforms.spatial import AffineTransform, CompositeTransform
+from evaluation_runs import GRID, body
+
+START = np.array([30.0, -20.0, 10.0])
+
+
+def task() -> Task:
+    shift = np.array([3.0, -2.0, 2.0])
+    moved = type(GRID)(GRID.shape, GRID.spacing, tuple(np.array(GRID.origin) + START), GRID.direction)
+    start = CompositeTransform((AffineTransform.translation(START.tolist()),))
+    return Task(Volume(body(GRID, np.zeros(3)), GRID, "f"), Volume(body(GRID, shift), moved, "m"), start)
+
+
+@pytest.mark.slow
+def test_syn_finds_a_shift_in_the_right_direction() -> None:
+    pytest.importorskip("ants", reason="antspyx (bench extra) is not installed")
+    found = SynMethod(affine=True).register(task())
+    points = GRID.center + np.array([[0, 0, 0], [4, 0, 0], [0, -4, 3]])
+    expected = points + START + np.array([3.0, -2.0, 2.0])
+    np.testing.assert_allclose(found.transform.apply(points), expected, atol=1.0)
+
+
+def test_without_ants_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ants", None)
+    with pytest.raises(EvaluationError, match=r"ANTs is not installed; install it with: pip install 'dlir\[bench\]'"):
+        SynMethod().register(task())
+
+
+def test_with_and_without_affine_are_two_methods() -> None:
+    assert settings_digest(SynMethod()) != settings_digest(SynMethod(affine=True))
