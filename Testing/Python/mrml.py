@@ -170,6 +170,7 @@ class SliceView:
             os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
         self.size = size
         self.renderer, self.window, self._interactor = self._window(size)
+        self._image = self._image_mapper()  # what is added later is drawn over it
         self._layers = self._displayable_managers()
         self.logic = slicer.vtkMRMLSliceLogic()
         self.logic.SetMRMLApplicationLogic(mrml.application)
@@ -180,7 +181,6 @@ class SliceView:
         self.logic.SetSliceNode(self.node)
         self.node.SetOrientation(orientation)
         self._layers.SetMRMLDisplayableNode(self.node)
-        self._image = self._image_mapper()
 
     def show(self, background: Any = None, foreground: Any = None, opacity: float = 0.5) -> None:
         """Puts volumes into the view and fits it to the background."""
