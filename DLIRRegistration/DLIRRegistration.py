@@ -12,8 +12,6 @@ from typing import Annotated, Any
 
 import slicer
 import vtk
-from DLIRRegistrationLib.logic import DLIRRegistrationLogic
-from DLIRRegistrationLib.selftest import DLIRRegistrationTest
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
@@ -29,8 +27,10 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from DLIRRegistrationLib.logic import DLIRRegistrationLogic
 from DLIRRegistrationLib.panel.choices import Device, Start, TransformKind
 from DLIRRegistrationLib.panel.values import choose_volumes, forget_node
+from DLIRRegistrationLib.selftest import DLIRRegistrationTest
 
 __all__ = [
     "DLIRRegistration",
@@ -160,6 +160,7 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         # With a priority, to come before the lists of nodes: they would choose another node instead of a removed one.
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved, priority=100.0)
         self.initializeParameterNode()
@@ -214,6 +215,12 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller: Any, event: Any) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller: Any, event: Any) -> None:
+        """Its parameters have replaced those that were here; with them comes the look it was saved with."""
+        self.panel.look.forget()
         if self.parent.isEntered:
             self.initializeParameterNode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import slicer
@@ -21,20 +22,23 @@ _REQUESTER = "DLIR"
 
 
 class ApplySection(Section):
-    """One registration with what is chosen. Its result is kept in the parameters for Look and Trust."""
+    """One registration with what is chosen. Its result is kept in the parameters for Look and Trust.
 
-    def __init__(self, host: Host) -> None:
+    on_installed: called after an installation was tried, for buttons to be enabled.
+    """
+
+    def __init__(self, host: Host, on_installed: Callable[[], None]) -> None:
         super().__init__(host)
-        self._missing: str | None = None
+        self._on_installed = on_installed
         self.ui.applyButton.connect("clicked(bool)", self._on_apply)
         self.ui.installButton.connect("clicked(bool)", self._on_install)
 
     def warm_up(self) -> None:
         """The panel has been entered: see what is missing, and start the worker where nothing is."""
-        self._missing = dependencies.problem()
-        self.ui.installLabel.text = self._missing or ""
-        self.ui.installWidget.visible = self._missing is not None
-        if self._missing is None:
+        self.host.missing = dependencies.problem()
+        self.ui.installLabel.text = self.host.missing or ""
+        self.ui.installWidget.visible = self.host.missing is not None
+        if self.host.missing is None:
             try:
                 self.host.logic.worker.start()
             except DLIRError as error:
@@ -51,11 +55,8 @@ class ApplySection(Section):
         button.toolTip = problem or _("Register the moving volume to the fixed one.")
 
     def _problem(self) -> str | None:
-        if self.host.runner.busy:
-            return _("Wait for the end of what is running, or cancel it.")
-        if self._missing is not None:
-            return self._missing
-        return problem_of(inputs_of(self.host.parameters), outputs_of(self.host.parameters))
+        chosen = inputs_of(self.host.parameters), outputs_of(self.host.parameters)
+        return self.host.obstacle() or problem_of(*chosen)
 
     def _on_apply(self) -> None:
         if self.host.runner.is_cancel(self.ui.applyButton):
@@ -80,12 +81,11 @@ class ApplySection(Section):
 
     def _on_install(self) -> None:
         if not can_ask():
-            self.host.status.note(_("Nobody can be asked here whether to install; see the documentation."))
+            self.host.status.note(_("Packages are installed only after asking, which needs Slicer's main window."))
             return
         try:
             dependencies.install(_REQUESTER, lambda text: agreed(text, _("Install Python packages")))
         except DLIRError as error:
             self.host.status.error(str(error))
         self.warm_up()
-        if self.host.parameters is not None:
-            self.show()
+        self._on_installed()

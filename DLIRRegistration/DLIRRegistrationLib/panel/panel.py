@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import qt
+import slicer
 
 from DLIRRegistrationLib.panel.alignment import align_labels
 from DLIRRegistrationLib.panel.apply import ApplySection
@@ -32,7 +33,7 @@ class Panel:
         self.runner = Runner(ui.progressBar, status, self.show)
         self.host = Host(ui, logic, status, self.runner)
         self.inputs = InputsSection(self.host)
-        self.apply = ApplySection(self.host)
+        self.apply = ApplySection(self.host, self.show)
         self.look = LookSection(self.host)
         self.models = ModelsSection(self.host, self.inputs.refresh_models)
         self.train = TrainSection(self.host, self.models.add)
@@ -53,8 +54,8 @@ class Panel:
         self.host.parameters = parameters
 
     def show(self) -> None:
-        """Bring all widgets in line with the parameters."""
-        if self.host.parameters is not None and not self._closed:
+        """Bring all widgets in line with the parameters; not while a scene is read, which changes them one by one."""
+        if self.host.parameters is not None and not self._closed and not slicer.mrmlScene.IsImporting():
             for section in self.sections:
                 section.show()
 

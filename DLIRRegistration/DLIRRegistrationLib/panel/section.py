@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from DLIRRegistrationLib.panel.runner import Runner
 from DLIRRegistrationLib.panel.status import StatusLine
 
@@ -15,7 +17,8 @@ class Host:
     """The panel as its sections see it.
 
     ui: the widgets by their names. parameters: the wrapped parameter node; None while the panel is not shown or the
-    scene is being closed, and then no section writes anything.
+    scene is being closed, and then no section writes anything. missing: which Python packages must be installed
+    before anything can run, as a sentence.
     """
 
     ui: Any
@@ -23,6 +26,11 @@ class Host:
     status: StatusLine
     runner: Runner
     parameters: Any = None
+    missing: str | None = None
+
+    def obstacle(self) -> str | None:
+        """Why nothing can be started at present, whatever is chosen; for a tooltip."""
+        return _("Wait for the end of what is running, or cancel it.") if self.runner.busy else self.missing
 
 
 class Section:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.values import present
+from DLIRRegistrationLib.sequence_requests import SequenceInputs, SequenceOutputs
+from DLIRRegistrationLib.sequences import SequenceRun
+
+if TYPE_CHECKING:
+    from DLIRRegistrationLib.sequence_requests import SequenceResult
 
 
 class SequenceSection(Section):
@@ -28,37 +33,31 @@ class SequenceSection(Section):
             button.enabled = True
             button.toolTip = _("End the registration; nothing will be changed.")
             return
-        problem = self._problem(sequence)
+        problem = self._problem()
         button.enabled = problem is None
         button.toolTip = problem or _("Registers every frame to the reference frame.")
 
-    def _problem(self, sequence: Any) -> str | None:
-        if self.host.runner.busy:
-            return _("Wait for the end of what is running, or cancel it.")
-        if self.ui.installWidget.visible:
-            return self.ui.installLabel.text
-        if sequence is None:
-            return _("Choose a sequence.")
-        if sequence.GetNumberOfDataNodes() < 2:
-            return _("The sequence '{name}' has less than two frames.").format(name=sequence.GetName())
-        if not sequence.GetNthDataNode(0).IsA("vtkMRMLScalarVolumeNode"):
-            return _("The sequence '{name}' is not one of volumes.").format(name=sequence.GetName())
-        return None
+    def _problem(self) -> str | None:
+        return self.host.obstacle() or self._inputs().problem()
+
+    def _inputs(self) -> SequenceInputs:
+        parameters = self.host.parameters
+        return SequenceInputs(
+            sequence=present(parameters.sequence),
+            reference=parameters.referenceFrame - 1,
+            model=parameters.model,
+            segmentation=present(parameters.sequenceSegmentation),
+            initialize=parameters.initialize.value,
+            device=parameters.device.value,
+        )
 
     def _on_register(self) -> None:
         button = self.ui.registerSequenceButton
-        parameters = self.host.parameters
         if self.host.runner.is_cancel(button):
             self.host.runner.pressed_again()
-        elif parameters is not None and self._problem(present(parameters.sequence)) is None:
-            task = self.host.logic.newSequenceRun(
-                parameters.sequence,
-                reference=parameters.referenceFrame - 1,
-                model=parameters.model,
-                segmentation=present(parameters.sequenceSegmentation),
-                device=parameters.device.value,
-            )
-            self.host.runner.start(task, button, self._on_done)
+        elif self.host.parameters is not None and self._problem() is None:
+            run = SequenceRun(self._inputs(), SequenceOutputs(), self.host.logic.worker)
+            self.host.runner.start(run, button, self._on_done)
 
-    def _on_done(self, result: Any) -> None:
+    def _on_done(self, result: SequenceResult) -> None:
         self.host.status.verdict(result.verdict)

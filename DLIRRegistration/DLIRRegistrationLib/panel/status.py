@@ -19,7 +19,7 @@ _COLORS = {"good": "#2e9e4f", "check": "#d98200", "failed": "#c8372d"}
 def verdict_text(level: str, reason: str) -> str:
     """A verdict as rich text, its level as a coloured dot and a word."""
     word = {"good": _("Good"), "check": _("Check"), "failed": _("Failed")}[level]
-    return f'<span style="color: {_COLORS[level]}">●</span> <b>{escape(word)}.</b> {escape(reason)}'
+    return f'<span style="color: {_COLORS[level]}">●</span> <b>{_plain(word)}.</b> {_plain(reason)}'
 
 
 class StatusLine:
@@ -38,11 +38,11 @@ class StatusLine:
         self._show(verdict_text(verdict.level, verdict.reason))
 
     def note(self, text: str) -> None:
-        self._show(escape(text))
+        self._show(_plain(_sentence(text)))
 
     def error(self, text: str) -> None:
-        self._show(f'<span style="color: {_COLORS["failed"]}">●</span> {escape(text)}')
-        self._error = text
+        self._error = _sentence(text)
+        self._show(f'<span style="color: {_COLORS["failed"]}">●</span> {_plain(self._error)}')
         self._later.start()
 
     def clear(self) -> None:
@@ -58,3 +58,12 @@ class StatusLine:
 
     def _open_window(self) -> None:
         show_error(self._error)
+
+
+def _sentence(text: str) -> str:
+    """Errors of the command line begin with a small letter."""
+    return text[:1].upper() + text[1:]
+
+
+def _plain(text: str) -> str:
+    return escape(text, quote=False)

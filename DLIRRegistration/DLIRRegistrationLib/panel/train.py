@@ -1,16 +1,209 @@
-"""Train: a model of one's own, in the background."""
+"""Train: a model from the user's own images, in the background."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from DLIRRegistrationLib.panel.section import Host, Section
+import ctk
+from slicer.i18n import tr as _
+
+from dlir.errors import DLIRError
+from dlir.model.catalogue import SUFFIX, resource_folder
+from DLIRRegistrationLib.panel.curve import curve_picture
+from DLIRRegistrationLib.panel.dialogs import choose_file
+from DLIRRegistrationLib.panel.section import Host, Section, silently
+from DLIRRegistrationLib.training import TrainingRun
+
+_CURVES = (("similarity", "#1f77b4"), ("validation_similarity", "#d98200"))
+_CURVE_HEIGHT = 130
+_FROM_FILE = "file"
 
 
 class TrainSection(Section):
+    """One training at a time; the output folder says which.
+
+    add_model: adds a model file to the catalogue and tells its name there, or None where it could not.
+    """
+
     def __init__(self, host: Host, add_model: Callable[[str], str | None]) -> None:
         super().__init__(host)
         self._add_model = add_model
+        self._run: TrainingRun | None = None
+        self._drawn: tuple[int, int] | None = None
+        self._fill_presets()
+        for edit, name in ((self.ui.trainingDataEdit, "trainingData"), (self.ui.trainingOutputEdit, "trainingOutput")):
+            edit.filters = ctk.ctkPathLineEdit.Dirs
+            edit.connect("currentPathChanged(QString)", lambda path, name=name: self.write(name, path))
+        self.ui.presetSelector.connect("currentIndexChanged(int)", self._on_preset)
+        self.ui.startTrainingButton.connect("clicked(bool)", self._on_start)
+        self.ui.stopTrainingButton.connect("clicked(bool)", self._on_stop)
+        self.ui.resumeTrainingButton.connect("clicked(bool)", self._on_resume)
+        self.ui.useModelButton.connect("clicked(bool)", self._on_use)
+
+    def show(self) -> None:
+        parameters, ui = self.host.parameters, self.ui
+        _show_path(ui.trainingDataEdit, parameters.trainingData)
+        _show_path(ui.trainingOutputEdit, parameters.trainingOutput)
+        self._show_preset(parameters.trainingPreset)
+        if not self._active:
+            self._look_into(parameters.trainingOutput)
+        self._show_run()
 
     def poll(self) -> None:
-        pass
+        """See how the training goes; called about once a second."""
+        if self._run is not None and self._run.active:
+            self._run.poll()
+            if self.host.parameters is not None:
+                self._show_run()
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._run.close()
+
+    # -- what is shown ---------------------------------------------------------------------------
+
+    @property
+    def _active(self) -> bool:
+        return self._run is not None and self._run.active
+
+    def _look_into(self, folder: str) -> None:
+        """A run that is in the output folder already can be continued or used."""
+        if not folder:
+            self._run = None
+        elif self._run is None or self._run.output != Path(folder):
+            self._run = TrainingRun(Path(folder))
+
+    def _show_run(self) -> None:
+        ui, run = self.ui, self._run
+        for name in ("trainingDataEdit", "presetSelector", "trainingOutputEdit"):
+            getattr(ui, name).enabled = not self._active
+        problem = self._problem()
+        ui.startTrainingButton.enabled = problem is None
+        ui.startTrainingButton.toolTip = problem or _("Starts the training in the background.")
+        ui.stopTrainingButton.enabled = run is not None and run.state == "running"
+        ui.resumeTrainingButton.enabled = run is not None and run.resumable
+        ui.useModelButton.enabled = run is not None and run.model is not None
+        text = _state_text(run) if run is not None else ""
+        ui.trainingStatusLabel.text = text
+        ui.trainingStatusLabel.visible = bool(text)
+        self._draw(run.history if run is not None else [])
+
+    def _draw(self, history: list[dict[str, Any]]) -> None:
+        label = self.ui.curveLabel
+        label.visible = len(history) > 1
+        width = self.ui.useModelButton.width  # the label itself follows its picture
+        if len(history) < 2 or self._drawn == (id(history), width):
+            return
+        self._drawn = (id(history), width)
+        curves = [
+            (key.replace("_", " "), color, [(n, row[key]) for n, row in enumerate(history) if key in row])
+            for key, color in _CURVES
+        ]
+        label.setPixmap(curve_picture(width, _CURVE_HEIGHT, curves))
+
+    def _problem(self) -> str | None:
+        """Why no training can be started, for a tooltip."""
+        parameters, run = self.host.parameters, self._run
+        if self._active:
+            return _("A training is under way.")
+        if self.host.missing is not None:
+            return self.host.missing
+        if not parameters.trainingData or not Path(parameters.trainingData).is_dir():
+            return _("Choose the folder of your images.")
+        if not parameters.trainingPreset:
+            return _("Choose a preset, or a file of your own.")
+        if run is None:
+            return _("Choose an output folder.")
+        if run.history:
+            return _("The output folder holds a run already: resume it, or choose another folder.")
+        return None
+
+    # -- presets ---------------------------------------------------------------------------------
+
+    def _fill_presets(self) -> None:
+        names = sorted(path.stem for path in resource_folder("Presets").glob("*.yaml"))
+
+        def fill() -> None:
+            self.ui.presetSelector.clear()
+            for name in names:
+                self.ui.presetSelector.addItem(name, name)
+            self.ui.presetSelector.addItem(_("From a file…"), _FROM_FILE)
+
+        silently(self.ui.presetSelector, fill)
+
+    def _show_preset(self, chosen: str) -> None:
+        box = self.ui.presetSelector
+        if chosen and box.findData(chosen) < 0:
+            silently(box, lambda: box.insertItem(box.count - 1, Path(chosen).name, chosen))
+        silently(box, lambda: setattr(box, "currentIndex", box.findData(chosen) if chosen else -1))
+
+    def _on_preset(self, index: int) -> None:
+        chosen = self.ui.presetSelector.itemData(index) if index >= 0 else ""
+        if chosen == _FROM_FILE:
+            pattern = _("Training configurations (*.yaml *.yml)")
+            chosen = choose_file(_("Choose a training configuration"), pattern, self.ui.presetSelector)
+        if chosen:
+            self.write("trainingPreset", chosen)
+        if self.host.parameters is not None:
+            self._show_preset(self.host.parameters.trainingPreset)
+
+    # -- what the user does ----------------------------------------------------------------------
+
+    def _on_start(self) -> None:
+        parameters = self.host.parameters
+        if parameters is not None and self._problem() is None:
+            data, preset = Path(parameters.trainingData), parameters.trainingPreset
+            self._attempt(lambda run: run.start(data, preset, parameters.device.value))
+
+    def _on_resume(self) -> None:
+        self._attempt(lambda run: run.resume(self.host.parameters.device.value))
+
+    def _on_stop(self) -> None:
+        self._attempt(lambda run: run.stop())
+
+    def _attempt(self, action: Callable[[TrainingRun], None]) -> None:
+        if self._run is None or self.host.parameters is None:
+            return
+        try:
+            action(self._run)
+        except DLIRError as error:
+            self.host.status.error(str(error))
+        self._show_run()
+
+    def _on_use(self) -> None:
+        model = self._run.model if self._run is not None else None
+        if model is None or self._run is None:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            named = Path(folder, f"{self._run.output.name}{SUFFIX}")  # in the run folder all have the same name
+            shutil.copyfile(model, named)
+            name = self._add_model(str(named))
+        if name is not None:
+            self.write("model", name)
+            self.host.status.note(_("The model '{name}' is among your models now, and chosen.").format(name=name))
+
+
+def _show_path(edit: Any, path: str) -> None:
+    if edit.currentPath != path:
+        silently(edit, lambda: setattr(edit, "currentPath", path))
+
+
+def _state_text(run: TrainingRun) -> str:
+    last = run.history[-1] if run.history else None
+    at = (
+        _("stage {stage}, iteration {iteration}").format(stage=int(last["phase"]) + 1, iteration=int(last["iteration"]))
+        if last
+        else _("reading the images")
+    )
+    return {
+        "idle": _("Stopped at {at}; it can be resumed.") if last else "",
+        "running": _("Training: {at}."),
+        "stopping": _("Stopping, after a checkpoint: {at}."),
+        "stopped": _("Stopped at {at}; it can be resumed.") if last else _("Stopped before the first checkpoint."),
+        "finished": _("Finished: {at}."),
+        "failed": _("Failed: {error}"),
+    }[run.state].format(at=at, error=run.error)

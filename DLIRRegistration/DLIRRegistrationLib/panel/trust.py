@@ -13,6 +13,7 @@ from DLIRRegistrationLib.panel.status import verdict_text
 from DLIRRegistrationLib.panel.values import present
 
 _ROWS_SHOWN = 14
+_LINE_MARGIN = 6
 # Letters of a text that has both columns for itself.
 _LONG = 18
 
@@ -64,9 +65,9 @@ class TrustSection(Section):
                 widget.setSpan(row, 1, 1, 2)
                 _put(widget, row, 0, measure)
                 _put(widget, row, 1, after)
-        widget.resizeRowsToContents()
-        shown = sum(widget.rowHeight(row) for row in range(min(len(rows), _ROWS_SHOWN)))
-        widget.setFixedHeight(shown + header.sizeHint.height() + 2 * widget.frameWidth)
+        widget.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        line = widget.fontMetrics().height() + _LINE_MARGIN
+        widget.setFixedHeight(min(len(rows), _ROWS_SHOWN) * line + header.sizeHint.height() + 2 * widget.frameWidth)
 
     def _on_worst_fold(self) -> None:
         jacobian = present(self.host.parameters.resultJacobian) if self.host.parameters is not None else None

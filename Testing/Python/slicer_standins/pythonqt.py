@@ -12,9 +12,11 @@ what would fail in Slicer fails here too:
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,12 @@ from PySide6.QtCore import QMetaObject, QObject, SignalInstance
 escaped: list[BaseException] = []
 
 _classes: dict[type, type[Object]] = {}
+
+# PySide6 6.12 returns None, True and False without counting the reference. From Python 3.12 on that does not matter;
+# before, after some ten thousand calls the interpreter would free them and abort.
+if sys.version_info < (3, 12):
+    for _singleton in (None, True, False):
+        ctypes.c_ssize_t.from_address(id(_singleton)).value += 1 << 40
 
 
 class _Class(type):
@@ -96,14 +104,16 @@ class Object(metaclass=_Class):
         known = normalized in getattr(cpp, "SIGNALS", ()) or cpp.metaObject().indexOfSignal(normalized) >= 0
         if not known:
             raise AttributeError(f"{type(self).__name__} has no signal {signature}")
-        return Signal(cpp, getattr(cpp, normalized.partition("(")[0]))
+        name = normalized.partition("(")[0]
+        return Signal(cpp, getattr(cpp, name), name)
 
 
 class Signal:
     """A signal of one object."""
 
-    def __init__(self, owner: QObject, signal: SignalInstance) -> None:
-        self._signal = signal
+    def __init__(self, owner: QObject, signal: SignalInstance, name: str) -> None:
+        # PySide6 takes the form of these without their argument, PythonQt the one with it.
+        self._signal = signal[bool] if name in ("clicked", "triggered") else signal
         self._handlers: list[tuple[Any, ...]] = owner.__dict__.setdefault("signal_handlers", [])
         self._owner = owner
 
@@ -161,7 +171,7 @@ def _is_property(cpp: QObject, name: str) -> bool:
 def _member(owner: Any, name: str) -> Any:
     value = getattr(owner, name)
     if isinstance(value, SignalInstance):
-        return Signal(owner, value)
+        return Signal(owner, value, name)
     if isinstance(value, type):
         return class_of(value) if issubclass(value, shiboken6.Object) else value
     if not callable(value):

@@ -174,6 +174,13 @@ class qMRMLNodeComboBox(QWidget):
 
     def _fill(self, *_: Any) -> None:
         chosen = self.currentNode()
+        blocked = self.box.blockSignals(True)
+        self._fill_anew(chosen)
+        self.box.blockSignals(blocked)
+        if self.currentNode() is not chosen:
+            self.currentNodeChanged.emit(self.currentNode())
+
+    def _fill_anew(self, chosen: Any) -> None:
         self.box.model().clear()
         if self._scene is None:
             return

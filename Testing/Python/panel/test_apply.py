@@ -1,0 +1,254 @@
+"""Apply, Cancel, and what may happen meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from panel_bench import Bench
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second press counts at once, however soon after the first."""
+    monkeypatch.setattr("DLIRRegistrationLib.panel.runner._DOUBLE_CLICK_S", -1.0)
+
+
+def _names(bench: Bench) -> list[str]:
+    nodes = bench.mrml.scene
+    return [nodes.GetNthNode(index).GetName() for index in range(nodes.GetNumberOfNodes())]
+
+
+def test_only_the_inputs_are_open_at_first(bench: Bench) -> None:
+    sections = {name: w.collapsed for name, w in vars(bench.ui).items() if w.className() == "ctkCollapsibleButton"}
+    assert len(sections) == 8
+    assert [name for name, collapsed in sections.items() if not collapsed] == ["inputsButton"]
+    for name in ("progressBar", "statusLabel", "installWidget"):
+        assert not getattr(bench.ui, name).visible
+
+
+def test_apply_says_what_is_missing(bench: Bench) -> None:
+    assert not bench.ui.applyButton.enabled
+    assert bench.ui.applyButton.toolTip == "Choose a fixed volume."
+    fixed = bench.volume("diastole")
+    bench.ui.fixedSelector.setCurrentNode(fixed)
+    assert bench.ui.applyButton.toolTip == "Choose a moving volume."
+    bench.ui.movingSelector.setCurrentNode(fixed)
+    assert bench.ui.applyButton.toolTip == "Fixed and moving are the same volume; choose two different ones."
+    bench.ui.movingSelector.setCurrentNode(bench.volume("systole"))
+    assert bench.ui.applyButton.enabled
+    assert bench.parameters.movingVolume.GetName() == "systole"
+
+
+def test_the_first_two_volumes_of_the_scene_are_chosen_on_entering(bench: Bench) -> None:
+    bench.exit()
+    bench.mrml.add("LabelMapVolume", "no volume to register")
+    first, second = bench.volume("first"), bench.volume("second")
+    bench.enter()
+    assert (bench.parameters.fixedVolume, bench.parameters.movingVolume) == (first, second)
+    assert bench.ui.movingSelector.currentNode() is second
+
+
+def test_an_input_cannot_be_overwritten(bench: Bench) -> None:
+    _, moving = bench.pair()
+    bench.ui.warpedSelector.setCurrentNode(moving)
+    assert not bench.ui.applyButton.enabled
+    assert "'systole' is also an input" in bench.ui.applyButton.toolTip
+
+
+def test_apply_shows_the_steps_and_then_the_verdict(bench: Bench) -> None:
+    fixed, moving = bench.pair()
+    seen = []
+    bench.script.hold = True
+    bench.click("applyButton")
+    bench.wait(lambda: (seen.append(bench.ui.progressBar.format), seen[-1] == "Figures")[1])
+    assert [step for step in dict.fromkeys(seen) if step != "Starting"] == ["Reading", "Stage 2 of 3", "Figures"]
+    assert bench.ui.progressBar.visible
+    assert bench.ui.progressBar.value == 90
+    assert bench.ui.applyButton.text == "Cancel"
+    assert bench.ui.applyButton.enabled
+
+    bench.script.hold = False
+    bench.wait(lambda: not bench.busy)
+    assert bench.ui.applyButton.text == "Apply"
+    assert not bench.ui.progressBar.visible
+    assert "<b>Good.</b>" in bench.ui.statusLabel.text
+    parameters = bench.parameters
+    assert (parameters.resultFixed, parameters.resultMoving) == (fixed, moving)
+    assert parameters.resultWarped.GetName() == "warped"
+    assert bench.ui.reportTable.rowCount == parameters.resultTable.GetTable().GetNumberOfRows()
+    assert bench.ui.warpedSelector.currentNode() is None, "a result is overwritten only where it has been chosen"
+
+
+def test_results_go_where_they_are_wanted(bench: Bench) -> None:
+    bench.pair()
+    before = bench.mrml.add("ScalarVolume", "earlier")
+    bench.unfold("outputsButton")
+    bench.ui.warpedSelector.setCurrentNode(before)
+    bench.click("wantJacobianCheckBox")
+    assert not bench.ui.jacobianSelector.enabled
+    bench.ui.transformKindSelector.currentIndex = 1
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    outputs = bench.runs[0].outputs
+    assert outputs.warped is before
+    assert (outputs.want_warped, outputs.want_transform, outputs.want_jacobian) == (True, True, False)
+    assert outputs.transform_kind == "grid"
+
+
+def test_cancel_ends_it_and_changes_nothing(bench: Bench, impatient: None) -> None:
+    bench.pair()
+    bench.script.hold = True
+    before = _names(bench)
+    bench.click("applyButton")
+    bench.click("applyButton")
+    assert not bench.busy
+    assert bench.ui.statusLabel.text == "The registration was cancelled; nothing was changed."
+    assert _names(bench) == before
+    assert bench.parameters.resultWarped is None
+
+    bench.script.hold = False
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert bench.parameters.resultWarped is not None
+
+
+def test_a_double_click_on_apply_does_not_cancel(bench: Bench) -> None:
+    bench.pair()
+    bench.script.hold = True
+    bench.click("applyButton")
+    bench.click("applyButton")
+    assert bench.busy
+    assert len(bench.runs) == 1
+    bench.script.hold = False
+    bench.wait(lambda: not bench.busy)
+    assert bench.parameters.resultWarped is not None
+
+
+def test_inputs_may_change_while_it_runs(bench: Bench) -> None:
+    fixed, moving = bench.pair()
+    bench.script.hold = True
+    bench.click("applyButton")
+    bench.ui.fixedSelector.setCurrentNode(moving)
+    bench.ui.movingSelector.setCurrentNode(None)
+    assert bench.ui.applyButton.text == "Cancel"
+    assert bench.ui.applyButton.enabled
+    bench.script.hold = False
+    bench.wait(lambda: not bench.busy)
+    assert (bench.parameters.resultFixed, bench.parameters.resultMoving) == (fixed, moving)
+    assert bench.ui.applyButton.toolTip == "Choose a moving volume."
+
+
+def test_an_error_is_said_in_the_panel(bench: Bench) -> None:
+    bench.pair()
+    bench.script.failure = ("The model file is damaged; add it again.", "error")
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert "The model file is damaged; add it again." in bench.ui.statusLabel.text
+    assert bench.ui.applyButton.enabled
+
+
+@pytest.mark.parametrize(("testing", "main_window", "shown"), [(False, True, 1), (True, True, 0), (False, False, 0)])
+def test_an_error_opens_a_window_only_for_a_user(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, testing: bool, main_window: bool, shown: int
+) -> None:
+    import slicer
+
+    texts: list[str] = []
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: object() if main_window else None)
+    monkeypatch.setattr(slicer.util, "errorDisplay", texts.append)
+    slicer.app.testing = testing
+    bench.pair()
+    bench.script.failure = ("No.", "error")
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    bench.linger(0.05)
+    assert texts == ["No."] * shown
+
+
+def test_an_input_may_be_removed_while_it_runs(bench: Bench) -> None:
+    fixed, _ = bench.pair()
+    bench.script.hold = True
+    bench.click("applyButton")
+    bench.mrml.scene.RemoveNode(fixed)
+    bench.script.hold = False
+    bench.wait(lambda: not bench.busy)
+    assert "An input has left the scene" in bench.ui.statusLabel.text
+    assert bench.ui.applyButton.toolTip == "Choose a fixed volume."
+    bench.ui.fixedSelector.setCurrentNode(bench.volume("another"))
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert bench.parameters.resultFixed.GetName() == "another"
+
+
+def test_a_removed_node_is_not_replaced_by_its_neighbour(bench: Bench) -> None:
+    fixed, _ = bench.pair()
+    earlier = bench.volume("earlier result")
+    bench.ui.warpedSelector.setCurrentNode(earlier)
+    bench.mrml.scene.RemoveNode(earlier)
+    assert bench.parameters.warpedVolume is None
+    assert bench.ui.warpedSelector.currentNode() is None
+    bench.mrml.scene.RemoveNode(fixed)
+    assert bench.ui.fixedSelector.currentNode() is None
+
+
+def test_the_scene_may_be_closed_while_it_runs(bench: Bench) -> None:
+    bench.pair()
+    bench.script.hold = True
+    bench.click("applyButton")
+    bench.mrml.scene.Clear(0)
+    bench.settle()
+    assert not bench.busy
+    assert bench.ui.applyButton.text == "Apply"
+    assert bench.ui.applyButton.toolTip == "Choose a fixed volume."
+    bench.script.hold = False
+    bench.pair()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert bench.parameters.resultWarped is not None
+
+
+def test_a_result_that_came_while_another_module_was_shown_is_found(bench: Bench) -> None:
+    bench.pair()
+    bench.script.hold = True
+    bench.click("applyButton")
+    bench.exit()
+    bench.script.hold = False
+    bench.wait(lambda: not bench.busy)
+    bench.enter()
+    assert "<b>Good.</b>" in bench.ui.statusLabel.text
+    assert bench.ui.reportTable.rowCount > 0
+
+
+def test_nothing_is_called_after_unloading(bench: Bench) -> None:
+    import slicer
+
+    fixed, _ = bench.pair()
+    bench.script.hold = True
+    bench.click("applyButton")
+    run, worker = bench.runs[0], bench.logic.worker
+    slicer.app.moduleManager().unload("DLIRRegistration")
+    assert not run.active
+    assert worker.closes == 1
+    text = bench.ui.applyButton.text
+    polls = worker.polls
+    bench.mrml.scene.RemoveNode(fixed)
+    bench.volume("later")
+    bench.settle()
+    assert (bench.ui.applyButton.text, worker.polls) == (text, polls)
+
+
+def test_choices_survive_in_a_saved_scene(bench: Bench, tmp_path: Any) -> None:
+    bench.pair()
+    bench.ui.deviceSelector.currentIndex = 1
+    bench.ui.fadeSlider.value = 0.25
+    bench.mrml.save(tmp_path / "scene.mrb")
+    bench.mrml.scene.Clear(0)
+    bench.mrml.load(tmp_path / "scene.mrb")
+    bench.exit()
+    bench.enter()
+    assert bench.ui.fixedSelector.currentNode().GetName() == "diastole"
+    assert bench.ui.deviceSelector.currentText == "Processor (CPU)"
+    assert bench.ui.fadeSlider.value == 0.25

@@ -1,0 +1,123 @@
+"""Missing Python packages: said, installed after asking, and nothing changes when the user declines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dlir.errors import DLIRError
+
+if TYPE_CHECKING:
+    from panel_bench import Bench
+
+MISSING = "Python packages are missing: torch>=2.1,<3 is not installed."
+
+
+@pytest.fixture
+def packages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """What is missing, by the key "missing"; the panel has been entered again, in front of a user."""
+    import slicer
+
+    state: dict[str, str | None] = {"missing": MISSING}
+    monkeypatch.setattr("DLIRRegistrationLib.dependencies.problem", lambda: state["missing"])
+    monkeypatch.setattr(slicer.util, "mainWindow", object)
+    slicer.app.testing = False
+    bench.exit()
+    bench.enter()
+    return state
+
+
+def _answer(monkeypatch: pytest.MonkeyPatch, yes: bool) -> list[str]:
+    import slicer
+
+    questions: list[str] = []
+
+    def ask(text: str, windowTitle: str = "") -> bool:
+        questions.append(text)
+        return yes
+
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", ask)
+    return questions
+
+
+def _installer(monkeypatch: pytest.MonkeyPatch, install: Callable[[], None]) -> None:
+    def run(requester: str, confirm: Callable[[str], bool]) -> bool:
+        if not confirm(f"{requester} needs torch. Install it?"):
+            return False
+        install()
+        return True
+
+    monkeypatch.setattr("DLIRRegistrationLib.dependencies.install", run)
+
+
+def test_the_panel_opens_and_says_what_is_missing(bench: Bench, packages: dict[str, str | None]) -> None:
+    bench.pair()
+    starts = bench.logic.worker.starts
+    bench.exit()
+    bench.enter()
+    assert bench.ui.installLabel.text == MISSING
+    assert bench.ui.installWidget.visible
+    assert not bench.ui.applyButton.enabled
+    assert bench.ui.applyButton.toolTip == MISSING
+    assert bench.logic.worker.starts == starts, "without torch the worker would only die"
+
+
+def test_declining_changes_nothing(
+    bench: Bench, packages: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install() -> None:
+        raise AssertionError("installed although declined")
+
+    _installer(monkeypatch, install)
+    questions = _answer(monkeypatch, False)
+    bench.click("installButton")
+    assert questions == ["DLIR needs torch. Install it?"]
+    assert bench.ui.installWidget.visible
+    assert not bench.ui.statusLabel.visible
+
+
+def test_it_works_after_accepting(
+    bench: Bench, packages: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.pair()
+    starts = bench.logic.worker.starts
+    _installer(monkeypatch, lambda: packages.update(missing=None))
+    _answer(monkeypatch, True)
+    bench.click("installButton")
+    assert not bench.ui.installWidget.visible
+    assert bench.logic.worker.starts == starts + 1
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert bench.parameters.resultWarped is not None
+
+
+def test_a_failed_installation_says_why(
+    bench: Bench, packages: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+
+    def install() -> None:
+        raise DLIRError("could not install torch: no network; try again")
+
+    shown: list[str] = []
+    monkeypatch.setattr(slicer.util, "errorDisplay", shown.append)
+    _installer(monkeypatch, install)
+    _answer(monkeypatch, True)
+    bench.click("installButton")
+    assert "no network" in bench.ui.statusLabel.text
+    bench.wait(lambda: shown == ["Could not install torch: no network; try again"])
+    assert bench.ui.installWidget.visible
+
+
+def test_nobody_is_asked_without_a_main_window(
+    bench: Bench, packages: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+
+    questions = _answer(monkeypatch, True)
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: None)
+    bench.click("installButton")
+    assert questions == []
+    assert "only after asking" in bench.ui.statusLabel.text

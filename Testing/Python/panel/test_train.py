@@ -1,0 +1,160 @@
+"""Train: what may be pressed when, the learning curve, and the use of the model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from panel_bench import Bench
+
+HISTORY = [
+    {
+        "phase": phase,
+        "iteration": 100 * (step + 1),
+        "seconds": 10.0,
+        "loss": -0.8,
+        "similarity": 0.7 + 0.02 * (4 * phase + step),
+        "validation_similarity": 0.68 + 0.018 * (4 * phase + step),
+    }
+    for phase in range(3)
+    for step in range(4)
+]
+
+
+@pytest.fixture
+def training(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The class of trainings as the panel uses it, with a process that only pretends; folders are chosen."""
+    from DLIRRegistrationLib.training import TrainingRun
+
+    class Pretended(TrainingRun):
+        started: list[tuple[Any, ...]] = []  # noqa: RUF012
+        newest: Pretended
+
+        def __init__(self, output: Path) -> None:
+            super().__init__(output)
+            Pretended.newest = self
+
+        def _launch(self, options: list[str]) -> None:
+            self.started.append(tuple(options))
+            self._process = object()
+            self.state, self.error = "running", None
+
+        def stop(self) -> None:
+            self.state = "stopping"
+
+        def end(self, state: Any, error: str | None = None) -> None:
+            self._process, self.state, self.error = None, state, error
+
+        def poll(self) -> Any:
+            self._read_history()
+            return self.state
+
+        def close(self) -> None:
+            self._process = None
+
+    monkeypatch.setattr("DLIRRegistrationLib.panel.train.TrainingRun", Pretended)
+    bench.unfold("trainButton")
+    data = tmp_path / "images"
+    data.mkdir()
+    bench.ui.trainingDataEdit.currentPath = str(data)
+    bench.ui.trainingOutputEdit.currentPath = str(tmp_path / "run")
+    return Pretended
+
+
+def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "history.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+def _seconds_pass(bench: Bench) -> None:
+    bench.widget.panel._on_idle()
+    bench.settle()
+
+
+def test_start_says_what_is_missing(bench: Bench, training: Any, tmp_path: Path) -> None:
+    button = bench.ui.startTrainingButton
+    assert button.toolTip == "Choose a preset, or a file of your own."
+    bench.ui.presetSelector.currentIndex = 0
+    assert button.enabled
+    bench.ui.trainingOutputEdit.currentPath = ""
+    assert button.toolTip == "Choose an output folder."
+    bench.ui.trainingDataEdit.currentPath = str(tmp_path / "nothing")
+    assert button.toolTip == "Choose the folder of your images."
+    assert not button.enabled
+
+
+def test_start_stop_resume_and_use(bench: Bench, training: Any, tmp_path: Path) -> None:
+    from dlir.model.catalogue import resource_folder
+
+    ui = bench.ui
+    ui.presetSelector.currentIndex = ui.presetSelector.findData("cardiac-cine")
+    bench.click("startTrainingButton")
+    run = training.newest
+    assert training.started[-1][:2] == ("--data", str(tmp_path / "images"))
+    assert "cardiac-cine" in training.started[-1]
+    assert (ui.startTrainingButton.enabled, ui.stopTrainingButton.enabled) == (False, True)
+    assert not ui.trainingOutputEdit.enabled
+    assert ui.trainingStatusLabel.text == "Training: reading the images."
+    assert not ui.curveLabel.visible
+
+    _write(run.output, HISTORY[:6])
+    _seconds_pass(bench)
+    assert ui.trainingStatusLabel.text == "Training: stage 2, iteration 200."
+    assert ui.curveLabel.visible
+    first = ui.curveLabel.cpp.pixmap().toImage()
+    _write(run.output, HISTORY)
+    _seconds_pass(bench)
+    assert ui.curveLabel.cpp.pixmap().toImage() != first
+
+    bench.click("stopTrainingButton")
+    assert ui.trainingStatusLabel.text.startswith("Stopping")
+    run.end("stopped")
+    bench.exit()
+    bench.enter()
+    assert ui.trainingStatusLabel.text == "Stopped at stage 3, iteration 400; it can be resumed."
+    assert "holds a run already" in ui.startTrainingButton.toolTip
+    bench.click("resumeTrainingButton")
+    assert training.started[-1][:2] == ("--resume", str(run.output))
+
+    shutil.copyfile(resource_folder("Models") / "cardiac-cine.safetensors", run.output / "model.safetensors")
+    assert not ui.useModelButton.enabled
+    run.end("finished")
+    bench.exit()
+    bench.enter()
+    bench.click("useModelButton")
+    assert bench.parameters.model == "run"
+    assert ui.modelSelector.currentText == "run"
+
+
+def test_a_failed_training_says_why(bench: Bench, training: Any) -> None:
+    bench.ui.presetSelector.currentIndex = 0
+    bench.click("startTrainingButton")
+    training.newest.end("failed", "no images match 'acdc/{patient}'")
+    bench.exit()
+    bench.enter()
+    assert bench.ui.trainingStatusLabel.text == "Failed: no images match 'acdc/{patient}'"
+
+
+def test_a_configuration_may_be_a_file(bench: Bench, training: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = bench.ui.presetSelector
+    monkeypatch.setattr("DLIRRegistrationLib.panel.train.choose_file", lambda *_: "")
+    box.currentIndex = box.count - 1
+    assert box.currentIndex == -1, "nothing was chosen"
+    monkeypatch.setattr("DLIRRegistrationLib.panel.train.choose_file", lambda *_: "/somewhere/mine.yaml")
+    box.currentIndex = box.count - 1
+    assert box.currentText == "mine.yaml"
+    assert bench.parameters.trainingPreset == "/somewhere/mine.yaml"
+
+
+def test_a_run_that_was_there_before_is_shown(bench: Bench, training: Any, tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier"
+    _write(earlier, HISTORY)
+    bench.ui.trainingOutputEdit.currentPath = str(earlier)
+    assert bench.ui.curveLabel.visible
+    assert bench.ui.resumeTrainingButton.enabled
+    assert bench.ui.trainingStatusLabel.text == "Stopped at stage 3, iteration 400; it can be resumed."
