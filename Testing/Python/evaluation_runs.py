@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from dlir.errors import EvaluationError
 from dlir.evaluation.datasets.base import Pair, Scan, ordered_pairs
 from dlir.evaluation.methods.base import Registered, Task
+from dlir.evaluation.metrics import LabelScores
+from dlir.evaluation.results import Row, Topology
 from dlir.geometry import ImageGrid
 from dlir.io.points import Landmarks, write_landmarks
 from dlir.io.writing import write_image
@@ -20,6 +23,7 @@ from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from grids import make_grid
 
 GRID = make_grid((10, 22, 24), (2.1, 1.9, 3.0), (30, -80, 55), (0.3, -0.5, 0.8))
+NAN = math.nan
 OFFSETS = np.array([[0.0, 0, 0], [6, -4, 5], [-5, 6, -3], [8, 3, -6]])
 
 
@@ -108,3 +112,23 @@ def two_subjects(folder: Path) -> Listed:
     for name in ("s00", "s01"):
         pairs += ordered_pairs([scan(folder / name / part, name, part) for part in ("in", "out")])
     return Listed(pairs)
+
+
+def make_row(pair: str = "p ES-to-ED", method: str = "A", **changes: object) -> Row:
+    """A row of made-up figures with some changed."""
+    row = Row(
+        data="ACDC",
+        pair=pair,
+        fixed_subject="p",
+        moving_subject="p",
+        method=method,
+        settings=f"{method}-digest",
+        seconds=1.25,
+        device="cpu",
+        threads=2,
+        size=(10, 20, 30),
+        masked=False,
+        topology=Topology(0.5, 0.2, 0.3, -0.1, 2.0),
+        labels={"LV": LabelScores(0.9, 5.0, 3.0, 1.0, 100, 90)},
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]

@@ -15,6 +15,9 @@ from dlir.evaluation.metrics import InverseConsistency, LabelScores
 
 Key = tuple[str, str, str]
 
+# How every line starts, so that one that was cut short is known from a file of something else.
+_START = b'{"data": '
+
 
 @dataclass(frozen=True)
 class Topology:
@@ -78,10 +81,13 @@ class Results:
         self.path = path
         self.rows: dict[Key, Row] = {}
         if path.exists():
-            self._cut_torn_line()
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            *lines, torn = path.read_bytes().split(b"\n")
+            for number, line in enumerate(lines, 1):
                 row = _parse(line, f"'{path}', line {number}")
                 self.rows[row.key] = row
+            if torn and not torn.startswith(_START[: len(torn)]):
+                _parse(torn, f"'{path}', line {len(lines) + 1}")
+            os.truncate(path, sum(len(line) + 1 for line in lines))
 
     def add(self, rows: Iterable[Row]) -> None:
         """Appends rows, all of them or none, and waits until they are on the disk. Raises OutputError."""
@@ -101,11 +107,6 @@ class Results:
     def of(self, keys: Iterable[Key]) -> list[Row]:
         """The rows of these keys that there are, in the keys' order."""
         return [self.rows[key] for key in keys if key in self.rows]
-
-    def _cut_torn_line(self) -> None:
-        data = self.path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            os.truncate(self.path, data.rfind(b"\n") + 1)
 
 
 def common_cases(rows: Sequence[Row]) -> list[Row]:
@@ -132,7 +133,7 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
     return {key: math.nan if value is None else value for key, value in values.items()}
 
 
-def _parse(line: str, where: str) -> Row:
+def _parse(line: bytes, where: str) -> Row:
     try:
         values = json.loads(line)
         known = {field.name for field in fields(Row)}
@@ -144,7 +145,7 @@ def _parse(line: str, where: str) -> Row:
         for name in ("size", "before", "after"):
             values[name] = tuple(values[name])
         return Row(**values)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(
             f"{where} is no row of an evaluation ({error}); move the file away or choose another output folder"
         ) from None

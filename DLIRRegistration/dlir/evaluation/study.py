@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dlir.errors import DLIRError
+from dlir.errors import DLIRError, OutputError
 from dlir.evaluation.datasets.base import DataSet, Pair, Scan, both_ways
 from dlir.evaluation.methods.base import Method, Registered, settings_digest
 from dlir.evaluation.results import Key, Results, Row
@@ -39,12 +39,16 @@ class Outcome:
 class Study:
     """An evaluation in a folder: `results.jsonl` and the transforms in `transforms/`.
 
-    mode: where every method starts from, see `initialize`; part of what tells rows apart.
+    mode: where every method starts from, see `initialize`; part of what tells rows apart. Raises OutputError for a
+    folder that cannot be used, or that holds other results than those of an evaluation.
     """
 
     def __init__(self, folder: Path, mode: str = "centers") -> None:
         self.folder, self.mode = folder, mode
-        (folder / TRANSFORMS).mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / TRANSFORMS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot use '{folder}' as a folder: {error.strerror}; choose another") from error
         self.results = Results(folder / RESULTS)
 
     def key(self, data: DataSet, pair: Pair, method: Method) -> Key:

@@ -1,0 +1,138 @@
+"""Medians, quartiles, means and times, and the tables made of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+
+from dlir.evaluation import tables
+from dlir.evaluation.metrics import InverseConsistency, LabelScores
+from dlir.evaluation.significance import compare
+from dlir.evaluation.summary import (
+    all_landmarks,
+    by_method,
+    measures,
+    statistics,
+    structures,
+    times,
+    without_largest_motion,
+)
+from evaluation_runs import NAN, make_row
+
+ROWS = [
+    make_row("a", "before", seconds=None, labels={"LV": LabelScores(0.5, 10, 8, 4, 9, 9)}),
+    make_row("b", "before", seconds=None, labels={"LV": LabelScores(0.7, 20, 9, 5, 9, 9)}),
+    make_row("a", "DLIR", seconds=0.5, labels={"LV": LabelScores(0.8, 6, 4, 2, 9, 9)}),
+    make_row("b", "DLIR", seconds=1.5, labels={"LV": LabelScores(NAN, NAN, NAN, NAN, 0, 0)}),
+]
+
+
+def test_statistics_by_hand() -> None:
+    figures = statistics([4.0, NAN, 1.0, 2.0, 3.0, 10.0])
+    assert (figures.count, figures.median, figures.mean) == (5, 3, 4)
+    assert (figures.lower_quartile, figures.upper_quartile, figures.iqr) == (2, 4, 2)
+    assert figures.sd == pytest.approx(math.sqrt((0 + 9 + 4 + 1 + 36) / 4))
+
+
+def test_statistics_of_one_and_of_none() -> None:
+    assert statistics([2.0]).median == statistics([2.0]).mean == 2
+    assert math.isnan(statistics([2.0]).sd)
+    assert statistics([NAN]).count == 0
+    assert math.isnan(statistics([]).median)
+
+
+def test_statistics_match_numpy() -> None:
+    values = np.random.default_rng(0).normal(size=37)
+    figures = statistics(values)
+    assert figures.iqr == pytest.approx(np.subtract(*np.percentile(values, (75, 25))))
+    assert figures.sd == pytest.approx(values.std(ddof=1))
+
+
+def test_measures_are_those_that_the_rows_have() -> None:
+    keys = [m.key for m in measures(ROWS)]
+    assert keys[:4] == ["dice_LV", "hd_LV", "hd95_LV", "asd_LV"]
+    assert "tre_mean" not in keys
+    assert "inverse_consistency" not in keys
+    more = [*ROWS, make_row(before=(1.0,), after=(0.5,), inverse_consistency=InverseConsistency(1, 2, 3, 4))]
+    assert {"tre_mean", "inverse_consistency"} <= {m.key for m in measures(more)}
+    assert len({m.key for m in measures(more)}) == len(measures(more))
+
+
+def test_a_structure_that_a_row_lacks_is_undefined_there() -> None:
+    rows = [*ROWS, make_row("c", "DLIR", labels={"RV": LabelScores(0.6, 1, 1, 1, 9, 9)})]
+    assert structures(rows) == ["LV", "RV"]
+    dice = next(m for m in measures(rows) if m.key == "dice_RV")
+    assert [math.isnan(dice.value(row)) for row in rows] == [True] * 4 + [False]
+
+
+def test_times_are_of_what_was_done() -> None:
+    assert times(by_method(ROWS)["before"]).count == 0
+    assert times(by_method(ROWS)["DLIR"]).mean == 1
+
+
+def test_landmarks_of_all_pairs_count_alike() -> None:
+    rows = [make_row("a", before=(3.0, 5.0), after=(1.0, 1.0)), make_row("b", before=(20.0,), after=(7.0,))]
+    before, after = all_landmarks(rows)
+    assert before.mean == pytest.approx(28 / 3)
+    assert (after.mean, after.count) == (3, 3)
+
+
+def test_the_largest_motions_can_be_left_out() -> None:
+    rows = [make_row("a", before=tuple(range(1, 10)), after=(1.0,) * 9), make_row("b", before=(50.0,), after=(41.0,))]
+    assert without_largest_motion(rows).mean == 1
+    assert without_largest_motion(rows).count == 9
+    assert without_largest_motion(rows, 0).mean == 5
+
+
+# -- tables ------------------------------------------------------------------------------------------
+
+
+def parse(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_one_line_per_pair_and_method() -> None:
+    rows = [*ROWS, make_row("c", "DLIR", before=(2.0, 4.0), after=(1.0, 1.0))]
+    table = parse(tables.pairs_csv(rows))
+    assert len(table) == len(rows)
+    assert table[0]["dice_LV"] == "0.5"
+    assert table[0]["seconds"] == table[3]["dice_LV"] == table[0]["tre_after_mean"] == ""
+    assert table[3]["voxels_fixed_LV"] == "0"
+    assert (table[4]["tre_before_mean"], table[4]["tre_after_mean"], table[4]["tre_after_count"]) == ("3", "1", "2")
+    assert table[0]["size"] == "10x20x30"
+
+
+def test_the_summary_has_every_measure_of_every_method() -> None:
+    table = parse(tables.summary_csv(ROWS))
+    assert len(table) == 2 * (len(measures(ROWS)) + 1)
+    line = next(line for line in table if line["method"] == "before" and line["measure"] == "hd_LV")
+    assert (line["count"], line["median"], line["mean"], line["iqr"], line["unit"]) == ("2", "15", "15", "5", "mm")
+    line = next(line for line in table if line["method"] == "DLIR" and line["measure"] == "seconds")
+    assert line["mean"] == "1"
+
+
+def test_comparisons_are_a_table_too() -> None:
+    table = parse(tables.comparisons_csv(compare(ROWS, measures(ROWS)[0])))
+    assert table == [{"measure": "dice_LV", "first": "before", "second": "DLIR", "count": "1", "difference": "0.3",
+                      "p": "1", "p_holm": "1"}]  # fmt: skip
+
+
+def test_people_read_medians_or_means() -> None:
+    chosen = [m for m in measures(ROWS) if m.key in ("dice_LV", "hd_LV", "folding_percent")]
+    assert tables.summary_table(ROWS, chosen, tables.median_iqr) == [
+        ["method", "n", "Dice LV", "HD LV (mm)", "Folding (% of voxels)", "time (s)"],
+        ["before", "2", "0.600 ± 0.100", "15.0 ± 5.0", "–", "–"],
+        ["DLIR", "2", "0.800 ± 0.000", "6.0 ± 0.0", "0.500 ± 0.000", "1.00 (0.71)"],
+    ]
+    means = tables.summary_table(ROWS, chosen, tables.mean_sd)
+    assert means[1][2:4] == ["0.600 ± 0.141", "15.0 ± 7.1"]
+    assert means[2][2] == "0.800"
+    assert tables.markdown(means).splitlines()[1] == "| --- | --- | --- | --- | --- | --- |"
+
+
+def test_nothing_measured_is_an_empty_table() -> None:
+    assert tables.pairs_csv([]) == tables.comparisons_csv([]) == ""
