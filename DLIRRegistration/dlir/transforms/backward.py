@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 from dlir.geometry import ImageGrid, transform_points
 from dlir.transforms.dense import slabs
 from dlir.transforms.inverse import invert_points
+from dlir.transforms.nearest import LabelReader, control_spacing, interpolation_error
 from dlir.transforms.resample import linear_bound
 from dlir.transforms.sampling import Lattice, lookup
 from dlir.transforms.spatial import CompositeTransform, Points
 
 # An inverse that is off by more than this, in mm, is none.
 TOLERANCE = 0.01
-# Distance in mm of the points between which the transform is interpolated to guess its inverse.
-_STEP = 4.0
+# Points per control spacing between which the transform is interpolated to guess its inverse; the most there may be.
+_SAMPLES = 2.5
+_MOST_POINTS = 1 << 21
 # Such points beyond the labels on every side, and rounds of guessing.
 _MARGIN = 3
 _ROUNDS = 10
 # Stretch of an inverse that does not exist: only what is exact is good enough then.
 _ANY_STRETCH = 1e9
-# Layers of background around a cropped label map, so that what lies outside of it can be looked up too.
-_PAD = 2
 # Voxels at once.
 _SLAB_VOXELS = 1 << 19
 
@@ -64,10 +64,12 @@ def carry_to_moving(layers: Sequence[Layer], transform: CompositeTransform, onto
     Where T folds it has no inverse: that raises nothing, `unsolved` tells.
     """
     arrays = [np.zeros(onto.shape, layer.array.dtype) for layer in layers]
-    filled = [(_Labels(layer, box), array) for layer, array in zip(layers, arrays, strict=True) if (box := _box(layer))]
+    readers = [LabelReader(layer.array, layer.grid) for layer in layers]
+    filled = [(reader, array) for reader, array in zip(readers, arrays, strict=True) if not reader.empty]
     if not filled:
         return Carried(arrays, 0.0, 0)
-    guess = _Guess(transform, [labels for labels, _ in filled])
+    readers = [reader for reader, _ in filled]
+    guess = _Guess(transform, readers)
     low, high = guess.reach(onto)
     if (low == high).any():
         return Carried(arrays, 0.0, 0)
@@ -76,65 +78,37 @@ def carry_to_moving(layers: Sequence[Layer], transform: CompositeTransform, onto
         first = low + np.array([0, 0, start])
         part = onto.lattice(tuple(first), (1, 1, 1), (*(high - low)[:2], stop - start))
         where = tuple(slice(a, a + n) for a, n in zip(first[::-1], part.shape, strict=True))
-        points, residual = _solve(part.voxel_centers().reshape(-1, 3), guess, [labels for labels, _ in filled])
+        points, residual = _solve(part.voxel_centers().reshape(-1, 3), guess, readers)
         found = residual <= TOLERANCE
         unsolved += int(np.count_nonzero(~found))
         worst = max(worst, float(residual[found].max(initial=0)))
-        for labels, array in filled:
-            array[where] = np.where(found, labels.values(points), 0).reshape(part.shape)
+        for reader, array in filled:
+            values = reader.values(reader.grid.to_index(points))
+            array[where] = np.where(found, values, 0).reshape(part.shape)
     return Carried(arrays, worst, unsolved)
 
 
-def _solve(targets: Points, guess: _Guess, layers: Sequence[_Labels]) -> tuple[Points, NDArray[np.float64]]:
+def _solve(targets: Points, guess: _Guess, readers: Sequence[LabelReader]) -> tuple[Points, NDArray[np.float64]]:
     """Where the moving points `targets` (N, 3) come from, as well as it matters, and the residuals (N,) in mm.
 
     A guess that is good enough counts as exact.
     """
     points, error = guess(targets)
-    doubtful = np.zeros(len(targets), bool)
-    for labels in layers:
-        doubtful |= labels.may_differ(points, error)
+    doubtful = _doubtful(readers, points, error)
+    error[doubtful] = guess.error(points[doubtful], targets[doubtful])
+    doubtful = _doubtful(readers, points, error)
     residual = np.zeros(len(targets))
     solved = invert_points(guess.transform, targets[doubtful], start=points[doubtful], tolerance=TOLERANCE)
     points[doubtful], residual[doubtful] = solved.points, solved.residual
     return points, residual
 
 
-class _Labels:
-    """A label map cropped to its labels, and where in it a label has another one beside it."""
-
-    def __init__(self, layer: Layer, box: tuple[slice, ...]) -> None:
-        self.low = np.array([part.start for part in box[::-1]])
-        self.grid = layer.grid
-        self._array = np.pad(layer.array[box], _PAD)
-        self._mixed = _neighbourhood(self._array, np.maximum) != _neighbourhood(self._array, np.minimum)
-        self.high = self.low + np.array(self._array.shape[::-1]) - 2 * _PAD - 1
-
-    @property
-    def corners(self) -> Points:
-        """(8, 3): corners in LPS mm of the box of the labels, voxel borders included."""
-        choice = np.array(list(np.ndindex(2, 2, 2)))
-        return self.grid.to_physical(np.where(choice, self.high + 0.5, self.low - 0.5))
-
-    def _voxels(self, points: Points) -> tuple[NDArray[np.intp], ...]:
-        """Indices (z, y, x) into the cropped arrays; what lies outside is moved into the padding."""
-        index = np.floor(self.grid.to_index(points) + 0.5)
-        inner = np.clip(index, self.low - _PAD, self.high + _PAD) - self.low + _PAD
-        x, y, z = inner.astype(np.intp).T
-        return z, y, x
-
-    def values(self, points: Points) -> NDArray[Any]:
-        """The labels (N,) at points (N, 3), LPS mm."""
-        values: NDArray[Any] = self._array[self._voxels(points)]
-        return values
-
-    def may_differ(self, points: Points, error: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether the label may be another within `error` (N,) mm of each point."""
-        index = self.grid.to_index(points)
-        outside = np.maximum(self.low - 0.5 - index, index - self.high - 0.5).clip(0) * self.grid.spacing
-        near = np.linalg.norm(outside, axis=1) <= error
-        differs: NDArray[np.bool_] = near & (self._mixed[self._voxels(points)] | (error > min(self.grid.spacing)))
-        return differs
+def _doubtful(readers: Sequence[LabelReader], points: Points, error: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether any label may be another within `error` (N,) mm of points (N, 3), LPS mm."""
+    doubtful = np.zeros(len(points), bool)
+    for reader in readers:
+        doubtful |= reader.may_differ(reader.grid.to_index(points), error)
+    return doubtful
 
 
 class _Guess:
@@ -143,26 +117,22 @@ class _Guess:
     x = A^-1 y - d(x) is then iterated.
     """
 
-    def __init__(self, transform: CompositeTransform, layers: Sequence[_Labels]) -> None:
+    def __init__(self, transform: CompositeTransform, readers: Sequence[LabelReader]) -> None:
         self.transform = transform
         bound = linear_bound(transform)
         self._affine = np.eye(4) if bound is None else bound[0].matrix
         self._inverse = np.asarray(np.linalg.pinv(self._affine), float)
-        axes = layers[0].grid
-        index = axes.to_index(np.concatenate([labels.corners for labels in layers]))
-        low, step = index.min(0), _STEP / np.array(axes.spacing)
-        self._cells = np.ceil((index.max(0) - low) / step).astype(int)
-        self._lattice = axes.lattice(tuple(low - _MARGIN * step), tuple(step), tuple(self._cells + 1 + 2 * _MARGIN))
+        self._lattice, self._cells = _lattice_around(readers, transform)
         places = self._lattice.voxel_centers()
-        sent = transform.apply(places.reshape(-1, 3))
-        shift = transform_points(self._inverse, sent) - places.reshape(-1, 3)
-        self._sent = sent.reshape(places.shape)
-        self._shift = torch.from_numpy(shift.reshape(places.shape)).movedim(-1, 0)[None]
+        self._sent = transform.apply(places.reshape(-1, 3)).reshape(places.shape)
+        shift = transform_points(self._inverse, self._sent) - places
+        content = np.concatenate([shift, interpolation_error(self._sent)[..., None]], -1)
+        self._content = torch.from_numpy(content).movedim(-1, 0)[None]
         self._stretch = self._largest_stretch()
 
     def _largest_stretch(self) -> float:
         """How far at most a millimetre on the moving side is on the fixed side, anywhere in the lattice."""
-        along_axes = np.stack(np.gradient(self._sent, _STEP, axis=(2, 1, 0)), -1)
+        along_axes = np.stack(np.gradient(self._sent, *self._lattice.spacing, axis=(2, 1, 0)), -1)
         volume = np.linalg.det(along_axes)
         if not (np.abs(volume) > 1e-6).all():
             return _ANY_STRETCH
@@ -177,34 +147,40 @@ class _Guess:
         return low.astype(np.intp), high.astype(np.intp)
 
     def __call__(self, targets: Points) -> tuple[Points, NDArray[np.float64]]:
-        """Where moving points (N, 3) come from, and by how many mm (N,) at most that is wrong."""
+        """Where moving points (N, 3) come from, and by how many mm (N,) at most that is wrong, quickly told."""
         straight = transform_points(self._inverse, targets)
-        points = straight
+        points, lattice = straight, Lattice(self._lattice.shape)
         for _ in range(_ROUNDS):
-            index = torch.from_numpy(self._lattice.to_index(points))[None, None, None]
-            points = straight - lookup(self._shift, Lattice(self._lattice.shape), index)[0, :, 0, 0].T.numpy()
-        residual = np.linalg.norm(self.transform.apply(points) - targets, axis=1)
-        return points, residual * self._stretch
+            index = self._lattice.to_index(points)
+            found = lookup(self._content, lattice, torch.from_numpy(index)[None, None, None])[0, :, 0, 0].numpy()
+            former, points = points, straight - found[:3].T
+        unsettled = np.linalg.norm(points - former, axis=1) * np.linalg.norm(self._affine[:3, :3], 2)
+        error = found[3] + unsettled
+        beyond = np.flatnonzero(((index < 0) | (index > np.array(self._lattice.size) - 1)).any(1))
+        error *= self._stretch
+        error[beyond] = self.error(points[beyond], targets[beyond])
+        return points, error
+
+    def error(self, points: Points, targets: Points) -> NDArray[np.float64]:
+        """By how many mm (N,) at most `points` (N, 3) are wrong as the places where `targets` come from."""
+        missed: NDArray[np.float64] = np.linalg.norm(self.transform.apply(points) - targets, axis=1)
+        return missed * self._stretch
 
 
-def _box(layer: Layer) -> tuple[slice, ...] | None:
-    """The smallest part of a layer that has all of its labels; None where there are none."""
-    box = []
-    for axis in range(3):
-        hit = np.flatnonzero(layer.array.any(tuple(k for k in range(3) if k != axis)))
-        if not hit.size:
-            return None
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
-
-
-def _neighbourhood(array: NDArray[Any], extreme: np.ufunc) -> NDArray[Any]:
-    """The extreme of each voxel and its 26 neighbours."""
-    for axis in range(3):
-        padded = np.pad(array, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
-        parts = [np.take(padded, np.arange(start, start + array.shape[axis]), axis) for start in range(3)]
-        array = extreme.reduce(parts)
-    return array
+def _lattice_around(
+    readers: Sequence[LabelReader], transform: CompositeTransform
+) -> tuple[ImageGrid, NDArray[np.intp]]:
+    """Points around the labels, _MARGIN more on each side, and how many spaces (x, y, z) there are without those."""
+    axes = readers[0].grid
+    index = axes.to_index(np.concatenate([reader.corners for reader in readers]))
+    low, extent = index.min(0), np.ptp(index, axis=0)
+    spacing = control_spacing(transform, axes)
+    step = extent / 2 if spacing is None else np.array(spacing) / axes.spacing / _SAMPLES
+    cells = np.ceil(extent / step).astype(np.intp)
+    while np.prod(cells + 1 + 2 * _MARGIN) > _MOST_POINTS:
+        step *= 2
+        cells = np.ceil(extent / step).astype(np.intp)
+    return axes.lattice(tuple(low - _MARGIN * step), tuple(step), tuple(cells + 1 + 2 * _MARGIN)), cells
 
 
 def _shape(low: NDArray[np.intp], high: NDArray[np.intp]) -> tuple[int, int, int]:

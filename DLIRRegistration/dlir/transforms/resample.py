@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dlir.geometry import ImageGrid
 from dlir.transforms.dense import slabs
+from dlir.transforms.nearest import resample_labels
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, Points, SpatialTransform
 
 Mode = Literal["linear", "nearest"]
@@ -39,6 +40,8 @@ def resample(
     default: the value of voxels that map outside of `grid`, whose voxel borders count as inside (ITK's rule).
     progress: called with the fraction done.
     """
+    if mode == "nearest" and (labels := resample_labels(array, grid, transform, onto, default, progress)) is not None:
+        return labels
     result = np.full(onto.shape, default, np.float32 if mode == "linear" else array.dtype)
     box = _box(array, default, mode)
     if box is None:
