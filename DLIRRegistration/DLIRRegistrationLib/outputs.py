@@ -47,6 +47,7 @@ class Outputs:
 
     def apply(self) -> dict[str, Any]:
         """Put everything into the scene. On any exception the scene is as it was before."""
+        before = _ids(self.scene)
         try:
             nodes = {key: self._put(output) for key, output in self._outputs.items()}
             for key, node in nodes.items():
@@ -54,6 +55,8 @@ class Outputs:
         except BaseException:
             for step in reversed(self._undo):
                 step()
+            for added in [self.scene.GetNodeByID(name) for name in _ids(self.scene) - before]:
+                self.scene.RemoveNode(added)
             raise
         return nodes
 
@@ -64,9 +67,7 @@ class Outputs:
 
     def _create(self, output: _Output) -> Any:
         output.content.SetName(self.scene.GenerateUniqueName(output.name))
-        node = self.scene.AddNode(output.content)
-        self._undo.append(lambda: _remove(self.scene, node))
-        return node
+        return self.scene.AddNode(output.content)
 
     def _overwrite(self, output: _Output) -> Any:
         target = output.target
@@ -97,14 +98,8 @@ def modifying(node: Any) -> Iterator[None]:
         node.EndModify(was)
 
 
-def _remove(scene: Any, node: Any) -> None:
-    """Removes a node with the display and storage nodes that were made for it."""
-    for kind in ("GetNthDisplayNode", "GetNthStorageNode"):
-        count = getattr(node, f"GetNumberOf{kind[6:]}s", lambda: 0)()
-        for helper in [getattr(node, kind)(i) for i in range(count)]:
-            if helper is not None:
-                scene.RemoveNode(helper)
-    scene.RemoveNode(node)
+def _ids(scene: Any) -> set[str]:
+    return {scene.GetNthNode(number).GetID() for number in range(scene.GetNumberOfNodes())}
 
 
 def _restore(node: Any, former: Any, parent: str | None) -> None:

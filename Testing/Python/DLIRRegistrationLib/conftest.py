@@ -50,9 +50,8 @@ def shared_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerCl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
         # One thread: on a machine that does other things too, several wait for each other.
-        client = WorkerClient(sys.executable, {"OMP_NUM_THREADS": "1"})
+        client = WorkerClient(sys.executable, {"OMP_NUM_THREADS": "1", "DLIR_TEST_WORKER": str(folder)})
         client.start()
-        client.reserve()  # makes its folder while the temporary folder is ours
         yield client
         client.close()
     assert list(folder.iterdir()) == []

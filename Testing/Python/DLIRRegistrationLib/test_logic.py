@@ -1,0 +1,215 @@
+"""The Logic as scripts use it, with the real scene, the real worker and the shipped model."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="needs slicer-core")
+
+import slicer
+
+from dlir.errors import DLIRError, ImageError
+from DLIRRegistrationLib.api import RegistrationApi
+from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationResult
+from DLIRRegistrationLib.segmentations import segment_volumes_ml
+from DLIRRegistrationLib.sequence_requests import SequenceOutputs
+from segments import overlapping, segmentation
+from small_pair import SEGMENT, small_cine
+
+if TYPE_CHECKING:
+    from mrml import MRML
+    from small_pair import SmallPair
+
+
+def array(node: Any) -> Any:
+    return slicer.util.arrayFromVolume(node)
+
+
+def count(scene: MRML) -> int:
+    return int(scene.scene.GetNumberOfNodes())
+
+
+def until_done(logic: RegistrationApi, tasks: list[Any], seconds: float = 60) -> None:
+    """What a timer does."""
+    end = time.monotonic() + seconds
+    while any(task.active for task in tasks):
+        assert time.monotonic() < end
+        logic.poll()
+        time.sleep(0.005)
+
+
+def test_one_call_registers(logic: RegistrationApi, pair: SmallPair) -> None:
+    result = logic.register(pair.fixed, pair.moving, segmentations=[pair.moving_drawn])
+    assert isinstance(result, RegistrationResult)
+    assert result.warped.GetName() == "ES registered to ED"
+    assert result.segmentations[0].GetSegmentation().GetNthSegment(0).GetName() == SEGMENT
+
+
+def test_every_input_can_be_given(logic: RegistrationApi, scene: MRML, pair: SmallPair) -> None:
+    identity = scene.linear_transform(np.eye(4), "start")
+    landmarks = [scene.add("MarkupsFiducial", name) for name in ("on ES", "on ED")]
+    for node in landmarks:
+        node.AddControlPoint(*pair.fixed.GetOrigin(), "corner")
+    result = logic.register(
+        pair.fixed,
+        pair.moving,
+        "cardiac-cine",
+        fixedMask=pair.fixed_drawn,
+        movingMask=MaskInput(pair.moving_drawn, SEGMENT),
+        initialTransform=identity,
+        segmentations=[pair.moving_drawn],
+        fixedSegmentation=pair.fixed_drawn,
+        movingLandmarks=landmarks[0],
+        fixedLandmarks=landmarks[1],
+        device="cpu",
+        outputs=OutputSelection(want_jacobian=False),
+    )
+    assert isinstance(result, RegistrationResult)
+    report = result.report
+    assert (report["fixed_mask"], report["moving_mask"]) == ("ED drawn", "ES drawn")
+    assert report["initialization"]["mode"] == "given transform"
+    assert {"labels", "landmarks", "volumes"} <= set(report)
+    assert result.jacobian is None
+    assert result.landmarks is not None
+
+
+def test_without_blocking_a_timer_keeps_it_going(logic: RegistrationApi, pair: SmallPair) -> None:
+    done: list[RegistrationResult] = []
+    told: list[float] = []
+    began = time.perf_counter()
+    run = logic.register(
+        pair.fixed,
+        pair.moving,
+        blocking=False,
+        onProgress=lambda step, fraction: told.append(fraction),
+        onDone=done.append,
+    )
+    assert time.perf_counter() - began < 0.5
+    assert done == []
+    until_done(logic, [run])
+    assert [result.warped.GetName() for result in done] == ["ES registered to ED"]
+    assert told
+
+
+def test_runs_that_are_started_together_wait_for_each_other(logic: RegistrationApi, pair: SmallPair) -> None:
+    done: list[tuple[str, RegistrationResult]] = []
+    runs = [
+        logic.register(fixed, moving, blocking=False, onDone=lambda result, name=name: done.append((name, result)))
+        for name, fixed, moving in (("forth", pair.fixed, pair.moving), ("back", pair.moving, pair.fixed))
+    ]
+    until_done(logic, runs)
+    assert [name for name, _ in done] == ["forth", "back"]
+    assert [result.warped.GetName() for _, result in done] == ["ES registered to ED", "ED registered to ES"]
+
+
+def test_events_are_processed_only_if_asked(
+    logic: RegistrationApi, pair: SmallPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks: list[None] = []
+    monkeypatch.setattr(slicer.app, "processEvents", lambda: ticks.append(None))
+    logic.register(pair.fixed, pair.moving)
+    assert ticks == []
+    logic.register(pair.fixed, pair.moving, processEvents=True)
+    assert len(ticks) > 3
+
+
+def test_a_failure_raises_where_it_blocks_and_is_told_where_it_does_not(
+    logic: RegistrationApi, pair: SmallPair
+) -> None:
+    with pytest.raises(DLIRError, match="Choose a moving volume"):
+        logic.register(pair.fixed, None)
+    told: list[tuple[str, str]] = []
+    run = logic.register(pair.fixed, None, blocking=False, onFailed=lambda message, kind: told.append((message, kind)))
+    assert not run.active
+    assert told == [("Choose a moving volume.", "error")]
+
+
+def test_one_call_registers_a_sequence(logic: RegistrationApi, scene: MRML, pair: SmallPair) -> None:
+    cine = small_cine(scene, pair, 2)
+    result = logic.registerSequence(cine, 0, segmentation=pair.fixed_drawn, outputs=SequenceOutputs(want_warped=False))
+    assert result.warped is None
+    assert result.transform.GetNumberOfDataNodes() == result.segmentation.GetNumberOfDataNodes() == 2
+    run = logic.registerSequence(cine, 1, blocking=False)
+    until_done(logic, [run])
+    assert run.result.warped.GetName() == "cine registered to frame 2"
+
+
+# -- with a transform that is there --------------------------------------------------------------------
+
+
+def test_a_segmentation_is_propagated_as_the_registration_does(logic: RegistrationApi, pair: SmallPair) -> None:
+    result = logic.register(pair.fixed, pair.moving, segmentations=[pair.moving_drawn])
+    node = logic.propagateSegmentation(pair.moving_drawn, result.transform, pair.fixed)
+    assert node.GetName() == "ES drawn on ED_1"
+    one, other = (list(segment_volumes_ml(each).values()) for each in (node, result.segmentations[0]))
+    assert one == pytest.approx(other, rel=0.01)
+
+
+def test_overlap_names_and_colours_survive_propagation(logic: RegistrationApi, scene: MRML, pair: SmallPair) -> None:
+    from DLIRRegistrationLib.frames import grid_of_volume
+
+    grid = grid_of_volume(pair.moving)
+    drawn = segmentation(scene, overlapping(grid), grid)
+    result = logic.register(pair.fixed, pair.moving, segmentations=[drawn])
+    for node in (result.segmentations[0], logic.propagateSegmentation(drawn, result.transform, pair.fixed)):
+        for number in range(3):
+            ours, theirs = (each.GetSegmentation().GetNthSegment(number) for each in (node, drawn))
+            assert ours.GetName() == theirs.GetName()
+            assert ours.GetColor() == theirs.GetColor()
+        volumes = segment_volumes_ml(node)
+        assert all(volumes[name] > 0 for name in ("ventricle", "muscle", "scar"))
+
+
+def test_an_existing_segmentation_is_overwritten_only_if_selected(
+    logic: RegistrationApi, scene: MRML, pair: SmallPair
+) -> None:
+    transform, mine = scene.add("Transform", "nothing"), scene.add("Segmentation", "mine")
+    assert logic.propagateSegmentation(pair.moving_drawn, transform, pair.fixed, mine) is mine
+    assert segment_volumes_ml(mine)[SEGMENT] > 0
+    before = count(scene)
+    with pytest.raises(ImageError, match="has no segments"):
+        logic.propagateSegmentation(scene.add("Segmentation", "empty"), transform, pair.fixed)
+    assert count(scene) == before + 1
+
+
+def test_the_jacobian_of_a_transform_is_that_of_the_registration(
+    logic: RegistrationApi, scene: MRML, pair: SmallPair
+) -> None:
+    result = logic.register(pair.fixed, pair.moving)
+    node = logic.jacobianVolume(result.transform, pair.fixed)
+    assert node.GetName() == "ES registered to ED transform Jacobian"
+    # The registration samples it, which its own tests allow some hundredths for.
+    assert np.abs(array(node) - array(result.jacobian)).max() < 0.1
+    assert np.abs(array(node) - array(result.jacobian)).mean() < 0.005
+    assert "Jacobian" in node.GetDisplayNode().GetColorNode().GetName()
+    mine = scene.add("ScalarVolume", "mine")
+    assert logic.jacobianVolume(result.transform, pair.fixed, mine) is mine
+    assert np.array_equal(array(mine), array(node))
+
+
+# -- as it is ------------------------------------------------------------------------------------------
+
+
+def test_everything_has_a_docstring() -> None:
+    for name, member in inspect.getmembers(RegistrationApi, callable):
+        if not name.startswith("_"):
+            assert inspect.getdoc(member), name
+
+
+def test_closing_cancels_what_is_under_way(logic: RegistrationApi, pair: SmallPair, scene: MRML) -> None:
+    from DLIRRegistrationLib.worker import WorkerClient
+
+    logic.worker = WorkerClient("/nowhere/python")
+    kinds: list[str] = []
+    before = count(scene)
+    run = logic.register(pair.fixed, pair.moving, blocking=False, onFailed=lambda message, kind: kinds.append(kind))
+    logic.close()
+    assert kinds == ["cancelled"]
+    assert not run.active
+    assert logic.worker.state == "stopped"
+    assert count(scene) == before
