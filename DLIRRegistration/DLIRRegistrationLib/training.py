@@ -14,7 +14,8 @@ from DLIRRegistrationLib.process import ChildProcess
 
 State = Literal["idle", "running", "stopping", "finished", "stopped", "failed"]
 
-HISTORY, MODEL = "history.json", "model.safetensors"
+# What `dlir train` keeps in the run folder: what it was asked for, its learning curve, and the model.
+OPTIONS, HISTORY, MODEL = "run.json", "history.json", "model.safetensors"
 
 # Seconds for the process to write its checkpoint after it has been asked to stop; and at most when the program ends.
 _GRACE = 60.0
@@ -36,7 +37,7 @@ class TrainingRun:
     """
 
     def __init__(self, output: Path, python: str | None = None, environment: Mapping[str, str] | None = None) -> None:
-        self.output = Path(output)
+        self.output = Path(output).absolute()  # the process has another current folder
         self.state: State = "idle"
         self.history: list[dict[str, Any]] = []
         self.error: str | None = None
@@ -59,7 +60,7 @@ class TrainingRun:
     @property
     def resumable(self) -> bool:
         """Whether there is something to continue."""
-        return not self.active and self.state != "finished" and (self.output / HISTORY).is_file()
+        return not self.active and self.state != "finished" and (self.output / OPTIONS).is_file()
 
     @property
     def model(self) -> Path | None:
@@ -77,8 +78,8 @@ class TrainingRun:
         be written; whatever else is wrong, such as the data, `poll` will find in `error`.
         """
         named = isinstance(configuration, str) and not configuration.endswith((".yaml", ".yml"))
-        chosen = ["--preset" if named else "--config", str(configuration)]
-        self._launch(["--data", str(data), "--output", str(self.output), *chosen, "--device", device])
+        chosen = ["--preset", str(configuration)] if named else ["--config", str(Path(configuration).absolute())]
+        self._launch(["--data", str(Path(data).absolute()), "--output", str(self.output), *chosen, "--device", device])
 
     def resume(self, device: str = "auto") -> None:
         """Continue the run in the folder `output` from its last checkpoint. Returns, and raises, as `start`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import queue
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -161,6 +162,7 @@ class WorkerClient:
         if request.id in self._pending:
             raise ValueError(f"request '{request.id}' is under way")
         self.start()
+        request = replace(request, model=os.path.abspath(request.model))  # the process has another current folder
         self._pending[request.id] = _Pending(request, on_event)
         self._send()
         return request.id

@@ -31,7 +31,7 @@ def work(
     asked: RegisterRequest, session: Any, progress: Callable[[str, float], None], notify: Callable[[str], None]
 ) -> Done:
     progress("reading", 0.0)
-    what, _, value = asked.model.partition(" ")
+    what, _, value = os.path.basename(asked.model).partition(" ")
     if what == "print":
         print("from Python")
         os.write(1, b"from a library\n")

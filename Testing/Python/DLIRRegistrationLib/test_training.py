@@ -38,7 +38,7 @@ def main():
     options = dict(zip(words[1::2], words[2::2]))
     folder = Path(options.get("--output") or options["--resume"])
     folder.mkdir(exist_ok=True)
-    (folder / "options.json").write_text(json.dumps(options))
+    (folder / "run.json").write_text(json.dumps(options))
     history = folder / "history.json"
     rows = json.loads(history.read_text()) if "--resume" in options else []
     try:
@@ -92,7 +92,7 @@ def until(run: TrainingRun, condition: Callable[[], object]) -> None:
 
 
 def options(run: TrainingRun) -> dict[str, str]:
-    found: dict[str, str] = json.loads((run.output / "options.json").read_text())
+    found: dict[str, str] = json.loads((run.output / "run.json").read_text())
     return found
 
 
@@ -118,7 +118,7 @@ def test_a_configuration_file(make: Callable[..., TrainingRun], tmp_path: Path, 
     run = make(rows=1)
     run.start(tmp_path, configuration)
     until(run, lambda: not run.active)
-    assert options(run)["--config"] == str(configuration)
+    assert options(run)["--config"] == os.path.abspath(configuration)
     assert options(run)["--device"] == "auto"
 
 

@@ -125,7 +125,7 @@ def test_several_requests_wait_for_each_other(client: WorkerClient) -> None:
         )
     until(client, lambda: client.state == "busy")
     until(client, lambda: len(order) == 3)
-    assert order == [f"nothing {number}" for number in range(3)]
+    assert order == [os.path.abspath(f"nothing {number}") for number in range(3)]
     assert client.state == "ready"
 
 
