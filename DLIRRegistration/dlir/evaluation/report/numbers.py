@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from dlir.evaluation.metrics import LandmarkErrors
 from dlir.evaluation.report.content import registering
 from dlir.evaluation.report.page import Page
 from dlir.evaluation.results import Row
@@ -70,18 +71,29 @@ def _p(value: float) -> str:
 
 def landmark_table(rows: Sequence[Row]) -> list[list[str]]:
     """Per pair and over all landmarks, mean (SD) of the error in mm, before and by each method (Table 6)."""
-    own = by_method(row for row in rows if row.after)
+    with_landmarks = by_method(row for row in rows if row.after)
+    start = next(iter(with_landmarks.values()))
+    own = {name: listed for name, listed in with_landmarks.items() if name in registering(rows)}
     table = [["pair", "n", "before", *own]]
-    for case in dict.fromkeys(row.case for row in rows if row.after):
-        table.append(_line(case[1], {name: [row for row in rows if row.case == case] for name, rows in own.items()}))
-    table.append(_line("all landmarks", own))
+    for row in start:
+        table.append(_line(row.pair, [row], {n: [r for r in rows if r.case == row.case] for n, rows in own.items()}))
+    table.append(_line("all landmarks", start, own))
     trimmed = [without_largest_motion(listed) for listed in own.values()]
-    cells = [f"{t.mean:.2f} ({t.sd:.2f})" for t in trimmed]
-    return [*table, ["without the tenth that moved most", str(trimmed[0].count), UNDEFINED, *cells]]
+    if trimmed:
+        cells = [_mean_sd(errors) for errors in trimmed]
+        table.append(["without the tenth that moved most", str(trimmed[0].count), UNDEFINED, *cells])
+    return table
 
 
-def _line(title: str, by_name: Mapping[str, Sequence[Row]]) -> list[str]:
-    figures = [all_landmarks(rows) for rows in by_name.values()]
-    before = figures[0][0]
-    cells = [f"{after.mean:.2f} ({after.sd:.2f})" for _, after in figures]
-    return [title, str(before.count), f"{before.mean:.2f} ({before.sd:.2f})", *cells]
+def _line(title: str, start: Sequence[Row], by_name: Mapping[str, Sequence[Row]]) -> list[str]:
+    before, _ = all_landmarks(start)
+    return [
+        title,
+        str(before.count),
+        _mean_sd(before),
+        *(_mean_sd(all_landmarks(rows)[1]) for rows in by_name.values()),
+    ]
+
+
+def _mean_sd(errors: LandmarkErrors) -> str:
+    return f"{errors.mean:.2f} ({errors.sd:.2f})"

@@ -1,0 +1,55 @@
+"""Pictures of example pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlir.evaluation.report.pictures import example_plane, method_panels, stage_panels
+from dlir.evaluation.scoring import LoadedPair, load_pair, load_scan
+from dlir.transforms.spatial import AffineTransform, CompositeTransform
+from evaluation_runs import shift_of, two_subjects
+
+RIGHT = CompositeTransform((AffineTransform.translation(shift_of(0).tolist()),))
+MIRROR = CompositeTransform((AffineTransform(np.diag([-1.0, 1, 1, 1])),))
+STILL = CompositeTransform(())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> LoadedPair:
+    data = two_subjects(Path(tmp_path_factory.mktemp("data")))
+    chosen = data.pairs()[0]
+    return load_pair(chosen, load_scan(chosen.fixed), load_scan(chosen.moving), data.labels, "centers")
+
+
+def test_methods_stand_side_by_side(pair: LoadedPair) -> None:
+    figure = method_panels(pair, {"still": STILL, "folded": MIRROR})
+    titles = [axes.get_title() for axes in figure.axes[:6]]
+    assert titles[:3] == ["Fixed", "still", "folded"]
+    assert titles[3:5] == ["Moving", "no folding"]
+    voxels = int(np.prod(example_plane(pair).shape))
+    assert titles[5] == f"folding: {voxels} voxels"
+
+
+def test_a_good_stage_leaves_less_difference(pair: LoadedPair) -> None:
+    figure = stage_panels(pair, {"DIR-1": STILL, "DIR-2": RIGHT}, (0.0, 400.0))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:4] == ["Moving", "DIR-1", "DIR-2", "Fixed"]
+    for row in (1, 3, 5):
+        moving, first, second = (float(t.removeprefix("mean ")) for t in titles[4 * row : 4 * row + 3])
+        assert moving == first > 2 * second
+    (bar,) = [axes for axes in figure.axes if "share of the intensity range" in axes.get_ylabel()]
+    assert bar.get_ylim()[0] == 0
+
+
+def test_the_three_slices_lie_at_right_angles(pair: LoadedPair) -> None:
+    from dlir.evaluation.report.pictures import _three_planes
+
+    planes = _three_planes(pair)
+    normals = np.stack([plane.direction_matrix[:, 2] for plane in planes])
+    np.testing.assert_allclose(np.abs(normals @ normals.T), np.eye(3), atol=1e-6)
+    for plane in planes:
+        assert plane.shape[0] == 1
+        assert pair.fixed.image.grid.contains(plane.voxel_centers()).all()
