@@ -5,6 +5,7 @@ Stdin is the sign of life: when it is closed, the command is interrupted and cle
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -14,7 +15,10 @@ import threading
 def _watch() -> None:
     while os.read(0, 4096):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    if os.name == "nt":  # where a signal would end the process at once
+        _thread.interrupt_main(signal.SIGTERM)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:

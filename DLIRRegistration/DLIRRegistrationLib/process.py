@@ -110,14 +110,6 @@ class ChildProcess:
         """Negative: the signal that ended it. None while it runs."""
         return self._process.poll()
 
-    def interrupt(self) -> None:
-        """Ask the process and its children to stop, as a batch system does."""
-        with contextlib.suppress(OSError):  # gone already
-            if _WINDOWS:
-                self._process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
-            else:
-                os.killpg(self._process.pid, signal.SIGTERM)
-
     def kill(self) -> None:
         """End the process and its children at once. Does not wait for the end."""
         if _WINDOWS:
@@ -130,7 +122,7 @@ class ChildProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def close_stdin(self) -> None:
-        """To be called when it has ended: before, it is the sign that nobody is left."""
+        """Tell the process that nobody is left, upon which it ends; and tidy up when it has ended."""
         with contextlib.suppress(OSError):  # what a process left unread cannot be flushed
             self.stdin.close()
 

@@ -88,7 +88,7 @@ class TrainingRun:
     def stop(self) -> None:
         """Ask the process to write a checkpoint and end; `poll` kills it if it has not in a minute."""
         if self._process is not None and self.state == "running":
-            self._process.interrupt()
+            self._process.close_stdin()  # which `attended` takes for an interrupt
             self.state, self._deadline = "stopping", time.monotonic() + _GRACE
 
     def close(self) -> None:

@@ -116,18 +116,11 @@ def said(child: ChildProcess) -> str:
     return child.last_words()
 
 
-def all_end(child: ChildProcess) -> bool:
-    """Whether all do within some time; the dead count until they have been buried."""
-    deadline = time.monotonic() + 20
-    while not child.all_ended and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return child.all_ended
-
-
 def test_endings_in_words(tmp_path: Path) -> None:
     child = start(tmp_path, "echo some last words", "exit 3")
     assert child.wait(30)
     assert (child.ending, child.last_words()) == ("exit code 3", "some last words")
+    assert child.all_ended
     child = start(tmp_path, "sleep 600")
     assert child.ending == "it is still running"
     assert not child.wait(0.01)
@@ -152,20 +145,15 @@ def test_children_that_outlive_their_parent_are_noticed_and_killed(tmp_path: Pat
     assert not child.all_ended
     child.kill()
     assert is_gone(grandchild)
-    assert all_end(child)
 
 
-@needs_proc
-def test_a_polite_request_to_stop_reaches_the_children(tmp_path: Path) -> None:
-    child = start(
-        tmp_path, "sh -c 'trap \"echo stopping; exit 0\" TERM; echo ready; while :; do sleep 0.05; done'", "exit 5"
-    )
-    assert said(child) == "ready"
-    child.interrupt()
-    assert all_end(child)
-    assert "stopping" in child.last_words()
-    child.interrupt()
-    child.kill()
+def test_a_process_may_be_told_that_nobody_is_left(tmp_path: Path) -> None:
+    child = start(tmp_path, "cat", "echo nobody", "exit 4")
+    assert not child.wait(0.05)
+    child.close_stdin()
+    assert child.wait(30)
+    assert (child.exit_code, child.last_words()) == (4, "nobody")
+    child.close_stdin()
 
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:

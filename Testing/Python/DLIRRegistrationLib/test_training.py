@@ -263,6 +263,7 @@ def test_starting_takes_no_time(make: Callable[..., TrainingRun], tmp_path: Path
     assert min(took) < 0.1
 
 
+@pytest.mark.slow
 def test_the_real_command_line_is_run(tmp_path: Path) -> None:
     """Without data it fails, in the command's own words."""
     run = TrainingRun(tmp_path / "run")
