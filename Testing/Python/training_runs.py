@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dlir.training.config import TrainingConfig, parse_config
-from dlir.training.data import Batch
+from dlir.training.batch import Batch, Pair, collate
+from dlir.training.config import TrainingConfig
+from dlir.training.config_file import parse_config
 
 SHAPE = (4, 32, 32)
 SPACING = (1.0, 1.0, 4.0)
@@ -55,10 +56,25 @@ def tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array).float()[None, None]
 
 
-def make_batch(fixed: Tensor, moving: Tensor, mask: Tensor | None = None, spacing: Sequence[float] = SPACING) -> Batch:
-    """A batch of whole images (B, 1, z, y, x), without padding unless `mask` says so."""
-    mask = torch.ones_like(fixed) if mask is None else mask
-    return Batch(fixed, moving, mask, torch.tensor([spacing]).expand(len(fixed), 3), ("pair",) * len(fixed))
+def make_batch(
+    fixed: Tensor,
+    moving: Tensor,
+    mask: Tensor | None = None,
+    spacing: Sequence[float] = SPACING,
+    start: NDArray[Any] | None = None,
+) -> Batch:
+    """A batch of images (B, 1, z, y, x), without padding unless `mask` says so of both. start: (4, 4)."""
+
+    def channels(image: Tensor) -> Tensor:
+        present = torch.ones_like(image) if mask is None else mask
+        return torch.cat([image, present, present], 1)
+
+    matrix = torch.eye(4) if start is None else torch.from_numpy(start).float()
+    pairs = [
+        Pair(f, m, matrix, torch.tensor(spacing), "pair")
+        for f, m in zip(channels(fixed), channels(moving), strict=True)
+    ]
+    return collate(pairs)
 
 
 def write_volume(path: Path, array: NDArray[Any], spacing: Sequence[float] = SPACING) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlir.cli.common import Device, DeviceOption, say
-from dlir.errors import ConfigError, OptionError, OutputError
+from dlir.errors import ConfigError, OptionError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -21,75 +21,86 @@ if TYPE_CHECKING:
 
 TrainingProgress = Callable[[str, int, int, dict[str, float]], None]
 
-# What a run folder holds, see Trainer.
-_RUN_FILES = ("last.pt", "history.json", "model.safetensors")
+ConfigOption = Annotated[Path | None, typer.Option(help="Training configuration (YAML).")]
+PresetOption = Annotated[str | None, typer.Option(help="Name of a configuration that comes with DLIR.")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="Folder below which the configuration's files lie, or a manifest (CSV).")
+]
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder below which the configuration's files lie.")],
-    output: Annotated[Path, typer.Option(help="Run folder; made where missing.")],
-    config: Annotated[Path | None, typer.Option(help="Training configuration (YAML).")] = None,
-    preset: Annotated[str | None, typer.Option(help="Name of a configuration that comes with DLIR.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
+    data: DataOption = None,
+    output: Annotated[Path | None, typer.Option(help="Run folder; made where missing.")] = None,
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder, with its own options.")] = None,
     device: DeviceOption = Device.auto,
+    devices: Annotated[int, typer.Option(min=1, help="Processes to train with, each on a device of its own.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that prepare pairs ahead.")] = 1,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for prepared images, which runs may share; else in the run folder.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
     max_iterations: Annotated[
         int | None, typer.Option(min=1, help="At most so many per stage: for a first try of data and configuration.")
     ] = None,
 ) -> None:
-    """Train a model into a run folder: model.safetensors, history.json and last.pt, from which --resume continues.
+    """Train a model into a run folder, from which --resume continues it whenever it was ended.
 
-    Needs the training packages: pip install 'dlir[train]'.
+    The run folder holds model.safetensors and history.json, best.safetensors, TensorBoard's files and, at the end,
+    curves.png. Needs the training packages: pip install 'dlir[train]'.
     """
-    _check_folder(output, resume)
-    configuration = _configuration(config, preset, seed, max_iterations)
-    try:
-        model = _train(configuration, data, output, resume, device.value)
-    except KeyboardInterrupt:
-        left = "continue the run with --resume" if _has_checkpoint(output) else "there was no checkpoint yet"
-        raise KeyboardInterrupt(left) from None
-    print(f"model  {model}")
-
-
-def _train(configuration: TrainingConfig, data: Path, output: Path, resume: bool, device_name: str) -> Path:
-    """Train to the end; returns the model file."""
     with _training_packages():
-        from dlir.training.trainer import Trainer
-    from dlir.registration.devices import choose_device
+        from dlir.training.run import is_first_process, train
+        from dlir.training.run_folder import RunFolder, RunOptions
 
-    device = choose_device(device_name)
-    say(f"reading the images below {data}")
-    trainer = Trainer(configuration, data, output, device)
-    if resume:
-        trainer.resume()
-    with _display() as progress:
-        return trainer.run(progress)
+    first = is_first_process()
+    if resume is not None:
+        given = {
+            "--data": data,
+            "--output": output,
+            "--seed": seed,
+            "--max-iterations": max_iterations,
+            "--cache": cache,
+        }
+        if wrong := [name for name, value in given.items() if value is not None]:
+            raise OptionError(f"--resume takes everything from the run folder; leave out {', '.join(wrong)}")
+        folder = RunFolder(resume)
+        options = folder.resume(hold=first)
+        if config is not None or preset is not None:
+            folder.check_same(read_configuration(config, preset))
+    else:
+        if data is None or output is None:
+            raise OptionError("give --data and --output for a new run, or --resume RUN to continue one")
+        folder = RunFolder(output)
+        configuration = _changed(read_configuration(config, preset), seed, max_iterations)
+        options = RunOptions(configuration, data, cache or output / "cache")
+        if first:
+            folder.begin(options)
+    if first:
+        say(f"reading the images in {options.data}")
+    try:
+        with _display() as progress:
+            model = train(folder, options, device.value, devices, workers, say, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"continue the run with --resume {folder.path}") from None
+    if first:
+        print(f"model  {model}")
 
 
 # -- options ------------------------------------------------------------------------------------------
 
 
-def _has_checkpoint(output: Path) -> bool:
-    return (output / _RUN_FILES[0]).is_file()
-
-
-def _check_folder(output: Path, resume: bool) -> None:
-    """Raises OutputError for a folder that holds a run, or, where one is to be continued, that holds none."""
-    if resume and not _has_checkpoint(output):
-        raise OutputError(f"'{output}' holds no checkpoint ({_RUN_FILES[0]}) to continue from; leave out --resume")
-    if not resume and any((output / name).exists() for name in _RUN_FILES):
-        raise OutputError(f"'{output}' already holds a run; continue it with --resume or choose another folder")
-
-
-def _configuration(
-    config: Path | None, preset: str | None, seed: int | None, max_iterations: int | None
-) -> TrainingConfig:
-    """The configuration named by the options, changed as they say. Raises OptionError or ConfigError."""
-    if (config is None) == (preset is None):
-        raise OptionError(f"give either --config or --preset ({', '.join(_presets()) or 'none comes with this DLIR'})")
+def read_configuration(config: Path | None, preset: str | None) -> TrainingConfig:
+    """The configuration named by the options. Raises OptionError or ConfigError."""
     with _training_packages():
-        from dlir.training.config import load_config
-    loaded = load_config(config if config is not None else _preset_file(str(preset)))
+        from dlir.training.config_file import load_config, preset_file, presets
+    if (config is None) == (preset is None):
+        raise OptionError(f"give either --config or --preset ({', '.join(presets()) or 'none comes with this DLIR'})")
+    return load_config(config if config is not None else preset_file(str(preset)))
+
+
+def _changed(loaded: TrainingConfig, seed: int | None, max_iterations: int | None) -> TrainingConfig:
     changes: dict[str, object] = {} if seed is None else {"seed": seed}
     if max_iterations is not None:
         capped = [
@@ -99,20 +110,6 @@ def _configuration(
         stages = len(loaded.training)
         changes |= {"training": capped[:stages], "fine_tuning": capped[stages] if loaded.fine_tuning else None}
     return loaded.model_copy(update=changes)
-
-
-def _presets() -> dict[str, Path]:
-    from dlir.model.catalogue import resource_folder
-
-    return {path.stem: path for path in sorted(resource_folder("Presets").glob("*.yaml"))}
-
-
-def _preset_file(name: str) -> Path:
-    presets = _presets()
-    if name not in presets:
-        known = ", ".join(presets) or "none comes with this DLIR"
-        raise ConfigError(f"there is no preset '{name}'; choose one of: {known}; or give --config FILE")
-    return presets[name]
 
 
 @contextmanager
@@ -137,12 +134,13 @@ def _display() -> Iterator[TrainingProgress]:
         yield _log
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     figures = TextColumn("{task.fields[similarity]}{task.fields[validation]}")
-    with Bar(*columns, figures, console=Console(stderr=True), redirect_stdout=False) as bar:
+    left = (TextColumn("left"), TimeRemainingColumn())
+    with Bar(*columns, *left, figures, console=Console(stderr=True), redirect_stdout=False) as bar:
         tasks: dict[str, TaskID] = {}
 
         def show(phase: str, done: int, total: int, values: dict[str, float]) -> None:
@@ -156,6 +154,7 @@ def _display() -> Iterator[TrainingProgress]:
 
 
 def _log(phase: str, done: int, total: int, values: dict[str, float]) -> None:
-    if "validation_similarity" in values or done == total:
-        figures = "  ".join(f"{name} {value:.5f}" for name, value in values.items())
+    if "seconds" in values:
+        shown = {name: value for name, value in values.items() if name not in ("phase", "iteration")}
+        figures = "  ".join(f"{name} {value:.5g}" for name, value in shown.items())
         say(f"{time.strftime('%H:%M:%S')}  {phase}  {done}/{total}  {figures}")

@@ -1,9 +1,14 @@
-"""Normalised cross-correlation (§2.4). Higher is more alike; the training loss is its negative."""
+"""Normalised cross-correlation (§2.4), global and local. Higher is more alike; the training loss is its negative."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+# Added to the product of two local variances: where both images vary by less than about 0.03 of their intensity range,
+# there is noise and little else, and it must not count like an edge.
+_LOCAL_NOISE = 1e-6
 
 
 def ncc(fixed: Tensor, warped: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -24,3 +29,31 @@ def ncc(fixed: Tensor, warped: Tensor, mask: Tensor | None = None) -> Tensor:
     variance_f = (weight * f * f).sum(axes) / total.flatten()
     variance_w = (weight * w * w).sum(axes) / total.flatten()
     return covariance / torch.sqrt(variance_f * variance_w + 1e-10)
+
+
+def local_ncc(fixed: Tensor, warped: Tensor, mask: Tensor | None = None, window: int = 7) -> Tensor:
+    """Mean of the normalised cross-correlation in a window about each voxel, for each pair of a batch.
+
+    fixed, warped, mask: as for `ncc`. window: edge of the cubic window in voxels, odd; where it reaches past the mask
+    or the image, what is left of it counts. Returns (B,) in [-1, 1]; flat regions contribute 0.
+    """
+    dtype = torch.promote_types(fixed.dtype, torch.float32)
+    f, w = fixed.to(dtype), warped.to(dtype)
+    weight = torch.ones_like(f) if mask is None else mask.to(dtype)
+    products = torch.cat([weight, weight * f, weight * w, weight * f * f, weight * w * w, weight * f * w], 1)
+    share, *means = _box(products, window).split(1, 1)
+    mean_f, mean_w, square_f, square_w, product = (m / share.clamp(min=1e-6) for m in means)
+    variances = (square_f - mean_f**2).clamp(min=0) * (square_w - mean_w**2).clamp(min=0)
+    local = (product - mean_f * mean_w) / torch.sqrt(variances + _LOCAL_NOISE)
+    axes = tuple(range(1, fixed.dim()))
+    mean: Tensor = (weight * local).sum(axes) / weight.sum(axes).clamp(min=1)
+    return mean
+
+
+def _box(image: Tensor, window: int) -> Tensor:
+    """Mean over a cubic window with zeros beyond the border, axis by axis."""
+    for axis in range(3):
+        size, padding = [1, 1, 1], [0, 0, 0]
+        size[axis], padding[axis] = window, window // 2
+        image = F.avg_pool3d(image, size, 1, padding)
+    return image

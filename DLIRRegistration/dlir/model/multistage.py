@@ -60,14 +60,18 @@ class MultiStageModel(nn.Module):
         padded: Tensor = pad_coefficients(fractions * spacing[:, None, None, None])
         return padded
 
-    def predict_affine(self, stage: int, fixed: Tensor, moving: Tensor, spacing: Tensor, size: Tensor) -> Tensor:
+    def predict_affine(
+        self, stage: int, fixed: Tensor, moving: Tensor, spacing: Tensor, shapes: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """(B, 4, 4) from fixed index to fixed index, about the centre of the fixed image.
 
-        spacing: (B, 3) mm; size: (B, 3) voxels, both (x, y, z) of the fixed working grid.
+        fixed, moving: padded and pooled. spacing: (B, 3) mm, (x, y, z), of the fixed working grid. shapes: (B, 3) voxels
+        (z, y, x) of both working grids, without the padding, which makes no difference.
         """
+        factors = shapes[0].new_tensor(self.spec.factors(stage)[::-1])
         with self._autocast(fixed):
-            parameters = self.networks[stage](fixed, moving)
-        matrix = affine_matrix(parameters, (size - 1) / 2 * spacing)
+            parameters = self.networks[stage](fixed, moving, (shapes[0] // factors, shapes[1] // factors))
+        matrix = affine_matrix(parameters, (shapes[0].flip(1) - 1) / 2 * spacing)
         scale = torch.diag_embed(torch.cat([spacing, torch.ones_like(spacing[:, :1])], 1))
         result: Tensor = torch.linalg.inv(scale) @ matrix @ scale
         return result

@@ -166,9 +166,10 @@ class Registration:
         images = pair.seen[factors]
         if self.spec.stages[stage].kind == "affine":
             spacing = torch.tensor([pair.grid.spacing], device=self.device)
-            size = torch.tensor([pair.grid.size], device=self.device)
+            grids = (pair.fixed.working, pair.moving.working)
+            shapes = tuple(torch.tensor([grid.shape], device=self.device) for grid in grids)
             with clock.step("networks", done):
-                found = self.model.predict_affine(stage, images[0], images[1], spacing, size)
+                found = self.model.predict_affine(stage, images[0], images[1], spacing, (shapes[0], shapes[1]))
             pair.matrix, pair.affine = pair.matrix @ found, found
             return
         with clock.step("compose", done):

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from dlir.geometry import Shape3
 from dlir.losses.regularization import bending_energy
 from dlir.losses.similarity import ncc
 from dlir.model.multistage import MultiStageModel
-from dlir.training.data import Batch
+from dlir.training.batch import Batch
 from dlir.transforms.affine import transform_points
-from dlir.transforms.dense import STAGE_TOLERANCE, SampledStage, StageField, sample_stage, trace
+from dlir.transforms.dense import (
+    STAGE_TOLERANCE,
+    SampledStage,
+    StageField,
+    sample_stage,
+    trace,
+    trace_with_determinant,
+)
 from dlir.transforms.sampling import Lattice, inside, lookup
+
+# Similarity of (B, 1, z, y, x) images under a mask: (B,).
+Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # Samples per control spacing in the quadrature of the bending energy: within a tenth of the integral.
 _ENERGY_SAMPLES = 2
@@ -23,11 +34,29 @@ _ENERGY_SAMPLES = 2
 
 @dataclass(frozen=True)
 class ChainResult:
-    """Similarity (B,) and bending energy (B,) of the last stage that ran, and its warped image."""
+    """What the last stage that ran made of a batch.
+
+    similarity: (B,), by the measure asked for. energies: bending energy (B,) of each stage so far, zero for an affine
+    one. fixed, warped, weight: (B, 1, z, y, x) at the stage's resolution, and which voxels counted. lattice: where
+    these lie in the fixed working grid. fields: the deformable stages, coarse to fine; coarser: all but the last,
+    sampled, finest first. linear: (B,), determinant of the affine part.
+    """
 
     similarity: Tensor
-    bending: Tensor
+    energies: tuple[Tensor, ...]
+    fixed: Tensor
     warped: Tensor
+    weight: Tensor
+    lattice: Lattice
+    fields: tuple[StageField, ...]
+    coarser: tuple[SampledStage, ...]
+    linear: Tensor
+
+    def determinant(self) -> Tensor:
+        """(1, 1, z, y, x): Jacobian determinant on the lattice, of a batch of one pair, without the start."""
+        if not self.fields:
+            return self.linear * torch.ones_like(self.fixed)
+        return self.linear * trace_with_determinant(self.lattice, self.fields[-1], self.coarser)[1]
 
 
 def _shape(image: Tensor) -> Shape3:
@@ -45,39 +74,75 @@ def _energy(model: MultiStageModel, stage: int, coefficients: Tensor, padded: Sh
     return bending_energy(in_mm, positions, spacing * spacing.new_tensor(control))
 
 
-def run_chain(model: MultiStageModel, batch: Batch, last: int, *, end_to_end: bool) -> ChainResult:
+def run_chain(
+    model: MultiStageModel,
+    batch: Batch,
+    last: int,
+    *,
+    end_to_end: bool,
+    measure: Measure = ncc,
+    checkpointing: bool = False,
+) -> ChainResult:
     """Stages 0 to `last`; gradients reach the last one only, or all of them when `end_to_end`.
 
-    The bending energy is that of the last stage, or the sum over all when `end_to_end`. Stages are composed
-    as `dlir.registration` does it, so that the networks are trained for what they will meet.
+    Stages are composed as `dlir.registration` does it, so that the networks are trained for what they will meet.
+    checkpointing: the networks' activations are computed again in the backward pass instead of being kept.
     """
     device = batch.fixed.device
-    fixed, moving, mask = (model.pad(image) for image in (batch.fixed, batch.moving, batch.mask))
-    size = torch.tensor(_shape(batch.fixed)[::-1], device=device, dtype=torch.float32).expand(len(fixed), 3)
+    fixed, moving = model.pad(batch.fixed), model.pad(batch.moving)
     voxel_size = batch.spacing.amax(0).tolist()
-    matrix = torch.eye(4, device=device).expand(len(fixed), 4, 4)
+    matrix = batch.start
     chain: list[StageField] = []
     coarser: list[SampledStage] = []
-    bending = torch.zeros(len(fixed), device=device)
-    similarity, warped = bending, moving
+    energies: list[Tensor] = []
     for stage in range(last + 1):
         with torch.set_grad_enabled(torch.is_grad_enabled() and (end_to_end or stage == last)):
-            lattice = model.lattice(_shape(fixed), stage)
-            images = [model.pool(image, stage) for image in (fixed, moving, mask)]
+            energy = torch.zeros(len(fixed), device=device)
             if model.spec.stages[stage].kind == "affine":
-                matrix = matrix @ model.predict_affine(stage, images[0], images[1], batch.spacing, size)
+                matrix = matrix @ _predict_affine(model, stage, fixed, moving, batch)
             else:
-                current = lookup(images[1], lattice, transform_points(matrix, _trace(lattice, fixed, chain, coarser)))
-                coefficients = model.predict_coefficients(stage, images[0], current)
+                lattice = model.lattice(_shape(fixed), stage)
+                points = transform_points(matrix, _trace(lattice, fixed, chain, coarser))
+                source = model.lattice(_shape(moving), stage)
+                current = lookup(model.pool(moving[:, :1], stage), source, _within(model, stage, batch, points))
+                images = (model.pool(fixed[:, :1], stage), current)
+                if checkpointing:
+                    coefficients = checkpoint(model.predict_coefficients, stage, *images, use_reentrant=False)
+                else:
+                    coefficients = model.predict_coefficients(stage, *images)
                 coarser[:0] = [sample_stage(field, voxel_size, STAGE_TOLERANCE) for field in chain[-1:]]
                 chain.append(StageField(coefficients, model.spec.control_spacing(stage)))
                 energy = _energy(model, stage, coefficients, _shape(fixed), batch.spacing)
-                bending = bending + energy if end_to_end else energy
+            energies.append(energy)
             if stage == last:
+                lattice, source = model.lattice(_shape(fixed), stage), model.lattice(_shape(moving), stage)
                 target = transform_points(matrix, _trace(lattice, fixed, chain, coarser))
-                warped, weight = _warp(images, lattice, target)
-                similarity = ncc(images[0], warped, weight)
-    return ChainResult(similarity, bending, warped)
+                reference, _, counts = model.pool(fixed, stage).split(1, 1)
+                warped, present, moving_counts = lookup(model.pool(moving, stage), source, target).split(1, 1)
+                # Interpolation between image and padding takes the image's share alone, which repeats its border.
+                warped = warped / present.clamp(min=0.5)
+                weight = (counts > 0.5) & (present > 0.5) & (moving_counts > 0.5) & inside(source, target)[:, None]
+                similarity = measure(reference, warped, weight)
+    linear = torch.linalg.det(matrix[:, :3, :3]) / torch.linalg.det(batch.start[:, :3, :3])
+    return ChainResult(
+        similarity, tuple(energies), reference, warped, weight, lattice, tuple(chain), tuple(coarser), linear
+    )
+
+
+def _predict_affine(model: MultiStageModel, stage: int, fixed: Tensor, moving: Tensor, batch: Batch) -> Tensor:
+    shapes = [torch.tensor(shapes, device=fixed.device) for shapes in (batch.fixed_shapes, batch.moving_shapes)]
+    images = (model.pool(fixed[:, :1], stage), model.pool(moving[:, :1], stage))
+    return model.predict_affine(stage, *images, batch.spacing, (shapes[0], shapes[1]))
+
+
+def _within(model: MultiStageModel, stage: int, batch: Batch, points: Tensor) -> Tensor:
+    """Points no further out than the last voxels that each moving image would have were it alone in its batch."""
+    factors = model.spec.factors(stage)
+    ends = []
+    for shape in batch.moving_shapes:
+        padded = model.spec.padded_shape(shape)[::-1]
+        ends.append([n // f * f - f + (f - 1) / 2 for n, f in zip(padded, factors, strict=True)])
+    return torch.minimum(points, points.new_tensor(ends)[:, None, None, None])
 
 
 def _trace(lattice: Lattice, batch: Tensor, chain: Sequence[StageField], coarser: Sequence[SampledStage]) -> Tensor:
@@ -85,13 +150,3 @@ def _trace(lattice: Lattice, batch: Tensor, chain: Sequence[StageField], coarser
     if chain:
         return trace(lattice, chain[-1], coarser)
     return lattice.points(batch.device).expand(len(batch), -1, -1, -1, -1)
-
-
-def _warp(images: Sequence[Tensor], lattice: Lattice, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The moving image at `target` and which voxels count. images: fixed, moving, mask.
-
-    Interpolation between image and padding takes the image's share alone, which repeats its border.
-    """
-    values, share = lookup(torch.cat([images[1], images[2]], 1), lattice, target).split(1, 1)
-    weight = (images[2] > 0.5) & (share > 0.5) & inside(lattice, target)[:, None]
-    return values / share.clamp(min=0.5), weight

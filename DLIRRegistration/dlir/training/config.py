@@ -2,66 +2,151 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dlir.errors import ConfigError, ModelError
 from dlir.model.spec import ModelSpec
 
 Size = Annotated[int, Field(gt=0)]
+Length = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Refuses keys that it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Source(_Strict):
-    """Files of one kind. All volumes of one subject pair with each other, fixed and moving in either role.
+class Source(Strict):
+    """Images of one kind, and how they make pairs.
 
-    files: patterns relative to the data folder. A 4D file is one subject and its phases are the volumes;
-        otherwise the files of one folder are a subject.
-    validation: patterns of the subjects kept for validation: names of their files (4D) or of any folder above.
+    files: patterns relative to the data folder. Not used where the data are given as a table (manifest).
+    pairs: "intra" pairs any two volumes of one subject, on one grid; "inter" volumes of any two subjects, whatever
+        their grids; "listed" those that a manifest lists, row by row.
+    subject: what a subject is: "folder", all files of a folder, or "file". A 4D file is a subject always. By default
+        folders for intra pairs and files for inter pairs.
+    mask: where an image's mask lies, relative to the data folder, from {folder} and {stem} of the image: voxels outside
+        of it do not count in the similarity. An image without such a file counts whole.
+    validation: patterns of the subjects kept for validation: names of their files or of any folder above.
+    validation_last, validation_fraction: instead, so many of them, the last by name; or such a part, drawn by the seed.
     weight: how often this source is drawn, relative to the others.
-    largest_motion: probability that a pair is the subject's pair of largest difference, else any two volumes.
+    largest_motion: probability that an intra pair is the subject's pair of largest difference, else any two volumes.
     """
 
     files: list[str] = Field(min_length=1)
+    pairs: Literal["intra", "inter", "listed"] = "intra"
+    subject: Literal["folder", "file"] | None = None
+    mask: str | None = None
     validation: list[str] = []
+    validation_last: int = Field(0, ge=0)
+    validation_fraction: float = Field(0.0, ge=0, lt=1)
     weight: float = Field(1.0, gt=0)
-    largest_motion: float = Field(0.0, ge=0, le=1)
+    largest_motion: Share = 0.0
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> Source:
+        if sum(map(bool, (self.validation, self.validation_last, self.validation_fraction))) > 1:
+            raise ValueError("give only one of validation, validation_last and validation_fraction")
+        if self.largest_motion and self.pairs != "intra":
+            raise ValueError("largest_motion is for intra pairs")
+        return self
+
+    @property
+    def subject_is_file(self) -> bool:
+        """Whether every file is a subject of its own."""
+        return (self.subject or ("file" if self.pairs == "inter" else "folder")) == "file"
 
 
-class Augmentation(_Strict):
-    """Random changes of a pair, the same for both images (§6.1). Sizes in voxels of the working grid, (x, y, z).
+class RandomAffine(Strict):
+    """A random affine map of the moving image about its centre.
 
-    crop: size of the training volumes; smaller images are zero-padded, and the padding never counts.
-    shift: largest in-plane displacement of the crop from the image centre.
-    rotate90: by a multiple of 90 degrees in plane, so the voxels and the crop must be square there.
+    rotation: largest angle about each axis, degrees. translation: largest shift along each axis, mm. scale: smallest
+    and largest factor along each axis.
     """
 
-    crop: tuple[Size, Size, Size]
-    shift: int = Field(16, ge=0)
+    rotation: float = Field(0.0, ge=0, le=180)
+    translation: float = Field(0.0, ge=0)
+    scale: tuple[Length, Length] = (1.0, 1.0)
+
+    @model_validator(mode="after")
+    def _rising(self) -> RandomAffine:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale must be two factors that rise")
+        return self
+
+
+class Augmentation(Strict):
+    """Random changes of a pair. Sizes in voxels of the working grid, (x, y, z).
+
+    crop: size of the training volumes (§6.1, §8.1): corresponding windows of both images, which must lie on one grid;
+        smaller images are zero-padded, and the padding never counts. Without it, images are taken whole.
+    shift: largest in-plane displacement of the crop from the image centre; null for anywhere in the image.
+    trim: mm by which whole images are cut at most along each axis, both images by chance of their own (§7.1).
+    rotate90: both images by the same multiple of 90 degrees in plane; voxels and crop must be square there.
+    flip: both images mirrored along x and z.
+    affine: what `random_affine` of a stage applies to the moving image.
+    """
+
+    crop: tuple[Size, Size, Size] | None = None
+    shift: Annotated[int, Field(ge=0)] | None = 16
+    trim: float = Field(0.0, ge=0)
     rotate90: bool = True
     flip: bool = True
+    affine: RandomAffine | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Augmentation:
+        if self.crop is not None and self.rotate90 and self.crop[0] != self.crop[1]:
+            raise ValueError(f"crop {self.crop[0]} x {self.crop[1]} is not square, which rotate90 needs")
+        if self.crop is None and self.rotate90:
+            raise ValueError("rotate90 needs a crop")
+        if self.crop is not None and self.trim:
+            raise ValueError("trim is for whole images, without a crop")
+        return self
 
 
-class StageTraining(_Strict):
-    """One stage's share of the run; alpha weighs the bending energy (§2.4)."""
+class StageTraining(Strict):
+    """One stage's share of the run.
+
+    iterations: at most. batch_size: pairs per iteration, over all processes together. micro_batch: pairs that a process
+    computes at once, the gradients of several being accumulated; all of its share by default. alpha: weight of the
+    bending energy (§2.4). similarity: "ncc", over the whole image as the paper, or "local_ncc", in windows of `window`
+    voxels of the stage's images. random_affine: probability of a random affine map of the moving image.
+    """
 
     iterations: int = Field(gt=0)
     batch_size: int = Field(8, gt=0)
+    micro_batch: Size | None = None
     learning_rate: float = Field(1e-3, gt=0)
     alpha: float = Field(0.05, ge=0)
+    similarity: Literal["ncc", "local_ncc"] = "ncc"
+    window: int = Field(7, ge=3)
+    random_affine: Share = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> StageTraining:
+        if self.window % 2 == 0:
+            raise ValueError(f"window must be an odd number of voxels, not {self.window}")
+        if self.batch_size % (self.micro_batch or 1):
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch {self.micro_batch}")
+        return self
 
 
 class FineTuning(StageTraining):
-    """All stages together after the last one, the similarity taken from the final stage (§9)."""
+    """All stages together after the last one, the similarity taken from the final stage (§9).
+
+    Each stage's bending energy keeps the stage's own alpha, times `alpha_factor`; a single `alpha` here replaces them.
+    activation_checkpointing: compute what the backward pass needs again instead of keeping it: less memory, more time.
+    """
+
+    alpha: float | None = Field(None, ge=0)  # type: ignore[assignment]
+    alpha_factor: float = Field(1.0, ge=0)
+    activation_checkpointing: bool = False
 
 
-class ModelCard(_Strict):
+class ModelCard(Strict):
     """What a user must know before trusting a model. Free text, shown by `dlir models`."""
 
     name: str
@@ -73,8 +158,13 @@ class ModelCard(_Strict):
     citation: str
 
 
-class TrainingConfig(_Strict):
-    """Everything that `dlir train` needs besides the data folder."""
+class TrainingConfig(Strict):
+    """Everything that `dlir train` needs besides the data.
+
+    validation_every: iterations between validations, each of which is followed by a checkpoint. patience: validations
+    without a better similarity after which a phase ends, with its best weights; 0 for never.
+    precision: of the convolutions, where the device has it; everything else is computed in float32.
+    """
 
     card: ModelCard
     model: dict[str, Any]
@@ -84,50 +174,17 @@ class TrainingConfig(_Strict):
     fine_tuning: FineTuning | None = None
     seed: int = Field(0, ge=0)
     validation_every: int = Field(200, gt=0)
-    precision: str = Field("float32", pattern="^(float32|bfloat16)$")
+    patience: int = Field(0, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     @property
     def spec(self) -> ModelSpec:
         """The model's specification. Raises ModelError where it contradicts itself."""
         return ModelSpec.from_dict(self.model)
 
-
-class _ModelTypes(BaseModel):
-    """Checks the types that `ModelSpec.from_dict` takes on trust."""
-
-    model: ModelSpec
-
-
-def load_config(path: Path) -> TrainingConfig:
-    """Read a YAML configuration. Raises ConfigError naming the file, the key and what is wrong with it."""
-    try:
-        values = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration '{path}': {error.strerror}; check the path") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"configuration '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
-    return parse_config(values, str(path))
-
-
-def parse_config(values: Any, name: str) -> TrainingConfig:
-    """Validate plain values. `name` says in errors where they come from."""
-    try:
-        config = TrainingConfig.model_validate(values)
-        _ModelTypes.model_validate({"model": config.model})
-        stages = len(config.spec.stages)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(f"configuration '{name}': {key}: {first['msg']}; correct this entry") from None
-    except ModelError as error:
-        raise ConfigError(f"configuration '{name}': model: {error}; correct this entry") from None
-    if len(config.training) != stages:
-        raise ConfigError(
-            f"configuration '{name}': training: {len(config.training)} entries for {stages} stages; give one for each"
-        )
-    x, y, _ = config.augmentation.crop
-    if config.augmentation.rotate90 and x != y:
-        raise ConfigError(
-            f"configuration '{name}': augmentation.crop: {x} x {y} is not square, which rotate90 needs; correct either"
-        )
-    return config
+    @property
+    def alphas(self) -> list[float]:
+        """Weight of the bending energy of each stage in fine-tuning."""
+        assert self.fine_tuning is not None
+        tuning = self.fine_tuning
+        return [tuning.alpha_factor * stage.alpha if tuning.alpha is None else tuning.alpha for stage in self.training]

@@ -1,226 +1,172 @@
-"""Subjects, pairs and batches. Volumes are prepared once and kept; labels are never opened."""
+"""From files to pairs: images are read, prepared into the cache and split; what cannot be used is reported.
+
+Labels are never opened: only what the configuration's patterns or the manifest name.
+"""
 
 from __future__ import annotations
 
-import glob
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-import torch
-from monai.transforms import (  # type: ignore[attr-defined]
-    CenterSpatialCrop,
-    Compose,
-    RandFlip,
-    RandRotate90,
-    RandSpatialCrop,
-    SpatialPad,
-    Transform,
-)
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from dlir.errors import ConfigError, GeometryError, ImageError
+from dlir.training.cache import Cache, Prepared
+from dlir.training.config import Source, TrainingConfig
+from dlir.training.draws import Draw, Drawn, InterPairs, IntraPairs, ListedPairs, Subject
+from dlir.training.subjects import Found, ImageFile, Notice, PairFile, find, held_out
 
-from dlir.errors import ConfigError
-from dlir.geometry import ImageGrid
-from dlir.io.reading import count_phases, read_image
-from dlir.model.preprocessing import prepare
-from dlir.model.spec import Preprocessing
-from dlir.training.config import Augmentation, Source
-
-# Sides of a voxel that differ by less, relatively, count as equal.
-_SQUARE = 0.01
+# Hears of progress: images done and in all.
+Prepares = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Subject:
-    """Volumes of one person on one working grid: (N, z, y, x) float32 in [0, 1]; extremes: those that differ most."""
+def load_data(
+    config: TrainingConfig, data: Path, cache: Cache, notice: Notice, prepares: Prepares = lambda done, total: None
+) -> list[Draw]:
+    """What pairs are drawn from, one entry for each source.
 
-    name: str
-    volumes: Tensor
-    grid: ImageGrid
-    extremes: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pairs of images on one shape, in working-grid voxels.
-
-    fixed, moving: (B, 1, z, y, x). mask: 1 where there is image, 0 in the padding; the two share it because
-    they share a grid. spacing: (B, 3) mm, (x, y, z). names: what was drawn, for messages.
+    data: a folder or a manifest. notice: hears, one line each, of images that are left out and why. Raises ConfigError
+    where what is left makes no pairs.
     """
+    if data.is_file() and len(config.sources) > 1:
+        raise ConfigError(f"manifest '{data}' is one source and the configuration has {len(config.sources)}; give one")
+    found = [find(source, data, notice) for source in config.sources]
+    images = dict.fromkeys((f.image, f.mask) for entries in found for entry in entries for f in _files(entry))
+    prepared: dict[tuple[str, str | None], Prepared] = {}
+    for done, (image, mask) in enumerate(images):
+        prepares(done, len(images))
+        try:
+            prepared[image, mask] = cache.prepared(image, mask)
+        except (ImageError, GeometryError) as error:
+            notice(f"left out: {error}")
+    draws = [
+        _make(source, entries, prepared, cache, config.seed, data, notice)
+        for source, entries in zip(config.sources, found, strict=True)
+    ]
+    if config.augmentation.crop is not None:
+        for draw in draws:
+            _check_one_grid(draw)
+    return draws
 
-    fixed: Tensor
-    moving: Tensor
-    mask: Tensor
-    spacing: Tensor
-    names: tuple[str, ...]
 
-    def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.fixed.to(device), self.moving.to(device), self.mask.to(device), self.spacing.to(device), self.names
+def _files(entry: ImageFile | PairFile) -> tuple[ImageFile, ...]:
+    return (entry,) if isinstance(entry, ImageFile) else (entry.fixed, entry.moving)
+
+
+def _make(
+    source: Source,
+    found: Found,
+    prepared: dict[tuple[str, str | None], Prepared],
+    cache: Cache,
+    seed: int,
+    data: Path,
+    notice: Notice,
+) -> Draw:
+    if source.pairs == "listed":
+        return _listed([entry for entry in found if isinstance(entry, PairFile)], prepared, source, seed, data)
+    volumes: dict[str, list[Prepared]] = {}
+    stated: dict[str, bool | None] = {}
+    for file in found:
+        assert isinstance(file, ImageFile)
+        stated[file.subject] = file.validation if stated.get(file.subject) is None else stated[file.subject]
+        if (file.image, file.mask) in prepared:
+            volumes.setdefault(file.subject, []).append(prepared[file.image, file.mask])
+    subjects = [
+        subject
+        for name, images in volumes.items()
+        if (subject := _subject(name, images, source, cache, notice)) is not None
+    ]
+    training, validation = _split([s.name for s in subjects], stated, source, seed)
+    kept, aside = (tuple(s for s in subjects if s.name in names) for names in (training, validation))
+    where = f"of {source.files} under '{data}'" if data.is_dir() else f"in '{data}'"
+    if source.pairs == "inter":
+        _check_inter(len(kept), len(aside), where)
+        return InterPairs(kept, aside)
+    _check_training(len(kept), len(aside), f"subjects {where}")
+    return IntraPairs(kept, aside, source.largest_motion)
+
+
+def _split(
+    names: Sequence[str], stated: dict[str, bool | None], source: Source, seed: int
+) -> tuple[set[str], set[str]]:
+    """Names for training and for validation: as a manifest says, or where it says nothing, as the configuration."""
+    if any(value is not None for value in stated.values()):
+        validation = {name for name in names if stated[name]}
+    else:
+        validation = held_out(names, source, seed)
+    return set(names) - validation, validation
+
+
+def _check_training(training: int, validation: int, what: str) -> None:
+    if training + validation == 0:
+        raise ConfigError(f"no usable {what}; check the data with `dlir data check`")
+    if training == 0:
+        raise ConfigError(f"all {validation} {what} are held out for validation; leave some for training")
+
+
+def _check_inter(training: int, validation: int, where: str) -> None:
+    if training + validation < 2:
+        raise ConfigError(
+            f"inter pairs need two subjects, and {training + validation} {where} can be used; add more, or check the "
+            "data with `dlir data check`"
+        )
+    if training < 2 or validation == 1:
+        raise ConfigError(
+            f"inter pairs need two subjects to train with and two to validate on, and the split {where} leaves "
+            f"{training} and {validation}; change it"
         )
 
 
-def _load_subject(name: str, specs: Sequence[str], preprocessing: Preprocessing) -> Subject:
-    volumes, grid = [], None
-    for spec in specs:
-        volume = read_image(spec, role="training image")
-        tensor, working = prepare(volume.array, volume.grid, preprocessing)
-        if grid is not None and not working.same_as(grid):
-            raise ConfigError(f"volumes of subject '{name}' lie on different grids: '{spec}' differs from '{specs[0]}'")
-        grid = working
-        volumes.append(tensor)
-    assert grid is not None
-    return Subject(name, torch.stack(volumes), grid, _extremes(volumes))
+def _subject(name: str, volumes: list[Prepared], source: Source, cache: Cache, notice: Notice) -> Subject | None:
+    if source.pairs == "inter":
+        return Subject(name, tuple(volumes))
+    if len(volumes) < 2:
+        notice(f"left out: subject '{name}' has one usable volume, and pairs are drawn within a subject")
+        return None
+    if not all(volume.grid.same_as(volumes[0].grid) for volume in volumes[1:]):
+        notice(f"left out: volumes of subject '{name}' lie on different grids; resample them onto one")
+        return None
+    first, second = cache.remembered("extremes", [v.image_file for v in volumes], lambda: _extremes(volumes))
+    return Subject(name, tuple(volumes), (first, second))
 
 
-def _extremes(volumes: Sequence[Tensor]) -> tuple[int, int]:
+def _extremes(volumes: Sequence[Prepared]) -> list[int]:
     """The two volumes of largest mean difference."""
+    images = [volume.image() for volume in volumes]
 
     def difference(pair: tuple[int, int]) -> float:
-        return float((volumes[pair[0]] - volumes[pair[1]]).abs().mean())
+        return float((images[pair[0]] - images[pair[1]]).abs().mean())
 
-    return max(combinations(range(len(volumes)), 2), key=difference)
-
-
-def find_subjects(source: Source, root: Path) -> dict[str, list[str]]:
-    """Image specifications of each subject of a source, by the subject's path below `root`.
-
-    Raises ConfigError where none is found, ImageError for a file that is no image.
-    """
-    files = sorted({f for pattern in source.files for f in glob.glob(pattern, root_dir=root, recursive=True)})
-    if not files:
-        raise ConfigError(f"no file matches {source.files} under '{root}'; check the data folder and the patterns")
-    subjects: dict[str, list[str]] = {}
-    for file in files:
-        spec = str(root / file)
-        phases = count_phases(spec, role="training image")
-        name = Path(file).parent if phases == 1 else Path(file)
-        specs = [spec] if phases == 1 else [f"{spec}#{i}" for i in range(phases)]
-        subjects.setdefault(name.as_posix(), []).extend(specs)
-    return subjects
+    first, second = max(combinations(range(len(volumes)), 2), key=difference)
+    return [first, second]
 
 
-def load_source(source: Source, root: Path, preprocessing: Preprocessing) -> tuple[list[Subject], list[Subject]]:
-    """Training and validation subjects of a source. Raises ConfigError for a subject with a single volume."""
-    found = find_subjects(source, root)
-    for name, specs in found.items():
-        if len(specs) < 2:
-            raise ConfigError(
-                f"subject '{name}' has one volume, and pairs are drawn within a subject; add or exclude it"
-            )
-    subjects = [_load_subject(name, specs, preprocessing) for name, specs in found.items()]
-    validation = [subject for subject in subjects if _held_out(subject.name, source)]
-    training = [subject for subject in subjects if not _held_out(subject.name, source)]
-    if not training:
-        raise ConfigError(f"every subject of {source.files} is held out for validation; leave some for training")
-    return training, validation
-
-
-def _held_out(name: str, source: Source) -> bool:
-    parts = (name, *name.split("/"))
-    return any(fnmatch(part, pattern) for part in parts for pattern in source.validation)
-
-
-class PairDataset(Dataset[tuple[Tensor, Tensor, str]]):
-    """Augmented pairs without end. Pair `index` depends on the seed and the index alone.
-
-    That makes a run repeatable, whoever loads the pairs and wherever it was interrupted.
-    Items: (3, z, y, x) fixed, moving and mask; spacing (3,) in mm; the pair's name.
-    Raises ConfigError for voxels that are not square in plane where pairs are to be turned.
-    """
-
-    def __init__(self, sources: Sequence[tuple[Source, Sequence[Subject]]], augmentation: Augmentation, seed: int):
-        if augmentation.rotate90:
-            _check_square(subject for _, subjects in sources for subject in subjects)
-        x, y, _ = augmentation.crop
-        # Along z any window of an image's slices may come; in plane the crop's centre wanders by `shift`.
-        room = CenterSpatialCrop((-1, y + 2 * augmentation.shift, x + 2 * augmentation.shift))
-        self.sources = [
-            (source, [replace(s, volumes=_plain(room(s.volumes)).clone()) for s in subjects])
-            for source, subjects in sources
-        ]
-        weights = np.array([source.weight for source, _ in sources])
-        self.weights = weights / weights.sum()
-        self.transforms = _transforms(augmentation)
-        self.seed = seed
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
-        generator = np.random.default_rng((self.seed, index))
-        source, subjects = self.sources[generator.choice(len(self.sources), p=self.weights)]
-        subject = subjects[generator.integers(len(subjects))]
-        if generator.random() < source.largest_motion:
-            first, second = generator.permutation(subject.extremes)
-        else:
-            first, second = generator.choice(len(subject.volumes), 2, replace=False)
-        pair = torch.stack([subject.volumes[first], subject.volumes[second], torch.ones_like(subject.volumes[0])])
-        self.transforms.set_random_state(seed=int(generator.integers(2**31)))
-        return _plain(self.transforms(pair)), torch.tensor(subject.grid.spacing), f"{subject.name}: {first} to {second}"
-
-
-def collate(items: Sequence[tuple[Tensor, Tensor, str]]) -> Batch:
-    """Items of a PairDataset as one batch."""
-    pairs, spacings, names = zip(*items, strict=True)
-    stack = torch.stack(pairs)
-    return Batch(stack[:, :1], stack[:, 1:2], stack[:, 2:], torch.stack(spacings), names)
-
-
-def load_batches(dataset: PairDataset, size: int, first: int, count: int) -> Iterator[Batch]:
-    """`count` batches of `size` pairs, from pair number `first` on, prepared by a process of their own."""
-    indices = range(first, first + size * count)
-    try:
-        yield from DataLoader(
-            dataset, size, sampler=indices, num_workers=1, collate_fn=collate, worker_init_fn=_silence
+def _listed(
+    found: Sequence[PairFile], prepared: dict[tuple[str, str | None], Prepared], source: Source, seed: int, data: Path
+) -> ListedPairs:
+    usable = [
+        entry for entry in found if all((file.image, file.mask) in prepared for file in (entry.fixed, entry.moving))
+    ]
+    pairs = {}
+    for entry in usable:
+        fixed, moving = (prepared[file.image, file.mask] for file in (entry.fixed, entry.moving))
+        pairs[f"{entry.fixed.subject} to {entry.moving.subject}"] = Drawn(
+            fixed, moving, f"{entry.fixed.subject} to {entry.moving.subject}"
         )
-    except BaseException as error:
-        # The loader's frames would keep its process alive for as long as someone holds the exception.
-        raise error.with_traceback(None) from None
+    stated = {f"{e.fixed.subject} to {e.moving.subject}": e.fixed.validation for e in usable}
+    training, validation = _split(sorted(pairs), stated, source, seed)
+    groups = [tuple(pair for name, pair in pairs.items() if name in names) for names in (training, validation)]
+    _check_training(len(groups[0]), len(groups[1]), f"pairs in '{data}'")
+    return ListedPairs(*groups)
 
 
-def _silence(worker: int) -> None:
-    """Its errors reach the run as exceptions; an interrupt must not print what its threads make of it besides."""
-    sys.excepthook = lambda *details: None
-
-
-def _check_square(subjects: Iterable[Subject]) -> None:
-    for subject in subjects:
-        x, y, _ = subject.grid.spacing
-        if abs(x - y) > _SQUARE * x:
-            raise ConfigError(
-                f"voxels of subject '{subject.name}' measure {x:g} x {y:g} mm in plane and cannot be turned; "
-                "set rotate90: false"
-            )
-
-
-def _plain(image: Tensor) -> Tensor:
-    """MONAI's result without its metadata."""
-    return torch.as_tensor(image).as_subclass(Tensor)
-
-
-def _transforms(augmentation: Augmentation) -> Compose:
-    x, y, z = augmentation.crop
-    steps: list[Transform] = [SpatialPad((z, y, x)), RandSpatialCrop((z, y, x), random_size=False)]
-    if augmentation.rotate90:
-        steps.append(RandRotate90(prob=0.75, max_k=3, spatial_axes=(1, 2)))
-    if augmentation.flip:
-        steps += [RandFlip(prob=0.5, spatial_axis=2), RandFlip(prob=0.5, spatial_axis=0)]
-    return Compose(steps)
-
-
-def validation_batches(subjects: Sequence[Subject], augmentation: Augmentation) -> list[Batch]:
-    """The largest motion of each subject both ways, centred crops without augmentation, one subject a batch."""
-    x, y, z = augmentation.crop
-    crop = Compose([SpatialPad((z, y, x)), CenterSpatialCrop((z, y, x))])
-    batches = []
-    for subject in subjects:
-        a, b = subject.extremes
-        stack = _plain(crop(torch.stack([subject.volumes[a], subject.volumes[b], torch.ones_like(subject.volumes[0])])))
-        fixed, moving = stack[[0, 1]][:, None], stack[[1, 0]][:, None]
-        mask = stack[2:].expand(2, *stack.shape[1:])[:, None]
-        spacing = torch.tensor(subject.grid.spacing).repeat(2, 1)
-        batches.append(Batch(fixed, moving, mask, spacing, (subject.name,) * 2))
-    return batches
+def _check_one_grid(draw: Draw) -> None:
+    """Crops are windows of both images; the volumes of a subject share a grid, so only others are in question."""
+    if isinstance(draw, InterPairs):
+        raise ConfigError("augmentation.crop needs both images on one grid, which inter pairs have not; leave it out")
+    if isinstance(draw, ListedPairs):
+        for pair in (*draw.training, *draw.validation):
+            if not pair.fixed.grid.same_as(pair.moving.grid):
+                raise ConfigError(
+                    f"pair '{pair.name}' lies on two different grids, and augmentation.crop needs one; resample the "
+                    "images or leave the crop out"
+                )

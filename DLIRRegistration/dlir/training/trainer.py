@@ -3,224 +3,330 @@
 from __future__ import annotations
 
 import json
-import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dlir.errors import ConfigError
-from dlir.io.writing import replacing, write_json
+from dlir.io.writing import write_json
 from dlir.model.file import save_model
 from dlir.model.multistage import MultiStageModel
+from dlir.training.batch import Batch
+from dlir.training.card import make_card
 from dlir.training.chain import run_chain
-from dlir.training.config import StageTraining, TrainingConfig
-from dlir.training.data import Batch, PairDataset, load_batches, load_source, validation_batches
-
-log = logging.getLogger(__name__)
+from dlir.training.config import TrainingConfig
+from dlir.training.config_file import differences
+from dlir.training.draws import Draw, fingerprint
+from dlir.training.engine import usable_precision
+from dlir.training.loading import Loader
+from dlir.training.pairs import PairDataset, validation_batches
+from dlir.training.phases import Phase, phases
+from dlir.training.run_folder import BEST, HISTORY, MODEL, RunFolder, listed
+from dlir.training.validation import Pictures, Validation, validate
+from dlir.training.watching import Watcher
 
 # The gradient norm beyond which a step is shortened: one odd pair must not undo a stage.
 _MAX_GRADIENT_NORM = 1.0
-# The learning rate falls along a half cosine to this fraction of its start.
-_FINAL_LEARNING_RATE = 0.02
-# Iterations over which it rises at the start of a stage, while Adam's moments settle.
-_WARM_UP = 50
 
+# (phase name, iterations done, in all, figures): called after every iteration.
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
 @dataclass
-class _State:
-    """Where a run stands: phase counts stages, one more for fine-tuning; pairs, those drawn so far."""
+class RunState:
+    """Where a run stands.
+
+    phase counts stages, one more for fine-tuning; iteration, within it; pairs, those drawn so far. sums: figures since
+    the last row of the history, over `since` iterations. best: highest validation similarity of the phase, which is
+    `stale` validations ago.
+    """
 
     phase: int = 0
     iteration: int = 0
     pairs: int = 0
     seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    since: int = 0
+    best: float | None = None
+    stale: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-class Trainer:
-    """Trains one model from a configuration and a data folder into a run folder.
+class _Objective(nn.Module):
+    """The loss of a batch as a module, so that several processes can average its gradients."""
 
-    The run folder holds `last.pt` (everything needed to continue), `model.safetensors` (the model as it
-    stands after the last validation) and `history.json`. Raises ConfigError for unusable data.
+    def __init__(self, model: MultiStageModel, phase: Phase) -> None:
+        super().__init__()
+        self.model = model
+        self.phase = phase
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, similarity and weighted bending energy, means over the batch."""
+        phase = self.phase
+        result = run_chain(
+            self.model,
+            batch,
+            phase.stage,
+            end_to_end=phase.end_to_end,
+            measure=phase.measure,
+            checkpointing=phase.checkpointing,
+        )
+        bending = torch.stack([a * e for a, e in zip(phase.alphas, result.energies, strict=True)]).sum(0)
+        return (bending - result.similarity).mean(), result.similarity.mean(), bending.mean()
+
+
+class Trainer:
+    """Trains one model into a run folder.
+
+    fabric: launched. draws: what pairs are drawn from. folder: held by this process, where it is the first one.
+    Raises ConfigError for settings that the pairs or the number of processes do not allow.
     """
 
-    def __init__(self, config: TrainingConfig, data: Path, output: Path, device: torch.device) -> None:
-        self.config, self.output, self.device = config, output, device
+    def __init__(
+        self, config: TrainingConfig, draws: Sequence[Draw], folder: RunFolder, fabric: Fabric, workers: int = 1
+    ) -> None:
+        self.config, self.draws, self.folder, self.fabric, self.workers = config, draws, folder, fabric, workers
         torch.manual_seed(config.seed)
-        self.model = MultiStageModel(config.spec).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.model.precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
-        loaded = [(source, *load_source(source, data, config.spec.preprocessing)) for source in config.sources]
-        self.pairs = PairDataset([(s, train) for s, train, _ in loaded], config.augmentation, config.seed)
-        held_out = [subject for _, _, subjects in loaded for subject in subjects]
-        self.validation = validation_batches(held_out, config.augmentation)
-        self.state = _State()
-        self.optimizer: torch.optim.Adam | None = None
-
-    # -- one phase -------------------------------------------------------------------------------
-
-    def _settings(self) -> StageTraining:
-        phase, stages = self.state.phase, self.config.training
-        if phase < len(stages):
-            return stages[phase]
-        assert self.config.fine_tuning is not None
-        return self.config.fine_tuning
+        self.model = MultiStageModel(config.spec).to(fabric.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.model.precision = usable_precision(config.precision, fabric.device)
+        weights = [source.weight for source in config.sources]
+        self.pairs = PairDataset(draws, weights, config.augmentation, config.seed)
+        self.validation = validation_batches(draws, config.augmentation)
+        self.phases = phases(config)
+        for phase in self.phases:
+            self._check_shares(phase)
+        self.state = RunState()
+        self.optimizer: torch.optim.Optimizer | None = None
+        self._objective: Any = None
+        self._best: dict[str, Tensor] | None = None
+        self._whole = True
 
     @property
-    def _phases(self) -> int:
-        return len(self.config.training) + (self.config.fine_tuning is not None)
+    def phase(self) -> Phase:
+        """The phase under way."""
+        return self.phases[self.state.phase]
 
-    @property
-    def _end_to_end(self) -> bool:
-        return self.state.phase == len(self.config.training)
-
-    @property
-    def _last_stage(self) -> int:
-        return min(self.state.phase, len(self.config.training) - 1)
-
-    @property
-    def _phase_name(self) -> str:
-        return "fine-tuning" if self._end_to_end else f"stage {self.state.phase + 1}/{len(self.config.training)}"
+    def _check_shares(self, phase: Phase) -> None:
+        size, processes = phase.settings.batch_size, self.fabric.world_size
+        if size % processes or (size // processes) % (phase.settings.micro_batch or 1):
+            raise ConfigError(
+                f"batch_size {size} of {phase.name} cannot be dealt out to {processes} processes"
+                + (f" in micro batches of {phase.settings.micro_batch}" if phase.settings.micro_batch else "")
+                + "; choose a multiple"
+            )
 
     def _trained(self) -> nn.Module:
-        trained: nn.Module = self.model if self._end_to_end else self.model.networks[self._last_stage]
+        trained: nn.Module = self.model if self.phase.end_to_end else self.model.networks[self.phase.stage]
         return trained
 
     def _start_phase(self) -> None:
         self.model.requires_grad_(False)
         self._trained().requires_grad_(True)
-        self.optimizer = torch.optim.Adam(self._trained().parameters(), lr=self._settings().learning_rate)
-
-    def _step(self, batch: Batch) -> dict[str, float]:
-        settings = self._settings()
-        assert self.optimizer is not None
-        progress = self.state.iteration / settings.iterations
-        falling = _FINAL_LEARNING_RATE + (1 - _FINAL_LEARNING_RATE) * (1 + math.cos(math.pi * progress)) / 2
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * falling * min(1.0, (self.state.iteration + 1) / _WARM_UP)
-        result = run_chain(self.model, batch, self._last_stage, end_to_end=self._end_to_end)
-        loss = (settings.alpha * result.bending - result.similarity).mean()
-        self._check_finite("loss", loss, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self._trained().parameters(), _MAX_GRADIENT_NORM)
-        self._check_finite("gradient", norm, batch)
-        self.optimizer.step()
-        return {
-            "loss": loss.item(),
-            "similarity": result.similarity.mean().item(),
-            "bending": result.bending.mean().item(),
-        }
-
-    def _check_finite(self, what: str, value: Tensor, batch: Batch) -> None:
-        """Stops before the weights are touched, so that the last checkpoint and the model stay good."""
-        if not torch.isfinite(value):
-            raise ConfigError(
-                f"the {what} is not finite in {self._phase_name}, iteration {self.state.iteration + 1}, for the pairs "
-                f"{', '.join(batch.names)}; look at these images, or lower the learning rate"
-            )
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Mean similarity and bending energy of the current last stage over the validation pairs."""
-        results = [
-            run_chain(self.model, batch.to(self.device), self._last_stage, end_to_end=False)
-            for batch in self.validation
-        ]
-        if not results:
-            return {}
-        return {
-            "validation_similarity": torch.cat([r.similarity for r in results]).mean().item(),
-            "validation_bending": torch.cat([r.bending for r in results]).mean().item(),
-        }
+        self.pairs.random_affine = self.phase.settings.random_affine
+        optimizer = torch.optim.Adam(self._trained().parameters(), lr=self.phase.settings.learning_rate)
+        self._objective, self.optimizer = self.fabric.setup(_Objective(self.model, self.phase), optimizer)
 
     # -- the whole run ---------------------------------------------------------------------------
 
-    def run(self, progress: Progress) -> Path:
-        """Train what is left and return the model file. `progress` gets (phase name, done, total, figures)."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        while self.state.phase < self._phases:
-            if self.optimizer is None:
-                self._start_phase()
-            self._run_phase(progress)
-            self.state.phase, self.state.iteration, self.optimizer = self.state.phase + 1, 0, None
-            self.save_checkpoint()
-        return self.output / "model.safetensors"
+    def run(self, progress: Progress, watcher: Watcher) -> Path:
+        """Train what is left and return the model file. An interrupt leaves a checkpoint where it came."""
+        try:
+            while self.state.phase < len(self.phases):
+                if self.optimizer is None:
+                    self._start_phase()
+                self._run_phase(progress, watcher)
+                self.state.phase, self.state.iteration, self.optimizer = self.state.phase + 1, 0, None
+                self.state.best, self.state.stale, self._best = None, 0, None
+                self.save()
+        except KeyboardInterrupt:
+            # Not amid a step, and not where other processes have figures of their own.
+            if self._whole and self.fabric.world_size == 1:
+                self.save()
+            raise
+        return self.folder.file(MODEL)
 
-    def _run_phase(self, progress: Progress) -> None:
-        settings = self._settings()
-        sums: dict[str, float] = {}
-        since, clock = 0, time.perf_counter()
-        count = settings.iterations - self.state.iteration
-        for batch in load_batches(self.pairs, settings.batch_size, self.state.pairs, count):
-            figures = self._step(batch.to(self.device))
-            self.state.pairs += settings.batch_size
-            self.state.iteration += 1
-            since += 1
-            sums = {key: sums.get(key, 0.0) + value for key, value in figures.items()}
-            done = self.state.iteration == settings.iterations
-            if done or self.state.iteration % self.config.validation_every == 0:
-                figures = {key: value / since for key, value in sums.items()} | self.validate()
-                now = time.perf_counter()
-                self.state.seconds += now - clock
-                self._record(figures)
-                self.save_checkpoint()
-                sums, since, clock = {}, 0, now
-            progress(self._phase_name, self.state.iteration, settings.iterations, figures)
+    def _run_phase(self, progress: Progress, watcher: Watcher) -> None:
+        phase, state = self.phase, self.state
+        loader = self._loader()
+        batches = iter(loader)
+        clock, waited = time.perf_counter(), 0.0
+        while state.iteration < phase.settings.iterations:
+            figures = self._step([next(batches) for _ in range(self._micro_batches)])
+            figures["waiting"], waited = loader.seconds - waited, loader.seconds
+            self._count(figures)
+            done = state.iteration == phase.settings.iterations
+            if done or state.iteration % self.config.validation_every == 0:
+                row, pictures = self._record(clock)
+                clock = time.perf_counter()
+                watcher.record(phase.name, self.total_iterations(), row, pictures)
+                figures |= row
+                done = done or self._is_enough(row)
+                self.save()
+            progress(phase.name, state.iteration, phase.settings.iterations, figures)
+            if done:
+                break
+        batches.close()  # type: ignore[attr-defined]  # the generator of Loader
+        if self._best is not None and self.config.patience:
+            self._trained().load_state_dict(self._best)
 
-    def _record(self, figures: dict[str, float]) -> None:
-        row = {"phase": self.state.phase, "iteration": self.state.iteration, "seconds": self.state.seconds, **figures}
-        self.state.history.append(row)
-        log.info("%s", json.dumps(row))
+    def total_iterations(self) -> int:
+        """Iterations done so far in all phases."""
+        rows = self.state.history
+        return self.state.iteration + sum(
+            max((int(row["iteration"]) for row in rows if row["phase"] == k), default=0)
+            for k in range(self.state.phase)
+        )
 
-    # -- checkpoints -----------------------------------------------------------------------------
+    # -- one iteration ---------------------------------------------------------------------------
 
-    def save_checkpoint(self) -> None:
+    @property
+    def _share(self) -> int:
+        """Pairs per iteration of this process."""
+        return self.phase.settings.batch_size // self.fabric.world_size
+
+    @property
+    def _micro_batches(self) -> int:
+        """Backward passes per iteration."""
+        return self._share // (self.phase.settings.micro_batch or self._share)
+
+    def _loader(self) -> Loader:
+        size, share = self.phase.settings.batch_size, self._share
+        micro = share // self._micro_batches
+        left = self.phase.settings.iterations - self.state.iteration
+        starts = [self.state.pairs + k * size + self.fabric.global_rank * share for k in range(left)]
+        indices = [
+            list(range(first + part, first + part + micro)) for first in starts for part in range(0, share, micro)
+        ]
+        return Loader(self.pairs, indices, self.workers)
+
+    def _step(self, batches: Sequence[Batch]) -> dict[str, float]:
+        assert self.optimizer is not None
+        rate = self.phase.learning_rate(self.state.iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        figures: dict[str, float] = {"loss": 0.0, "similarity": 0.0, "bending": 0.0}
+        for k, batch in enumerate(batches):
+            several = self.fabric.world_size > 1 and k + 1 < len(batches)
+            with self.fabric.no_backward_sync(self._objective) if several else nullcontext():
+                parts = self._objective(batch.to(self.fabric.device))
+                self.fabric.backward(parts[0] / len(batches))
+            for name, part in zip(("loss", "similarity", "bending"), parts, strict=True):
+                figures[name] += part.item() / len(batches)
+        norm = nn.utils.clip_grad_norm_(self._trained().parameters(), _MAX_GRADIENT_NORM)
+        self._check_finite(figures["loss"], norm.item(), batches)
+        self._whole = False
+        self.optimizer.step()
+        return {**figures, "gradient_norm": norm.item(), "learning_rate": rate}
+
+    def _count(self, figures: dict[str, float]) -> None:
+        state = self.state
+        state.pairs += self.phase.settings.batch_size
+        state.iteration += 1
+        state.since += 1
+        state.sums = {name: state.sums.get(name, 0.0) + value for name, value in figures.items()}
+        self._whole = True
+
+    def _check_finite(self, loss: float, norm: float, batches: Sequence[Batch]) -> None:
+        """Stops before the weights are touched, so that the last checkpoint and the model stay good.
+
+        The norm is that of all processes together, so all stop; each keeps its own pairs.
+        """
+        if torch.isfinite(torch.tensor([loss, norm])).all():
+            return
+        what = "gradient" if torch.isfinite(torch.tensor(loss)) else "loss"
+        kept = self.folder.file(f"not_finite_{self.fabric.global_rank}.pt")
+        torch.save([vars(batch) for batch in batches], kept)
+        names = ", ".join(name for batch in batches for name in batch.names)
+        raise ConfigError(
+            f"the {what} is not finite in {self.phase.name}, iteration {self.state.iteration + 1}, for the pairs "
+            f"{names}; they are kept in '{kept}': look at these images, or lower the learning rate"
+        )
+
+    # -- validation and checkpoints --------------------------------------------------------------
+
+    def _record(self, clock: float) -> tuple[dict[str, float], Pictures | None]:
+        """A row of the history: means since the last one, over all processes, and the validation's figures.
+
+        clock: when the first of these iterations began.
+        """
+        state = self.state
+        means = {name: value / state.since for name, value in state.sums.items()}
+        reduced = self.fabric.all_reduce(torch.tensor(list(means.values()), dtype=torch.float64), reduce_op="mean")
+        assert isinstance(reduced, Tensor)
+        means = dict(zip(means, reduced.tolist(), strict=True))
+        # A share of the time that these iterations took.
+        means["waiting"] = min(1.0, means["waiting"] * state.since / max(time.perf_counter() - clock, 1e-9))
+        found = self.validate()
+        state.seconds += time.perf_counter() - clock
+        row = {"phase": state.phase, "iteration": state.iteration, "seconds": state.seconds, **means, **found.figures}
+        state.history.append(row)
+        state.sums, state.since = {}, 0
+        return row, found.pictures
+
+    def validate(self) -> Validation:
+        """Figures of the current last stage over the held-out pairs, and pictures of the first of them."""
+        return validate(self.model, self.validation, self.phase.stage, self.fabric)
+
+    def _is_enough(self, row: dict[str, float]) -> bool:
+        """Keeps the best weights of the phase, and says whether it has stopped getting better."""
+        state, similarity = self.state, row.get("validation_similarity")
+        if similarity is None:
+            return False
+        if state.best is None or similarity > state.best:
+            state.best, state.stale = similarity, 0
+            self._best = {name: value.clone() for name, value in self._trained().state_dict().items()}
+            if self.fabric.is_global_zero:
+                save_model(self.folder.file(BEST), self.model, self.card())
+        else:
+            state.stale += 1
+        return 0 < self.config.patience <= state.stale
+
+    def save(self) -> None:
         """Write `last.pt`, `history.json` and `model.safetensors`, each whole or not at all."""
-        content = {
-            "config": self.config.model_dump_json(),
-            "model": self.model.state_dict(),
-            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
-            "state": json.dumps(vars(self.state)),
-        }
-        with replacing(self.output / "last.pt") as temporary:
-            torch.save(content, temporary)
-        write_json(self.output / "history.json", self.state.history)
-        save_model(self.output / "model.safetensors", self.model, self.card())
+        if self.fabric.is_global_zero:
+            self.folder.write_checkpoint(
+                {
+                    "config": self.config.model_dump_json(),
+                    "data": fingerprint(self.draws),
+                    "model": self.model.state_dict(),
+                    "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+                    "state": json.dumps(vars(self.state)),
+                    "best": self._best,
+                }
+            )
+            write_json(self.folder.file(HISTORY), self.state.history)
+            save_model(self.folder.file(MODEL), self.model, self.card())
+        self.fabric.barrier()
 
     def resume(self) -> None:
-        """Continue from `last.pt` of the run folder.
+        """Continue from the last checkpoint, if there is one yet.
 
-        Raises ConfigError where it is missing, damaged or belongs to another configuration.
+        Raises ConfigError where it is damaged or belongs to another configuration or other images.
         """
-        path = self.output / "last.pt"
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"cannot read checkpoint '{path}': {error.strerror}; start the run afresh") from None
-        try:
-            content = torch.load(BytesIO(data), map_location=self.device, weights_only=True)
-            config = TrainingConfig.model_validate_json(content["config"])
-            state = _State(**json.loads(content["state"]))
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, UnpicklingError):
-            raise ConfigError(f"checkpoint '{path}' is damaged or no checkpoint; start the run afresh") from None
-        changed = [name for name in TrainingConfig.model_fields if getattr(config, name) != getattr(self.config, name)]
-        if changed:
+        content = self.folder.read_checkpoint(self.fabric.device)
+        if content is None:
+            return
+        found = differences(TrainingConfig.model_validate_json(content["config"]), self.config)
+        if found:
             raise ConfigError(
-                f"checkpoint '{path}' was made with another configuration ({', '.join(changed)}); "
-                "use that one or a new folder"
+                f"the checkpoint in '{self.folder.path}' was made with another configuration: {listed(found)}; use "
+                "that one or a new folder"
+            )
+        if content["data"] != fingerprint(self.draws):
+            raise ConfigError(
+                f"the checkpoint in '{self.folder.path}' was made with other images ({content['data']} then, "
+                f"{fingerprint(self.draws)} now); restore them or use a new folder"
             )
         self.model.load_state_dict(content["model"])
-        self.state = state
+        self.state, self._best = RunState(**json.loads(content["state"])), content["best"]
         if content["optimizer"] is not None:
             self._start_phase()
             assert self.optimizer is not None
@@ -228,17 +334,4 @@ class Trainer:
 
     def card(self) -> dict[str, Any]:
         """What the model file says of its making."""
-        return {
-            **self.config.card.model_dump(),
-            "training": {
-                "hours": round(self.state.seconds / 3600, 2),
-                "device": str(self.device),
-                "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
-                "subjects": sum(len(subjects) for _, subjects in self.pairs.sources),
-                "validation_subjects": len(self.validation),
-                "phases_completed": self.state.phase,
-                "config": json.loads(self.config.model_dump_json(exclude={"card", "model"})),
-                "last_validation": self.state.history[-1] if self.state.history else {},
-            },
-        }
+        return make_card(self.config, self.draws, self.state, self.fabric, self.model.precision)

@@ -126,6 +126,7 @@ def test_dense_displacement_is_that_of_the_exact_transform(model: MultiStageMode
 # -- the affine stage --------------------------------------------------------------------------------
 
 SPACING, SIZE = torch.tensor([[1.5, 1.5, 8.0]]), torch.tensor([[18.0, 13.0, 5.0]])
+SHAPES = (torch.tensor([SHAPE]), torch.tensor([SHAPE]))
 
 
 def affine(model: MultiStageModel, **values: tuple[float, float, float]) -> Tensor:
@@ -135,7 +136,7 @@ def affine(model: MultiStageModel, **values: tuple[float, float, float]) -> Tens
         if name in values:
             row[0, 3 * i : 3 * i + 3] = torch.tensor(values[name])
     model.networks[AFFINE] = Fixed(row)
-    return model.predict_affine(AFFINE, random_image(), random_image(), SPACING, SIZE)
+    return model.predict_affine(AFFINE, random_image(), random_image(), SPACING, SHAPES)
 
 
 def test_a_translation_in_mm_moves_voxels(model: MultiStageModel) -> None:
@@ -161,8 +162,10 @@ def test_scales_are_those_of_the_grids_axes(model: MultiStageModel) -> None:
 
 
 def test_an_untrained_affine_stage_moves_by_a_fraction_of_a_voxel(model: MultiStageModel) -> None:
-    moving = random_image((9, 30, 12), seed=2)  # of another size
-    matrix = model.predict_affine(AFFINE, random_image((8, 16, 24)), moving, SPACING, SIZE)
+    shape = (9, 30, 12)  # of another size
+    shapes = (SHAPES[0], torch.tensor([shape]))
+    images = [model.pool(model.pad(image), AFFINE) for image in (random_image(), random_image(shape, seed=2))]
+    matrix = model.predict_affine(AFFINE, images[0], images[1], SPACING, shapes)
     corners = torch.from_numpy(np.array(list(np.ndindex(2, 2, 2)))).float()[None] * SIZE
     assert 0 < (transform_points(matrix, corners) - corners).abs().max() < 0.5
 
@@ -174,12 +177,12 @@ def test_half_precision_touches_convolutions_only(model: MultiStageModel) -> Non
     images = [model.pool(model.pad(random_image(seed=s)), COARSE) for s in (1, 2)]
     single = [
         model.predict_coefficients(COARSE, images[0], images[1]),
-        model.predict_affine(AFFINE, images[0], images[1], SPACING, SIZE),
+        model.predict_affine(AFFINE, images[0], images[1], SPACING, SHAPES),
     ]
     model.precision = torch.bfloat16
     half = [
         model.predict_coefficients(COARSE, images[0], images[1]),
-        model.predict_affine(AFFINE, images[0], images[1], SPACING, SIZE),
+        model.predict_affine(AFFINE, images[0], images[1], SPACING, SHAPES),
     ]
     for exact, rounded in zip(single, half, strict=True):
         assert rounded.dtype == torch.float32

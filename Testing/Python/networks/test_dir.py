@@ -50,7 +50,7 @@ def test_two_networks_of_one_spec_differ_and_a_seed_repeats(pooling: str) -> Non
 @torch.no_grad()
 def test_the_initial_field_is_a_fraction_of_a_voxel(pooling: str, seed: int) -> None:
     output = make_network((3, 3, 0), pooling, width=16, seed=seed)(random_pair((4, 5, 6), (3, 3, 0)))
-    assert 0 < output.abs().max() * 8 < 0.25
+    assert 0 < output.abs().max() * 8 < 0.5
 
 
 @torch.no_grad()

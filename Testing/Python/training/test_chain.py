@@ -16,13 +16,16 @@ from dlir.io.reading import Volume
 from dlir.losses.regularization import bending_energy
 from dlir.losses.similarity import ncc
 from dlir.model.multistage import MultiStageModel
+from dlir.model.preprocessing import prepare
 from dlir.model.spec import ModelSpec
 from dlir.registration.oneshot import Registration
+from dlir.training.batch import Batch, Pair, collate
 from dlir.training.chain import run_chain
-from dlir.training.data import Batch
+from dlir.training.pairs import centred
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import pad_coefficients
 from dlir.transforms.sampling import Lattice
+from grids import make_grid
 from training_runs import SHAPE, Blobs, bent, make_batch, tensor, voxels
 
 CPU = torch.device("cpu")
@@ -115,7 +118,7 @@ def test_the_chain_maps_points_as_inference_does(
 def wild(model: MultiStageModel) -> MultiStageModel:
     """Untrained networks that move voxels by a fair part of what they may."""
     for network, stage in zip(model.networks, model.spec.stages, strict=True):
-        network.output.weight.data.mul_(200 if stage.kind == "bspline" else 500)
+        network.output.weight.data.mul_(40 if stage.kind == "bspline" else 120)
     return model
 
 
@@ -143,6 +146,39 @@ def test_networks_see_in_training_what_they_see_in_inference(stages: tuple[dict[
     assert np.abs(trained - result.warped)[within].max() < 2e-3
 
 
+@pytest.mark.parametrize("stages", [(AFFINE,), (AFFINE, MIDDLE, FINE)], ids=["affine", "affine and 2 stages"])
+def test_unequal_oblique_grids_are_seen_in_a_batch_as_in_inference(
+    stages: tuple[dict[str, Any], ...],
+) -> None:
+    """Whatever else is in the batch, and however far it is padded for that."""
+    model = wild(make_model(*stages, seed=len(stages)))
+    sizes = [((9, 70, 83), (12, 61, 90)), ((14, 80, 80), (8, 90, 64))]
+    pairs, results = [], []
+    for number, shapes in enumerate(sizes):
+        volumes, prepared = [], []
+        for role, shape in enumerate(shapes):
+            angles = (0.05 * (1 + role), -0.1 * role, 0.15 - 0.2 * number)
+            grid = make_grid(shape, CINE, (10.0 * role, -50.0, 7.0 * number), angles)
+            image = Blobs(2 * number + role, shape[::-1], 40)(voxels(shape)).astype(np.float32)
+            volumes.append(Volume((image - image.min()) / (image.max() - image.min()), grid, "image"))
+            prepared.append(prepare(volumes[-1].array, grid, model.spec.preprocessing))
+        results.append(Registration(model, CPU)(volumes[0], volumes[1]))
+        ones = [torch.ones_like(image) for image, _ in prepared]
+        channels = [torch.stack([image, one, one]) for (image, _), one in zip(prepared, ones, strict=True)]
+        start = torch.from_numpy(centred(prepared[0][1], prepared[1][1])).float()
+        pairs.append(Pair(channels[0], channels[1], start, torch.tensor(CINE), "pair"))
+    with torch.no_grad():
+        chain = run_chain(model, collate(pairs), len(stages) - 1, end_to_end=False)
+    for number, (result, (shape, _)) in enumerate(zip(results, sizes, strict=True)):
+        z, y, x = shape
+        trained, counts = (image[number, 0, :z, :y, :x].numpy() for image in (chain.warped, chain.weight))
+        assert counts.mean() > 0.4
+        # Convolutions near the border of a padded image meet what they make of zeros, elsewhere zeros themselves.
+        difference = np.abs(trained - result.warped)[counts & result.inside]
+        assert np.quantile(difference, 0.999) < 5e-3
+        assert difference.max() < (5e-3 if stages == (AFFINE,) else 0.05)
+
+
 # -- it learns ---------------------------------------------------------------------------------------
 
 
@@ -156,7 +192,8 @@ def moved_pair(size: float) -> Batch:
 def test_training_aligns_a_pair(levels: tuple[int, ...]) -> None:
     batch = moved_pair(3.0)
     history = fit(small_model(*levels), batch, 50, 3e-3)
-    assert history[0] == pytest.approx(ncc(batch.fixed, batch.moving).item(), abs=5e-3)  # it starts from the identity
+    before = ncc(batch.fixed[:, :1], batch.moving[:, :1]).item()
+    assert history[0] == pytest.approx(before, abs=0.05)  # it starts from the identity
     assert 1 - history[-1] < (1 - history[0]) / 5
 
 
@@ -167,7 +204,8 @@ def test_an_affine_stage_learns_a_translation() -> None:
     history = fit(model, batch, 60, 2e-3)
     assert 1 - history[-1] < (1 - history[0]) / 20
     with torch.no_grad():
-        matrix = model.predict_affine(0, batch.fixed, batch.moving, batch.spacing, torch.tensor([SHAPE[::-1]]))
+        shapes = (torch.tensor([SHAPE]), torch.tensor([SHAPE]))
+        matrix = model.predict_affine(0, batch.fixed[:, :1], batch.moving[:, :1], batch.spacing, shapes)
     center = (torch.tensor(SHAPE[::-1]) - 1) / 2
     found = transform_points(matrix, center[None, None])[0, 0] - center
     np.testing.assert_allclose(found, shift, atol=0.5)
@@ -180,7 +218,7 @@ def gradients(model: MultiStageModel, batch: Batch, last: int, *, end_to_end: bo
     """Largest gradient of each parameter of each stage; nan where there is none."""
     model.zero_grad()
     result = run_chain(model, batch, last, end_to_end=end_to_end)
-    (result.bending - result.similarity).mean().backward()
+    (sum(result.energies) - result.similarity).mean().backward()
     return [
         [float("nan") if p.grad is None else p.grad.abs().max().item() for p in network.parameters()]
         for network in model.networks
@@ -203,36 +241,39 @@ def test_gradients_reach_all_stages_end_to_end() -> None:
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-def test_gradients_through_the_chain_match_finite_differences(stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_through_the_chain_match_finite_differences(stage: int) -> None:
     """With all voxels counted, because those that leave the image make the similarity jump."""
-    monkeypatch.setattr("dlir.training.chain.ncc", lambda fixed, warped, weight: ncc(fixed, warped))
+
+    def everywhere(fixed: Tensor, warped: Tensor, weight: Tensor) -> Tensor:
+        return ncc(fixed, warped)
+
     model, batch = wild(small_model(2, 1)), moved_pair(2.0)
     bias = model.networks[stage].output.bias
 
     def similarity(offset: float) -> float:
         with torch.no_grad():
             bias.add_(offset)
-            value = run_chain(model, batch, 1, end_to_end=True).similarity.item()
+            value = run_chain(model, batch, 1, end_to_end=True, measure=everywhere).similarity.item()
             bias.sub_(offset)
         return value
 
-    run_chain(model, batch, 1, end_to_end=True).similarity.sum().backward()
+    run_chain(model, batch, 1, end_to_end=True, measure=everywhere).similarity.sum().backward()
     numeric = (similarity(5e-3) - similarity(-5e-3)) / 1e-2
-    assert abs(numeric) > 0.01
+    assert abs(numeric) > 0.005
     assert bias.grad.sum().item() == pytest.approx(numeric, rel=0.01)
 
 
 def test_without_gradients_nothing_is_recorded() -> None:
     with torch.no_grad():
         result = run_chain(small_model(2, 1), moved_pair(2.0), 1, end_to_end=True)
-    assert not any(value.requires_grad for value in (result.similarity, result.bending, result.warped))
+    assert not any(value.requires_grad for value in (result.similarity, *result.energies, result.warped))
 
 
 @pytest.mark.parametrize("constant", ["fixed", "moving", "both"])
 def test_images_without_contrast_give_no_gradient_and_no_nan(constant: str) -> None:
     batch, flat = moved_pair(2.0), torch.full((1, 1, *SHAPE), 0.5)
-    fixed = batch.moving if constant == "moving" else flat
-    moving = batch.moving if constant == "fixed" else flat
+    fixed = batch.moving[:, :1] if constant == "moving" else flat
+    moving = batch.moving[:, :1] if constant == "fixed" else flat
     model = wild(small_model(1))
     result = run_chain(model, make_batch(fixed, moving), 0, end_to_end=False)
     assert result.similarity.item() == pytest.approx(0, abs=1e-4)
@@ -245,7 +286,8 @@ def test_evaluation_needs_no_switch() -> None:
     with torch.no_grad():
         training, evaluation = (run_chain(m, batch, 1, end_to_end=False) for m in (model.train(), model.eval()))
     assert torch.equal(training.warped, evaluation.warped)
-    pair = make_batch(batch.fixed.repeat(2, 1, 1, 1, 1), torch.cat([batch.moving, batch.moving.flip(4)]))
+    fixed, moving = batch.fixed[:, :1], batch.moving[:, :1]
+    pair = make_batch(fixed.repeat(2, 1, 1, 1, 1), torch.cat([moving, moving.flip(4)]))
     with torch.no_grad():
         together = run_chain(model, pair, 1, end_to_end=False)
     torch.testing.assert_close(together.warped[:1], training.warped, rtol=0, atol=1e-4)
@@ -269,11 +311,12 @@ def similarity(model: MultiStageModel, batch: Batch) -> float:
 
 def test_what_the_mask_leaves_out_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = shifted(monkeypatch, (0, 0, 0)), moved_pair(2.0)
-    mask = torch.ones_like(batch.mask)
+    whole_fixed, whole_moving = batch.fixed[:, :1], batch.moving[:, :1]
+    mask = torch.ones_like(whole_fixed)
     mask[..., :16] = 0
-    fixed, moving, noise = batch.fixed * mask, batch.moving * mask, torch.rand(mask.shape) * (1 - mask)
+    fixed, moving, noise = whole_fixed * mask, whole_moving * mask, torch.rand(mask.shape) * (1 - mask)
     expected = similarity(model, make_batch(fixed, moving, mask))
-    assert expected == pytest.approx(ncc(batch.fixed[..., 16:], batch.moving[..., 16:]).item(), abs=1e-5)
+    assert expected == pytest.approx(ncc(whole_fixed[..., 16:], whole_moving[..., 16:]).item(), abs=1e-5)
     assert abs(expected - similarity(model, batch)) > 1e-3
     assert similarity(model, make_batch(fixed + noise, moving, mask)) == pytest.approx(expected)
 
@@ -306,9 +349,10 @@ def test_padding_does_not_leak_into_what_counts(monkeypatch: pytest.MonkeyPatch,
 
 def bending(model: MultiStageModel, spacing: Sequence[float], *, end_to_end: bool = False) -> float:
     pair = moved_pair(2.0)
-    batch = make_batch(pair.fixed, pair.moving, spacing=spacing)
+    batch = make_batch(pair.fixed[:, :1], pair.moving[:, :1], spacing=spacing)
     with torch.no_grad():
-        return run_chain(model, batch, len(model.networks) - 1, end_to_end=end_to_end).bending.item()
+        energies = run_chain(model, batch, len(model.networks) - 1, end_to_end=end_to_end).energies
+    return (sum(energies) if end_to_end else energies[-1]).item()
 
 
 def test_the_bending_energy_is_in_millimetres() -> None:

@@ -1,0 +1,81 @@
+"""A batch of pairs as the chain of networks takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlir.geometry import Shape3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair of images, each on its own working grid, in voxels of these.
+
+    fixed, moving: (3, z, y, x): the image; 1 where it is and 0 in padding; 1 where its voxels count. start: (4, 4) from
+    index (x, y, z) of the fixed image to index of the moving image, before the first stage. spacing: mm per voxel of
+    the fixed image, (x, y, z). name: what was drawn, for messages.
+    """
+
+    fixed: Tensor
+    moving: Tensor
+    start: Tensor
+    spacing: Tensor
+    name: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of images, padded with zeros at the far ends to a common shape each.
+
+    fixed, moving: (B, 3, z, y, x), channels as in Pair; the shapes may differ. fixed_shapes, moving_shapes: (z, y, x)
+    of each image without this padding. start: (B, 4, 4) from fixed to moving index (x, y, z). spacing: (B, 3) mm,
+    (x, y, z), of the fixed images. names: what was drawn, for messages.
+    """
+
+    fixed: Tensor
+    moving: Tensor
+    start: Tensor
+    spacing: Tensor
+    fixed_shapes: tuple[Shape3, ...]
+    moving_shapes: tuple[Shape3, ...]
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return replace(
+            self,
+            fixed=self.fixed.to(device),
+            moving=self.moving.to(device),
+            start=self.start.to(device),
+            spacing=self.spacing.to(device),
+        )
+
+
+def collate(pairs: Sequence[Pair]) -> Batch:
+    """Several pairs as one batch."""
+    return Batch(
+        _stack([pair.fixed for pair in pairs]),
+        _stack([pair.moving for pair in pairs]),
+        torch.stack([pair.start for pair in pairs]),
+        torch.stack([pair.spacing for pair in pairs]),
+        tuple(_shape(pair.fixed) for pair in pairs),
+        tuple(_shape(pair.moving) for pair in pairs),
+        tuple(pair.name for pair in pairs),
+    )
+
+
+def _shape(image: Tensor) -> Shape3:
+    z, y, x = image.shape[-3:]
+    return z, y, x
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    shape = [max(sizes) for sizes in zip(*(_shape(image) for image in images), strict=True)]
+    return torch.stack(
+        [F.pad(image, [v for a in (2, 1, 0) for v in (0, shape[a] - image.shape[1 + a])]) for image in images]
+    )

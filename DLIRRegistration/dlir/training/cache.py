@@ -1,0 +1,141 @@
+"""Prepared images on disk: each is read and resampled once, and then looked at through a memory map.
+
+So a run needs no more memory than the batches at hand, however many images there are. Entries are named by what they
+were made from; they appear whole or not at all, so several jobs may share a folder and any of them may be killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dlir.errors import ImageError
+from dlir.geometry import ImageGrid
+from dlir.io.reading import read_image, read_mask
+from dlir.io.source import split_spec
+from dlir.io.writing import replacing, write_json
+from dlir.model.preprocessing import prepare, resample_axes
+from dlir.model.spec import Preprocessing
+
+# Raised whenever the same input would give other values, so that entries of an older version are not used.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image on its working grid, as the networks see it, in files of the cache.
+
+    image_file, mask_file: (z, y, x) arrays, float32 in [0, 1] and uint8; no mask where every voxel counts. name: the
+    image specification, for messages.
+    """
+
+    image_file: Path
+    mask_file: Path | None
+    grid: ImageGrid
+    name: str
+
+    def image(self) -> Tensor:
+        """(z, y, x), read as far as it is looked at."""
+        return _map(self.image_file)
+
+    def mask(self) -> Tensor | None:
+        """(z, y, x) uint8, or None."""
+        return None if self.mask_file is None else _map(self.mask_file)
+
+
+class Cache:
+    """A folder of prepared images, for one preprocessing or several."""
+
+    def __init__(self, folder: Path, preprocessing: Preprocessing) -> None:
+        self.folder = folder
+        self.preprocessing = preprocessing
+
+    def prepared(self, image: str, mask: str | None = None) -> Prepared:
+        """The entry of an image, made where there is none.
+
+        image, mask: specifications as for `dlir.io.read_image`. Raises its errors, and OutputError where the cache
+        cannot be written.
+        """
+        key = self._key(image, mask)
+        files = (self.folder / f"{key}.npy", self.folder / f"{key}-mask.npy" if mask else None)
+        record = self.folder / f"{key}.json"
+        grid = _read_grid(record)
+        if grid is None or not all(_is_whole(file, grid) for file in files if file is not None):
+            grid = self._prepare(image, mask, files)
+            # Last, because it says that the others are there.
+            write_json(record, {"image": image, "mask": mask, "grid": grid.to_dict()})
+        return Prepared(files[0], files[1], grid, image)
+
+    def remembered(self, name: str, parts: list[Path], compute: Callable[[], list[int]]) -> list[int]:
+        """A small result that depends on entries alone, computed once. parts: files of these entries."""
+        key = hashlib.sha256(json.dumps([name, *(part.name for part in parts)]).encode()).hexdigest()[:32]
+        record = self.folder / f"{key}.json"
+        try:
+            return [int(value) for value in json.loads(record.read_bytes())]
+        except (OSError, ValueError, TypeError):
+            values = compute()
+            write_json(record, values)
+            return values
+
+    def _prepare(self, image: str, mask: str | None, files: tuple[Path, Path | None]) -> ImageGrid:
+        volume = read_image(image, role="training image")
+        tensor, grid = prepare(volume.array, volume.grid, self.preprocessing)
+        if float(tensor.min()) == float(tensor.max()):
+            raise ImageError(
+                f"training image '{image}' has one value everywhere within the intensity window; leave it out, or "
+                "change the window"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _save(files[0], tensor.numpy())
+        if mask is not None:
+            found = read_mask(mask, volume, role="training mask")
+            share = resample_axes(torch.from_numpy(found.array.astype(np.float32)), found.grid, grid)
+            assert files[1] is not None
+            _save(files[1], (share > 0.5).numpy().astype(np.uint8))
+        return grid
+
+    def _key(self, image: str, mask: str | None) -> str:
+        parts = [_VERSION, _identity(image), mask and _identity(mask), asdict(self.preprocessing)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _identity(spec: str) -> list[Any]:
+    """What tells one state of a file, or of a folder of DICOM files, from another."""
+    path, phase = split_spec(spec)
+    source = Path(path).resolve()
+    files = sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    return [str(source), phase, states]
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with replacing(path) as temporary:
+        np.save(temporary, array)
+
+
+def _map(path: Path) -> Tensor:
+    # Copy on write: torch has no tensors that cannot be written to, and nothing writes to these.
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def _read_grid(record: Path) -> ImageGrid | None:
+    try:
+        return ImageGrid(**json.loads(record.read_bytes())["grid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_whole(path: Path, grid: ImageGrid) -> bool:
+    try:
+        return bool(np.load(path, mmap_mode="r").shape == grid.shape)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,53 @@
+"""What a model file says of its making."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning_fabric import Fabric
+
+from dlir import __version__
+from dlir.training.config import TrainingConfig
+from dlir.training.draws import Draw
+
+if TYPE_CHECKING:
+    from dlir.training.trainer import RunState
+
+
+def make_card(
+    config: TrainingConfig, draws: Sequence[Draw], state: RunState, fabric: Fabric, precision: torch.dtype
+) -> dict[str, Any]:
+    """The configuration's own card, and what the run adds: counts, settings, time, hardware, figures and versions."""
+    training, validation = (sum(counts) for counts in zip(*(draw.counts() for draw in draws), strict=True))
+    return {
+        **config.card.model_dump(),
+        "training": {
+            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "hours": round(state.seconds / 3600, 2),
+            "device": _device(fabric.device),
+            "processes": fabric.world_size,
+            "threads": torch.get_num_threads(),
+            "precision": str(precision).removeprefix("torch."),
+            "code_version": __version__,
+            "torch": torch.__version__,
+            "subjects": training,
+            "validation_subjects": validation,
+            "images": len({volume.image_file for draw in draws for volume in draw.images()}),
+            "phases_completed": state.phase,
+            "pairs_drawn": state.pairs,
+            "config": json.loads(config.model_dump_json(exclude={"card", "model"})),
+            "last_validation": state.history[-1] if state.history else {},
+        },
+    }
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({platform.machine()}, {os.cpu_count()} cores)"

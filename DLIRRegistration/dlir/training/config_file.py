@@ -1,0 +1,153 @@
+"""Configurations as files: presets by name, read, merged with what they extend, and refused in one line."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dlir.errors import ConfigError, ModelError
+from dlir.model.catalogue import resource_folder
+from dlir.model.spec import ModelSpec, Preprocessing
+from dlir.networks.spec import StageSpec
+from dlir.training import config as schema
+from dlir.training.config import TrainingConfig
+
+EXTENDS = "extends"
+# Files that extend files that extend files: more is a circle.
+_DEEPEST = 8
+
+
+class _ModelTypes(BaseModel):
+    """Checks the types that `ModelSpec.from_dict` takes on trust."""
+
+    model: ModelSpec
+
+
+def presets() -> dict[str, Path]:
+    """The configurations that come with DLIR, by name."""
+    return {path.stem: path for path in sorted(resource_folder("Presets").glob("*.yaml"))}
+
+
+def preset_file(name: str) -> Path:
+    """Raises ConfigError for an unknown name, with the nearest."""
+    known = presets()
+    if name not in known:
+        choice = f"choose one of: {', '.join(known)}" if known else "none comes with this DLIR"
+        raise ConfigError(f"there is no preset '{name}'{_nearest(name, known)}; {choice}; or give --config FILE")
+    return known[name]
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read a YAML configuration. Raises ConfigError naming the file, the key and what is wrong with it."""
+    return parse_config(read_values(path), str(path))
+
+
+def read_values(path: Path, depth: int = 0) -> Any:
+    """The plain values of a file, laid over those of the file or preset that its `extends` names.
+
+    Mappings are merged; lists and everything else are replaced. Raises ConfigError.
+    """
+    try:
+        values = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration '{path}': {error.strerror}; check the path") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or EXTENDS not in values:
+        return values
+    if depth == _DEEPEST:
+        raise ConfigError(f"configuration '{path}': {EXTENDS}: it leads in a circle; correct this entry")
+    base = str(values.pop(EXTENDS))
+    beside = path.parent / base
+    return _merged(read_values(beside if beside.is_file() else preset_file(base), depth + 1), values)
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
+
+
+def parse_config(values: Any, name: str) -> TrainingConfig:
+    """Validate plain values. `name` says in errors where they come from."""
+    try:
+        config = TrainingConfig.model_validate(values)
+        _ModelTypes.model_validate({"model": config.model})
+        stages = len(config.spec.stages)
+    except ValidationError as error:
+        raise ConfigError(f"configuration '{name}': {_explained(error)}; correct this entry") from None
+    except ModelError as error:
+        hint = "".join(_nearest(key, _model_keys()) for key in _unknown_model_keys(values))
+        raise ConfigError(f"configuration '{name}': model: {error}{hint}; correct this entry") from None
+    if len(config.training) != stages:
+        raise ConfigError(
+            f"configuration '{name}': training: {len(config.training)} entries for {stages} stages; give one for each"
+        )
+    return config
+
+
+def differences(old: TrainingConfig, new: TrainingConfig) -> list[str]:
+    """What two configurations differ in, as "training.0.alpha: 0.1 -> 0.2"."""
+    a, b = (_flat(config.model_dump(mode="json")) for config in (old, new))
+    keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
+    return [f"{key}: {a.get(key, 'nothing')} -> {b.get(key, 'nothing')}" for key in keys]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        items = [(str(i), item) for i, item in enumerate(value)]
+    else:
+        return {prefix: value}
+    return {k: v for key, item in items for k, v in _flat(item, f"{prefix}.{key}" if prefix else key).items()}
+
+
+# -- what is wrong ------------------------------------------------------------------------------------
+
+
+def _explained(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"])) or "the file"
+    if first["type"] != "extra_forbidden":
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{key}: this key is unknown{_nearest(str(first['loc'][-1]), _known_beside(first['loc']))}"
+
+
+def _nearest(word: str, known: Any) -> str:
+    found = get_close_matches(word.lower(), list(known), 1, 0.5)
+    return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def _known_beside(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that are valid where an unknown one was found."""
+    model: Any = TrainingConfig
+    for part in place[:-1]:
+        if isinstance(part, str):
+            model = _SECTIONS.get(part, model)
+    return list(model.model_fields)
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "card": schema.ModelCard,
+    "sources": schema.Source,
+    "augmentation": schema.Augmentation,
+    "affine": schema.RandomAffine,
+    "training": schema.StageTraining,
+    "fine_tuning": schema.FineTuning,
+}
+
+
+def _model_keys() -> list[str]:
+    return [*Preprocessing.__dataclass_fields__, *StageSpec.__dataclass_fields__, "preprocessing", "stages"]
+
+
+def _unknown_model_keys(values: Any) -> list[str]:
+    """Keys below `model` that nothing knows. Only asked once `model` has been found to be a mapping."""
+    model = values["model"]
+    parts = [model, model.get("preprocessing"), *(stage for stage in model.get("stages") or [])]
+    return [str(key) for part in parts if isinstance(part, dict) for key in part if key not in _model_keys()]

@@ -1,0 +1,134 @@
+"""The three ways to form pairs: within a subject, between subjects, or as listed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dlir.training.cache import Prepared
+
+# Pairs between subjects that are validated on: each validation subject as fixed image once, up to so many.
+_MOST_VALIDATION_PAIRS = 40
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The volumes of one person; extremes: the two that differ most, where pairs are made within the subject."""
+
+    name: str
+    volumes: tuple[Prepared, ...]
+    extremes: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Two images to be registered, and how messages call the pair."""
+
+    fixed: Prepared
+    moving: Prepared
+    name: str
+
+
+class Draw(Protocol):
+    """Where pairs come from."""
+
+    def draw(self, generator: np.random.Generator) -> Drawn:
+        """One pair for training."""
+
+    def held_out(self) -> list[Drawn]:
+        """The pairs that are validated on, always the same."""
+
+    def counts(self) -> tuple[int, int]:
+        """How many subjects, or listed pairs, are trained with and held out."""
+
+    def images(self) -> Sequence[Prepared]:
+        """Every image that may be trained with."""
+
+
+@dataclass(frozen=True)
+class IntraPairs:
+    """Any two volumes of one subject; with the probability `largest_motion` its extremes."""
+
+    training: tuple[Subject, ...]
+    validation: tuple[Subject, ...]
+    largest_motion: float = 0.0
+
+    def draw(self, generator: np.random.Generator) -> Drawn:
+        subject = self.training[generator.integers(len(self.training))]
+        if generator.random() < self.largest_motion:
+            first, second = generator.permutation(subject.extremes)
+        else:
+            first, second = generator.choice(len(subject.volumes), 2, replace=False)
+        return Drawn(subject.volumes[first], subject.volumes[second], f"{subject.name}: {first} to {second}")
+
+    def held_out(self) -> list[Drawn]:
+        """The largest motion of each subject, both ways."""
+        pairs = []
+        for subject in self.validation:
+            for a, b in (subject.extremes, subject.extremes[::-1]):
+                pairs.append(Drawn(subject.volumes[a], subject.volumes[b], f"{subject.name}: {a} to {b}"))
+        return pairs
+
+    def counts(self) -> tuple[int, int]:
+        return len(self.training), len(self.validation)
+
+    def images(self) -> Sequence[Prepared]:
+        return [volume for subject in self.training for volume in subject.volumes]
+
+
+@dataclass(frozen=True)
+class InterPairs:
+    """Volumes of any two subjects, whatever their grids."""
+
+    training: tuple[Subject, ...]
+    validation: tuple[Subject, ...]
+
+    def draw(self, generator: np.random.Generator) -> Drawn:
+        first, second = (self.training[i] for i in generator.choice(len(self.training), 2, replace=False))
+        a, b = (int(generator.integers(len(subject.volumes))) for subject in (first, second))
+        return Drawn(first.volumes[a], second.volumes[b], f"{first.name}: {a} to {second.name}: {b}")
+
+    def held_out(self) -> list[Drawn]:
+        """Each subject with the next by name."""
+        subjects = self.validation[:_MOST_VALIDATION_PAIRS]
+        return [
+            Drawn(a.volumes[0], b.volumes[0], f"{a.name} to {b.name}")
+            for a, b in zip(subjects, (*subjects[1:], *subjects[:1]), strict=True)
+        ]
+
+    def counts(self) -> tuple[int, int]:
+        return len(self.training), len(self.validation)
+
+    def images(self) -> Sequence[Prepared]:
+        return [volume for subject in self.training for volume in subject.volumes]
+
+
+@dataclass(frozen=True)
+class ListedPairs:
+    """The pairs of a manifest, in the roles that it gives."""
+
+    training: tuple[Drawn, ...]
+    validation: tuple[Drawn, ...]
+
+    def draw(self, generator: np.random.Generator) -> Drawn:
+        return self.training[generator.integers(len(self.training))]
+
+    def held_out(self) -> list[Drawn]:
+        return list(self.validation)
+
+    def counts(self) -> tuple[int, int]:
+        return len(self.training), len(self.validation)
+
+    def images(self) -> Sequence[Prepared]:
+        return [image for pair in self.training for image in (pair.fixed, pair.moving)]
+
+
+def fingerprint(draws: Sequence[Draw]) -> str:
+    """What tells one set of images from another, for people too: their number, and a digest of their preparation."""
+    names = [volume.image_file.name for draw in draws for volume in draw.images()]
+    return f"{len(names)} images, {hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]}"

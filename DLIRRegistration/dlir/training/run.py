@@ -1,0 +1,66 @@
+"""A run from its options to its model file, in one process or several."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dlir.io.writing import write_json
+from dlir.training.cache import Cache
+from dlir.training.curves import draw_curves
+from dlir.training.data import load_data
+from dlir.training.draws import Draw
+from dlir.training.engine import make_fabric
+from dlir.training.run_folder import BOARD, CURVES, LEFT_OUT, RunFolder, RunOptions
+from dlir.training.subjects import Notice
+from dlir.training.trainer import Progress, Trainer
+from dlir.training.watching import Board, Nobody
+
+# Set by torchrun, by SLURM, and for the processes that Fabric starts.
+_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+
+
+def is_first_process() -> bool:
+    """Whether this process leads the run: it alone writes, and reports."""
+    return all(int(os.environ.get(name, "0")) == 0 for name in _RANKS)
+
+
+def train(
+    folder: RunFolder, options: RunOptions, device: str, devices: int, workers: int, notice: Notice, progress: Progress
+) -> Path:
+    """Train what is left of the run in `folder` and return its model file.
+
+    device, devices: as for `make_fabric`. workers: processes that prepare batches, for each process that trains.
+    notice: hears one line for each image that is left out. Raises ConfigError for unusable data or settings,
+    OutputError where nothing can be written.
+    """
+    first = is_first_process()
+    # The first process prepares the images before there are others, or while they wait for it.
+    draws = _prepare(folder, options, notice) if first else []
+    fabric = make_fabric(device, devices)
+    if not first:
+        draws = load_data(options.config, options.data, _cache(options), lambda line: None)
+    trainer = Trainer(options.config, draws, folder, fabric, workers)
+    trainer.resume()
+    watcher = Board(folder.file(BOARD), trainer.total_iterations()) if first else Nobody()
+    model = trainer.run(progress if first else lambda *figures: None, watcher)
+    if first:
+        draw_curves(trainer.state.history, [phase.name for phase in trainer.phases], folder.file(CURVES))
+    return model
+
+
+def _cache(options: RunOptions) -> Cache:
+    return Cache(options.cache, options.config.spec.preprocessing)
+
+
+def _prepare(folder: RunFolder, options: RunOptions, notice: Notice) -> list[Draw]:
+    left_out: list[str] = []
+
+    def remember(line: str) -> None:
+        left_out.append(line)
+        notice(line)
+
+    draws = load_data(options.config, options.data, _cache(options), remember)
+    if left_out:
+        write_json(folder.file(LEFT_OUT), left_out)
+    return draws

@@ -1,0 +1,148 @@
+"""What a run leaves on disk, and who may write there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import IO, Any
+
+import torch
+
+from dlir.errors import ConfigError, OutputError
+from dlir.io.writing import replacing, write_json
+from dlir.training.config import TrainingConfig
+from dlir.training.config_file import differences
+
+OPTIONS = "run.json"
+CHECKPOINT = "last.pt"
+HISTORY = "history.json"
+MODEL = "model.safetensors"
+BEST = "best.safetensors"
+LEFT_OUT = "left_out.json"
+CURVES = "curves.png"
+BOARD = "tensorboard"
+
+_RUN_FILES = (OPTIONS, CHECKPOINT, HISTORY, MODEL)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """All that a run needs to begin, and to be continued from its folder alone.
+
+    data: folder or manifest. cache: folder of prepared images.
+    """
+
+    config: TrainingConfig
+    data: Path
+    cache: Path
+
+
+class RunFolder:
+    """The folder of one run. Only one process may hold it at a time; the lock ends with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[bytes] | None = None
+
+    def file(self, name: str) -> Path:
+        """Where a file of the run lies."""
+        return self.path / name
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was begun here."""
+        return any(self.file(name).exists() for name in _RUN_FILES)
+
+    def begin(self, options: RunOptions) -> None:
+        """Make the folder and keep the options in it. Raises OutputError for a folder that holds a run."""
+        if self.holds_run:
+            raise OutputError(
+                f"'{self.path}' already holds a run{self._how_it_differs(options.config)}; continue it with --resume "
+                f"{self.path}, or choose another folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder '{self.path}': {error.strerror}; choose another") from None
+        self._hold()
+        values = options.config.model_dump(mode="json")
+        # Paths as they will be found from anywhere.
+        write_json(
+            self.file(OPTIONS),
+            {"data": str(options.data.resolve()), "cache": str(options.cache.resolve()), "config": values},
+        )
+
+    def resume(self, *, hold: bool = True) -> RunOptions:
+        """The options of the run in the folder. Raises OutputError or ConfigError where there is none to continue.
+
+        hold: whether this process is the one that writes.
+        """
+        path = self.file(OPTIONS)
+        if not path.is_file():
+            raise OutputError(f"'{self.path}' holds no run to continue ({OPTIONS} is missing); check the path")
+        try:
+            values = json.loads(path.read_bytes())
+            options = RunOptions(
+                TrainingConfig.model_validate(values["config"]), Path(values["data"]), Path(values["cache"])
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ConfigError(f"'{path}' is damaged; start the run afresh in another folder") from None
+        if not hold:
+            return options
+        self._hold()
+        for left in self.path.glob(".dlir-*"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        return options
+
+    def check_same(self, config: TrainingConfig) -> None:
+        """Raises OutputError where the run in the folder has another configuration."""
+        if found := self._how_it_differs(config):
+            raise OutputError(f"'{self.path}' holds a run{found}; leave out --config and --preset, or begin a new run")
+
+    def _how_it_differs(self, config: TrainingConfig) -> str:
+        try:
+            values = json.loads(self.file(OPTIONS).read_bytes())
+            found = differences(TrainingConfig.model_validate(values["config"]), config)
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        return f" with another configuration ({listed(found)})" if found else ""
+
+    def _hold(self) -> None:
+        """Raises OutputError where another process trains into the folder."""
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # Windows: a second process is not found out
+            return
+        self._lock = self.file(".lock").open("wb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(f"another process is training into '{self.path}'; wait for it or end it") from None
+
+    # -- the checkpoint --------------------------------------------------------------------------
+
+    def write_checkpoint(self, content: dict[str, Any]) -> None:
+        """Whole or not at all. Raises OutputError."""
+        with replacing(self.file(CHECKPOINT)) as temporary:
+            torch.save(content, temporary)
+
+    def read_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """None where the run was ended before its first one. Raises ConfigError for a damaged one."""
+        path = self.file(CHECKPOINT)
+        if not path.exists():
+            return None
+        try:
+            content: dict[str, Any] = torch.load(BytesIO(path.read_bytes()), map_location=device, weights_only=True)
+            if not {"config", "data", "model", "optimizer", "state", "best"} <= content.keys():
+                raise KeyError
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError, UnpicklingError):
+            raise ConfigError(f"checkpoint '{path}' is damaged or no checkpoint; start the run afresh") from None
+        return content
+
+
+def listed(found: list[str], most: int = 3) -> str:
+    """Some differences, and how many more there are."""
+    return "; ".join(found[:most]) + (f"; and {len(found) - most} more" if len(found) > most else "")
