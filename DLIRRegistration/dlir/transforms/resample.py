@@ -22,6 +22,8 @@ Progress = Callable[[float], None]
 
 # Voxels at once: points and their supports stay near 100 MB.
 _SLAB_VOXELS = 1 << 19
+# Voxels by which a position may be off and still be that of a voxel: more than rounding, less than an intensity shows.
+_WHOLE = 1e-6
 
 
 def resample(
@@ -40,6 +42,8 @@ def resample(
     default: the value of voxels that map outside of `grid`, whose voxel borders count as inside (ITK's rule).
     progress: called with the fraction done.
     """
+    if (moved := _whole_voxels(array, grid, transform, onto, mode, default)) is not None:
+        return moved
     if mode == "nearest" and (labels := resample_labels(array, grid, transform, onto, default, progress)) is not None:
         return labels
     result = np.full(onto.shape, default, np.float32 if mode == "linear" else array.dtype)
@@ -112,6 +116,26 @@ def _linear(array: NDArray[Any], index: Points) -> NDArray[np.float64]:
 
 
 # -- what need not be computed -----------------------------------------------------------------------
+
+
+def _whole_voxels(
+    array: NDArray[Any], grid: ImageGrid, transform: SpatialTransform, onto: ImageGrid, mode: Mode, default: float
+) -> NDArray[Any] | None:
+    """The result where voxels come to lie on voxels, as those of two phases of one scan do; None elsewhere."""
+    if not isinstance(transform, CompositeTransform) or not transform.linear:
+        return None
+    matrix = grid.physical_to_index @ transform.matrix @ onto.index_to_physical
+    shift = np.rint(matrix[:3, 3]).astype(int)
+    error = np.abs(matrix[:3, :3] - np.eye(3)) @ np.array(onto.size) + np.abs(matrix[:3, 3] - shift)
+    if (error > _WHOLE).any():
+        return None
+    result = np.full(onto.shape, default, np.float32 if mode == "linear" else array.dtype)
+    low = np.maximum(0, -shift)
+    high = np.maximum(low, np.minimum(onto.size, np.array(grid.size) - shift))
+    x, y, z = (slice(a, b) for a, b in zip(low, high, strict=True))
+    from_x, from_y, from_z = (slice(a, b) for a, b in zip(low + shift, high + shift, strict=True))
+    result[z, y, x] = array[from_z, from_y, from_x]
+    return result
 
 
 def _box(array: NDArray[Any], default: float, mode: Mode) -> tuple[Points, Points] | None:

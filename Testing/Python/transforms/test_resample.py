@@ -78,6 +78,31 @@ def test_identity_returns_the_volume() -> None:
     np.testing.assert_array_equal(resample(labels > 0, grid, IDENTITY, grid, "nearest"), labels > 0)
 
 
+@pytest.mark.parametrize("shift", [(0, 0, 0), (2, -1, 3), (-3, 2, 0), (0, 0, 5), (0, 40, 0), (-40, 0, 0)])
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_voxels_that_come_to_lie_on_voxels_are_copied(
+    shift: tuple[int, int, int], mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when they are interpolated; one grid reaches beyond the other at some sides, and not at others."""
+    onto = make_grid((6, 7, 8), (1.1, 2.2, 3.3), (10, 20, 30), (0.1, 0.2, 0.3))
+    away = AffineTransform.translation((5.0, -7.0, 9.0))
+    inner = onto.lattice(shift, (1, 1, 1), (9, 4, 6))
+    grid = ImageGrid(inner.shape, inner.spacing, tuple(away.apply(np.array([inner.origin]))[0]), inner.direction)
+    image = np.random.default_rng(0).integers(1, 9, grid.shape).astype(np.float32)
+    chain = CompositeTransform((away,))
+    copied = resample(image, grid, chain, onto, mode, default=-7)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "_WHOLE", -1.0)
+    np.testing.assert_allclose(copied, resample(image, grid, chain, onto, mode, default=-7), atol=1e-5)  # type: ignore[arg-type]
+    assert (copied != -7).any() == (max(map(abs, shift)) < 40)
+
+
+def test_a_fraction_of_a_voxel_is_not_rounded_away() -> None:
+    grid = ImageGrid((1, 1, 4))
+    almost = CompositeTransform((AffineTransform.translation((1e-3, 0, 0)),))
+    found = resample(np.array([[[0.0, 1000.0, 0.0, 0.0]]]), grid, almost, grid)
+    np.testing.assert_allclose(found.ravel(), [1, 999, 0, 0], atol=1e-3)
+
+
 def test_voxel_borders_count_as_inside() -> None:
     """ITK's rule: the outer half of a border voxel has that voxel's value, and what lies beyond has the default."""
     grid = ImageGrid((1, 1, 3))
@@ -152,7 +177,8 @@ def test_progress_rises_to_the_last_slab(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, "_SLAB_VOXELS", 1)
     told: list[float] = []
     grid = ImageGrid((5, 4, 4))
-    resample(np.ones(grid.shape), grid, IDENTITY, grid, progress=told.append)
+    between = CompositeTransform((AffineTransform.translation((0.5, 0, 0)),))
+    resample(np.ones(grid.shape), grid, between, grid, progress=told.append)
     assert told == [0, 0.2, 0.4, 0.6, 0.8]
 
 
