@@ -141,7 +141,8 @@ def test_demo_without_sample_says_so(model_file: Path, tmp_path: Path, monkeypat
 
 def test_demo_without_matplotlib_says_so(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(dlir.evaluation, "figures")
-    monkeypatch.delitem(sys.modules, "dlir.evaluation.figures")
+    for name in [name for name in sys.modules if name.startswith(("matplotlib", "dlir.evaluation."))]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     refuse(demo(tmp_path, model_file), tmp_path, "matplotlib", "pip install")
 
