@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dlir import __version__
-from dlir.cli import apply, demo, evaluate, jacobian, models, register, train
+from dlir.cli import apply, crossvalidate, data, demo, evaluate, jacobian, models, register, train
 from dlir.cli.common import CommandGroup
 
 app = typer.Typer(
@@ -21,9 +21,18 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help reads well at 80 columns, and costs no import of rich
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (register.register, apply.apply, jacobian.jacobian, train.train, evaluate.evaluate, demo.demo):
+for _command in (
+    register.register,
+    apply.apply,
+    jacobian.jacobian,
+    train.train,
+    evaluate.evaluate,
+    crossvalidate.crossvalidate,
+    demo.demo,
+):
     app.command()(_command)
 app.add_typer(models.models, name="models")
+app.add_typer(data.data, name="data")
 
 
 def main() -> None:

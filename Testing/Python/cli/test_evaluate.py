@@ -15,6 +15,7 @@ from dlir.cli.evaluate import OUTPUTS, DataKind, make_methods
 from dlir.errors import OptionError
 from dlir.evaluation.datasets import DATA_SETS
 from dlir.evaluation.methods.base import settings_digest
+from dlir.evaluation.report import build
 from evaluation_runs import write_subjects
 
 
@@ -48,7 +49,13 @@ def test_a_study_in_one_command(data: Path, tmp_path: Path, model_file: Path) ->
     assert "6 pairs of 3 subjects, 3 methods" in (tmp_path / "out" / OUTPUTS["report"]).read_text()
 
 
-def test_json_has_what_the_tables_have(data: Path, tmp_path: Path, model_file: Path) -> None:
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the report empty, which takes the longest."""
+    monkeypatch.setattr(build, "build_report", lambda evaluated: "")
+
+
+def test_json_has_what_the_tables_have(data: Path, tmp_path: Path, model_file: Path, undrawn: None) -> None:
     summary = json.loads(succeed(arguments(data, tmp_path / "out", model_file, "--limit", "2", "--json")))
     assert (summary["data"], summary["pairs"], summary["problems"]) == ("hearts", 2, [])
     dice = summary["methods"]["DLIR tiny"]["dice_label 1"]
@@ -58,9 +65,8 @@ def test_json_has_what_the_tables_have(data: Path, tmp_path: Path, model_file: P
     assert summary["methods"]["before"]["seconds"]["mean"] is None
 
 
-@pytest.mark.slow
 def test_the_same_command_again_computes_nothing(
-    data: Path, tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
 ) -> None:
     from dlir.evaluation.methods.network import NetworkMethod
 
