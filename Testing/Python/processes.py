@@ -19,7 +19,7 @@ def _is_running(pid: int) -> bool:
         return False
 
 
-def is_gone(pid: int, seconds: float = 10.0) -> bool:
+def is_gone(pid: int, seconds: float = 60.0) -> bool:
     """Whether a process ends within some time."""
     deadline = time.monotonic() + seconds
     while _is_running(pid):

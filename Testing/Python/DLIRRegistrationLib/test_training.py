@@ -84,7 +84,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., TrainingRun]]:
 
 
 def until(run: TrainingRun, condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, (run.state, run.error, run.log.read_text())
         run.poll()

@@ -75,7 +75,7 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
     talk = Talk(tmp_path)
     yield talk
     talk.process.kill()
-    talk.process.communicate(timeout=30)
+    talk.process.communicate(timeout=60)
 
 
 # -- answers ------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_a_request_from_the_first_event_to_the_last(talk: Talk) -> None:
         assert (done.id, done.report) == (name, {"model": "nothing"})
     talk.close_input()
     assert talk.hear() == Bye()
-    assert talk.process.wait(30) == 0
+    assert talk.process.wait(60) == 0
 
 
 def test_requests_may_come_before_it_is_ready(talk: Talk) -> None:
@@ -180,13 +180,13 @@ def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
     assert (failed.id, failed.kind) == (None, "error")
     assert "'torch'" in failed.message
     assert "install" in failed.message
-    assert talk.process.wait(30) == 1
+    assert talk.process.wait(60) == 1
     talk.process.communicate()
 
 
 def test_help_tells_what_it_is_for(tmp_path: Path) -> None:
     talk = Talk(tmp_path, "--help")
-    printed, _ = talk.process.communicate(timeout=30)
+    printed, _ = talk.process.communicate(timeout=60)
     assert b"stdin" in printed
 
 
@@ -200,7 +200,7 @@ def test_end_of_input_ends_it_in_the_midst_of_work_and_removes_the_scratch_folde
     talk = Talk(tmp_path, "--scratch", str(scratch))
     talk.ask("sleep 600")
     talk.until(Progress)
-    talk.process.communicate(timeout=30)
+    talk.process.communicate(timeout=60)
     assert talk.process.returncode == 0
     assert not scratch.exists()
 
@@ -210,7 +210,7 @@ def test_a_folder_of_another_name_is_never_removed(tmp_path: Path) -> None:
     mine.mkdir()
     talk = Talk(tmp_path, "--scratch", str(mine))
     talk.hear()
-    talk.process.communicate(timeout=30)
+    talk.process.communicate(timeout=60)
     assert mine.is_dir()
 
 
@@ -229,7 +229,7 @@ def test_an_orphan_ends_although_its_input_stays_open(tmp_path: Path) -> None:
     assert isinstance(ready, Ready)
     assert ready.pid != parent.pid
     parent.send_signal(signal.SIGKILL)
-    parent.wait(30)
+    parent.wait(60)
     try:
         assert is_gone(ready.pid)
     finally:
@@ -245,4 +245,4 @@ def test_nobody_listens_any_more(talk: Talk) -> None:
     assert talk.process.stdout is not None
     talk.process.stdout.close()
     talk.ask("nothing")
-    assert talk.process.wait(30) == 0
+    assert talk.process.wait(60) == 0
