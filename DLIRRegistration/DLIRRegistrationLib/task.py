@@ -88,6 +88,7 @@ class Task(Generic[Result]):
         self._running = self._steps()
         self._observer = self.scene.AddObserver(self.scene.StartCloseEvent, self._on_scene_close)
         self._guarded(self._prepare)
+        self.poll()
 
     def poll(self) -> None:
         """Go on for some 30 ms at most. To be called often, by a timer, until `active` is false."""

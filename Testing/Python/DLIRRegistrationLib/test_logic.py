@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from DLIRRegistrationLib.api import RegistrationApi
 from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationResult
 from DLIRRegistrationLib.segmentations import segment_volumes_ml
 from DLIRRegistrationLib.sequence_requests import SequenceOutputs
+from DLIRRegistrationLib.worker import WorkerClient
 from segments import overlapping, segmentation
 from small_pair import SEGMENT, small_cine
 
@@ -202,12 +204,12 @@ def test_everything_has_a_docstring() -> None:
 
 
 def test_closing_cancels_what_is_under_way(logic: RegistrationApi, pair: SmallPair, scene: MRML) -> None:
-    from DLIRRegistrationLib.worker import WorkerClient
-
-    logic.worker = WorkerClient("/nowhere/python")
+    """Even while the process is still starting."""
+    logic.worker = WorkerClient(sys.executable)
     kinds: list[str] = []
     before = count(scene)
     run = logic.register(pair.fixed, pair.moving, blocking=False, onFailed=lambda message, kind: kinds.append(kind))
+    assert logic.worker.state == "starting"
     logic.close()
     assert kinds == ["cancelled"]
     assert not run.active
