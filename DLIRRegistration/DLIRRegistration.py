@@ -140,6 +140,8 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self.logic: Any = None
+        self.panel: Any = None
         self._parameters: Any = None
         self._gui_tag: int | None = None
 
@@ -179,8 +181,9 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The module is unloaded or reloaded, or Slicer ends."""
         self._disconnect()
         self.removeObservers()
-        self.panel.close()
-        self.logic.close()
+        if self.panel is not None:  # else setup has failed, or not come so far
+            self.panel.close()
+            self.logic.close()
 
     # -- parameters ------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ def _board(background: Any, foreground: Any, size_mm: float) -> Any:
     below, grid = in_world(background, image, nearest=False, background=image.GetScalarRange()[0])
     shown, other = background.GetDisplayNode(), foreground.GetDisplayNode()
     above = _resampled(foreground, grid).astype(np.float32) - other.GetLevel()
-    above = above * (shown.GetWindow() / other.GetWindow()) + shown.GetLevel()
+    above = above * (shown.GetWindow() / (other.GetWindow() or 1.0)) + shown.GetLevel()  # 0 where all is equal
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Checkerboard")
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)

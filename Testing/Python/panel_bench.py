@@ -178,6 +178,8 @@ class Bench:
         self.script = Script()
         self.runs: list[ScriptedRun] = []
         pythonqt.escaped.clear()
+        # What an observer of VTK's raises goes there, and no further.
+        patch.setattr(sys, "excepthook", lambda kind, error, trace: pythonqt.escaped.append(error))
         slicer.app = application.Application(**vars(slicer.app))
         slicer.modules.dlirregistration = SimpleNamespace(path=str(MODULE_FILE))
         self.module = load_module()

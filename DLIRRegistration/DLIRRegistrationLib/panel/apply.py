@@ -42,7 +42,7 @@ class ApplySection(Section):
             try:
                 self.host.logic.worker.start()
             except DLIRError as error:
-                self.host.status.error(str(error))
+                self.host.status.note(str(error))
 
     def show(self) -> None:
         button = self.ui.applyButton
@@ -72,6 +72,7 @@ class ApplySection(Section):
         if parameters is None:
             return
         with slicer.util.NodeModify(parameters):
+            parameters.showBefore = False
             parameters.resultFixed, parameters.resultMoving = inputs.fixed, inputs.moving
             parameters.resultWarped, parameters.resultTransform = result.warped, result.transform
             parameters.resultJacobian, parameters.resultTable = result.jacobian, result.table

@@ -8,11 +8,11 @@ from typing import Any
 
 import qt
 
-_MARGIN = 6
+_MARGIN, _LINE = 6, 15
 
 
 def curve_picture(width: int, height: int, curves: Sequence[tuple[str, str, Sequence[tuple[float, float]]]]) -> Any:
-    """A QPixmap with curves below each other's names.
+    """A QPixmap with the curves, and at the lower right, which rising curves leave free, their names and last values.
 
     curves: for each its name, its colour ("#rrggbb") and its points (x, y) with x ascending. Axes fit all of them.
     """
@@ -32,7 +32,8 @@ def curve_picture(width: int, height: int, curves: Sequence[tuple[str, str, Sequ
                 painter.drawLine(x1, y1, x2, y2)
             if curve:
                 label = f"{name} {curve[-1][1]:.3g}"
-                painter.drawText(_MARGIN, height - _MARGIN - 15 * (len(curves) - 1 - number), label)
+                across = width - _MARGIN - painter.fontMetrics().horizontalAdvance(label)
+                painter.drawText(across, height - _MARGIN - _LINE * (len(curves) - 1 - number), label)
     painter.end()
     return picture
 

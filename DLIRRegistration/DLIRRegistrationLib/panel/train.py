@@ -74,7 +74,7 @@ class TrainSection(Section):
         """A run that is in the output folder already can be continued or used."""
         if not folder:
             self._run = None
-        elif self._run is None or self._run.output != Path(folder):
+        elif self._run is None or self._run.output != Path(folder).absolute():
             self._run = TrainingRun(Path(folder))
 
     def _show_run(self) -> None:
@@ -118,7 +118,7 @@ class TrainSection(Section):
             return _("Choose a preset, or a file of your own.")
         if run is None:
             return _("Choose an output folder.")
-        if run.history:
+        if run.resumable or run.history:
             return _("The output folder holds a run already: resume it, or choose another folder.")
         return None
 
@@ -156,6 +156,8 @@ class TrainSection(Section):
     def _on_start(self) -> None:
         parameters = self.host.parameters
         if parameters is not None and self._problem() is None:
+            self.ui.trainingDataEdit.addCurrentPathToHistory()
+            self.ui.trainingOutputEdit.addCurrentPathToHistory()
             data, preset = Path(parameters.trainingData), parameters.trainingPreset
             self._attempt(lambda run: run.start(data, preset, parameters.device.value))
 
@@ -200,7 +202,7 @@ def _state_text(run: TrainingRun) -> str:
         else _("reading the images")
     )
     return {
-        "idle": _("Stopped at {at}; it can be resumed.") if last else "",
+        "idle": _("There is a run, at {at}.") if last else "",
         "running": _("Training: {at}."),
         "stopping": _("Stopping, after a checkpoint: {at}."),
         "stopped": _("Stopped at {at}; it can be resumed.") if last else _("Stopped before the first checkpoint."),

@@ -96,12 +96,14 @@ def test_the_next_result_is_looked_at_in_the_same_way(bench: Bench, asked: list[
     _, _, _, first, _ = _register(bench)
     bench.unfold("lookButton")
     bench.click("gridCheckBox")
+    bench.click("beforeCheckBox")
     asked.clear()
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)
     second = bench.parameters.resultTransform
     assert ("show_grid", first, False) in asked
     assert asked[-1] == ("show_grid", second, True)
+    assert not bench.ui.beforeCheckBox.checked, "but the result is what one wants to see"
 
 
 def test_side_by_side_has_a_button(bench: Bench, asked: list[tuple[Any, ...]]) -> None:

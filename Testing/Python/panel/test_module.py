@@ -1,40 +1,55 @@
-"""The module itself, as Slicer makes it when it starts."""
+"""The module as Slicer's list of modules and its start know it."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from sample_data_module import SampleDataModule
-
 if TYPE_CHECKING:
-    from mrml import MRML
+    from panel_bench import Bench
 
 
-@pytest.fixture
-def started(scene: MRML, qt_application: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], None]]:
-    """What the module asked to be called for, by the application's signals, after it was made."""
+def test_the_module_says_what_it_is(bench: Bench) -> None:
+    parent = SimpleNamespace(path=bench.module.__file__)
+    bench.module.DLIRRegistration(parent)
+    assert parent.title == "DLIR Registration"
+    assert parent.categories == ["Registration"]
+    assert "Markups" in parent.dependencies
+    for text in (parent.helpText, parent.acknowledgementText):
+        assert len(text) > 100
+
+
+def test_sample_data_are_offered_when_slicer_has_started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     import slicer
 
-    from panel_bench import load_module
+    registered: list[str] = []
+    monkeypatch.setattr("DLIRRegistrationLib.sample_data.register_sample_data", lambda: registered.append("samples"))
+    bench.module.DLIRRegistration(SimpleNamespace(path=bench.module.__file__))
+    assert registered == []
+    slicer.app.complete_startup()
+    assert registered == ["samples"]
 
-    signals: dict[str, Callable[[], None]] = {}
-    monkeypatch.setattr(slicer.app, "connect", signals.__setitem__, raising=False)
-    monkeypatch.setitem(sys.modules, "DLIRRegistration", None)  # to be forgotten afterwards
-    load_module().DLIRRegistration(SimpleNamespace())
-    return signals
+
+def test_a_reloaded_module_works(bench: Bench) -> None:
+    """Slicer's developers reload a module: the old panel lets go, and a new one is set up in its place."""
+    import slicer
+
+    slicer.app.moduleManager().unload("DLIRRegistration")
+    bench.ui.DLIRRegistration.delete()
+    bench.settle()
+    bench.widget = bench.module.DLIRRegistrationWidget(bench.parent)
+    bench.widget.setup()
+    bench.settle()
+    bench.pair()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert bench.parameters.resultWarped is not None
 
 
-def test_the_samples_are_offered_when_slicer_has_started(
-    started: dict[str, Callable[[], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    samples = SampleDataModule(tmp_path)
-    monkeypatch.setitem(sys.modules, "SampleData", samples)
-    assert samples.sources == {}, "the Sample Data module may not be there before"
-    started["startupCompleted()"]()
-    assert [source["name"] for source in samples.sources["DLIR"]] == ["DLIR cardiac cine", "DLIR cardiac cine sequence"]
+def test_a_panel_that_was_never_set_up_can_be_unloaded(bench: Bench) -> None:
+    import slicer
+
+    bench.module.DLIRRegistrationWidget(slicer.qSlicerScriptedLoadableModuleWidget())
+    slicer.app.moduleManager().unload("DLIRRegistration")

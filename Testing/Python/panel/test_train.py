@@ -68,6 +68,7 @@ def training(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> A
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
     folder.mkdir(exist_ok=True)
+    (folder / "run.json").write_text("{}", encoding="utf-8")
     (folder / "history.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
@@ -157,4 +158,4 @@ def test_a_run_that_was_there_before_is_shown(bench: Bench, training: Any, tmp_p
     bench.ui.trainingOutputEdit.currentPath = str(earlier)
     assert bench.ui.curveLabel.visible
     assert bench.ui.resumeTrainingButton.enabled
-    assert bench.ui.trainingStatusLabel.text == "Stopped at stage 3, iteration 400; it can be resumed."
+    assert bench.ui.trainingStatusLabel.text == "There is a run, at stage 3, iteration 400."

@@ -36,6 +36,16 @@ class Application(SimpleNamespace):
         self.applicationName = "Slicer"
         self.testing = True
         self._modules = ModuleManager()
+        self._started: list[Callable[[], None]] = []
+
+    def connect(self, signature: str, handler: Callable[[], None]) -> None:
+        assert signature == "startupCompleted()"
+        self._started.append(handler)
+
+    def complete_startup(self) -> None:
+        """Slicer has loaded its modules."""
+        for handler in self._started:
+            handler()
 
     def moduleManager(self) -> ModuleManager:  # noqa: N802
         return self._modules

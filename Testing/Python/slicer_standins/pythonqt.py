@@ -98,6 +98,10 @@ class Object(metaclass=_Class):
     def className(self) -> str:  # noqa: N802
         return str(unwrap(self).metaObject().className())
 
+    def delete(self) -> None:
+        """Destroys the C++ object, and with it everything inside of it."""
+        shiboken6.delete(unwrap(self))
+
     def _signal(self, signature: str) -> Signal:
         cpp = unwrap(self)
         normalized = bytes(QMetaObject.normalizedSignature(signature).data()).decode()

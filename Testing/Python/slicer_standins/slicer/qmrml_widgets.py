@@ -90,6 +90,12 @@ def _flag(name: str) -> Any:
     return Property(bool, lambda self: self.flags[name], lambda self, value: self.set_flag(name, value))
 
 
+def _let_go(observed: list[tuple[Any, int]]) -> None:
+    while observed:
+        scene, tag = observed.pop()
+        scene.RemoveObserver(tag)
+
+
 class qMRMLNodeComboBox(QWidget):
     """The nodes of some types in the scene, as they come and go.
 
@@ -107,7 +113,7 @@ class qMRMLNodeComboBox(QWidget):
         )
         self.flags |= {"noneEnabled": False, "renameEnabled": False}
         self._scene: Any = None
-        self._tags: list[int] = []
+        self._observed: list[tuple[Any, int]] = []
         self._types: list[str] = []
         self._none = "None"
         self._requested = ""
@@ -119,20 +125,23 @@ class qMRMLNodeComboBox(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setEnabled(False)
         self.box.currentIndexChanged.connect(lambda: self.currentNodeChanged.emit(self.currentNode()))
+        observed = self._observed
+        self.destroyed.connect(lambda: _let_go(observed))
 
     # -- Slicer's names --------------------------------------------------------------------------
 
     def setMRMLScene(self, scene: Any) -> None:
         if scene is self._scene:
             return
-        for tag in self._tags:
-            self._scene.RemoveObserver(tag)
-        self._scene, self._tags = scene, []
+        _let_go(self._observed)
+        self._scene = scene
         if scene is not None:
-            observe = scene.AddObserver
-            self._tags.append(observe(scene.NodeAddedEvent, self._on_added))
-            self._tags.append(observe(scene.NodeAboutToBeRemovedEvent, self._on_removed))
-            self._tags.append(observe(scene.EndCloseEvent, self._fill))
+            events = {
+                scene.NodeAddedEvent: self._on_added,
+                scene.NodeAboutToBeRemovedEvent: self._on_removed,
+                scene.EndCloseEvent: self._fill,
+            }
+            self._observed += [(scene, scene.AddObserver(event, handler)) for event, handler in events.items()]
         self._fill()
         self.setEnabled(scene is not None)
         if self._requested:

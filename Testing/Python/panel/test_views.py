@@ -1,0 +1,110 @@
+"""Look's buttons change what Slicer's own slice views show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from mrml import MRML
+    from panel_bench import Bench
+    from slicer_windows import Windows
+
+
+@pytest.fixture
+def windows(scene: MRML) -> Iterator[Windows]:
+    """Slicer's windows with their layouts, drawn offscreen; the test is skipped where nothing can be drawn."""
+    from mrml import skip_without_rendering
+    from slicer_windows import Windows
+
+    skip_without_rendering()
+    shown = Windows(scene)
+    yield shown
+    shown.close()
+
+
+@pytest.fixture
+def seen(windows: Windows, bench: Bench) -> Bench:
+    """The panel after a registration of the sample, with Look and Trust open."""
+    bench.pair()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    bench.unfold("lookButton", "trustButton")
+    return bench
+
+
+def _layers(windows: Windows, name: str = "Red") -> tuple[Any, Any, float]:
+    import slicer
+
+    composite = windows.view(name).logic.GetSliceCompositeNode()
+    nodes = [composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()]
+    below, above = (slicer.mrmlScene.GetNodeByID(node or "") for node in nodes)
+    return below, above, composite.GetForegroundOpacity()
+
+
+def test_fade_before_and_checkerboard(windows: Windows, seen: Bench) -> None:
+    p = seen.parameters
+    assert _layers(windows) == (p.resultFixed, p.resultWarped, 0.5)
+    seen.ui.fadeSlider.value = 1.0
+    assert _layers(windows)[2] == 1.0
+    seen.click("beforeCheckBox")
+    assert _layers(windows)[1] is p.resultMoving
+    seen.click("beforeCheckBox")
+    assert _layers(windows)[1] is p.resultWarped
+    seen.click("checkerboardCheckBox")
+    assert _layers(windows)[1].GetName() == "Checkerboard"
+    seen.click("checkerboardCheckBox")
+    assert _layers(windows)[1] is p.resultWarped
+
+
+def test_the_jacobian_over_the_fixed_volume(windows: Windows, seen: Bench) -> None:
+    p = seen.parameters
+    seen.click("jacobianCheckBox")
+    assert _layers(windows) == (p.resultFixed, p.resultJacobian, 0.6)
+    seen.click("jacobianCheckBox")
+    assert _layers(windows)[1] is p.resultWarped
+
+
+def test_grid_and_arrows(windows: Windows, seen: Bench) -> None:
+    transform = seen.parameters.resultTransform
+    seen.click("gridCheckBox")
+    seen.click("glyphsCheckBox")
+    displays = [transform.GetNthDisplayNode(index) for index in range(transform.GetNumberOfDisplayNodes())]
+    assert sum(display.GetVisibility2D() for display in displays) == 2
+    seen.click("gridCheckBox")
+    assert sum(display.GetVisibility2D() for display in displays) == 1
+
+
+def test_side_by_side_and_back(windows: Windows, seen: Bench) -> None:
+    from DLIRRegistrationLib.layout import JACOBIAN_VIEW, WARPED_VIEW
+
+    p = seen.parameters
+    button = seen.ui.layoutButton
+    assert button.text == "Show side by side"
+    seen.click("layoutButton")
+    assert len(windows.shown) == 3
+    assert _layers(windows, JACOBIAN_VIEW)[1] is p.resultJacobian
+    assert button.text == "Back to the former layout"
+    seen.ui.jacobianSlider.value = 0.9
+    assert _layers(windows, JACOBIAN_VIEW)[2] == 0.9
+    assert _layers(windows, WARPED_VIEW)[1] is p.resultWarped, "only its own view is coloured"
+
+    seen.click("applyButton")
+    seen.wait(lambda: not seen.busy)
+    assert _layers(windows, JACOBIAN_VIEW)[1] is seen.parameters.resultJacobian
+    assert seen.parameters.resultJacobian is not p.resultWarped
+    seen.click("layoutButton")
+    assert len(windows.shown) == 1
+
+
+def test_the_worst_place_is_found(windows: Windows, seen: Bench) -> None:
+    seen.click("worstFoldButton")
+    assert "Nothing folds" in seen.ui.statusLabel.text
+    seen.script.report["jacobian"] = {**seen.script.report["jacobian"], "min": -0.2, "folding_count": 1}
+    seen.click("applyButton")
+    seen.wait(lambda: not seen.busy)
+    before = windows.view("Red").node.GetSliceOffset()
+    seen.click("worstFoldButton")
+    assert windows.view("Red").node.GetSliceOffset() != before
