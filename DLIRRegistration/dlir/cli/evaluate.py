@@ -202,7 +202,7 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
         "pairs": tables.pairs_csv(evaluated.outcome.rows),
         "summary": tables.summary_csv(rows),
         "comparisons": tables.comparisons_csv([c for measure in found for c in compare(rows, measure)]),
-        "tables": tables.markdown(tables.summary_table(rows, found, tables.median_iqr)) + "\n",
+        "tables": "\n\n".join(map(tables.markdown, tables.summary_tables(rows, tables.median_iqr))) + "\n",
         "report": build_report(evaluated),
     }
     for name, text in texts.items():

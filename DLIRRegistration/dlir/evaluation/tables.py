@@ -12,9 +12,10 @@ from typing import Any
 from dlir.evaluation.metrics import error_statistics
 from dlir.evaluation.results import Row
 from dlir.evaluation.significance import Comparison
-from dlir.evaluation.summary import Measure, Statistics, by_method, measures, statistics, times
+from dlir.evaluation.summary import Measure, Statistics, by_method, measures, statistics, structures, times
 
 UNDEFINED = "–"
+LABEL_KEYS = ("dice", "hd", "hd95", "asd")
 
 # Digits after the point, by the first word of a measure's key.
 _DIGITS = {"dice": 3, "hd": 1, "hd95": 1, "asd": 2, "tre": 2, "folding": 3, "jacobian": 3, "log": 3, "inverse": 2}
@@ -127,6 +128,15 @@ def summary_table(rows: Sequence[Row], chosen: Sequence[Measure], cell: Cell) ->
         ]
         table.append([method, str(len({row.case for row in own})), *cells, time_cell(times(own))])
     return table
+
+
+def summary_tables(rows: Sequence[Row], cell: Cell) -> list[list[list[str]]]:
+    """One `summary_table` per structure, and one of all that is not of a structure."""
+    found = measures(rows)
+    groups = [[m for m in found if m.key in {f"{k}_{name}" for k in LABEL_KEYS}] for name in structures(rows)]
+    of_structures = {m.key for group in groups for m in group}
+    groups.append([m for m in found if m.key not in of_structures])
+    return [summary_table(rows, group, cell) for group in groups]
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:

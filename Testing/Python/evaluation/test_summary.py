@@ -134,5 +134,12 @@ def test_people_read_medians_or_means() -> None:
     assert tables.markdown(means).splitlines()[1] == "| --- | --- | --- | --- | --- | --- |"
 
 
+def test_every_structure_has_a_table_and_the_rest_one_more() -> None:
+    rows = [*ROWS, make_row("c", "DLIR", labels={"RV": LabelScores(0.6, 1, 1, 1, 9, 9)})]
+    heads = [table[0] for table in tables.summary_tables(rows, tables.median_iqr)]
+    assert [head[2] for head in heads] == ["Dice LV", "Dice RV", "Folding (% of voxels)"]
+    assert sum(len(head) - 3 for head in heads) == len(measures(rows))
+
+
 def test_nothing_measured_is_an_empty_table() -> None:
     assert tables.pairs_csv([]) == tables.comparisons_csv([]) == ""

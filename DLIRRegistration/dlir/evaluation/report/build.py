@@ -33,7 +33,7 @@ def build_report(evaluated: Evaluated) -> str:
     _add_problems(page, evaluated, rows)
     if rows:
         found = measures(rows)
-        add_tables(page, rows, found)
+        add_tables(page, rows)
         add_tests(page, rows, found)
         add_box_plots(page, rows, found)
         add_scatters(page, rows, found)

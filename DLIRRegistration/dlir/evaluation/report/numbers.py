@@ -10,29 +10,25 @@ from dlir.evaluation.report.content import registering
 from dlir.evaluation.report.page import Page
 from dlir.evaluation.results import Row
 from dlir.evaluation.significance import Comparison, compare
-from dlir.evaluation.summary import Measure, all_landmarks, by_method, structures, without_largest_motion
-from dlir.evaluation.tables import UNDEFINED, mean_sd, median_iqr, summary_table
+from dlir.evaluation.summary import Measure, all_landmarks, by_method, without_largest_motion
+from dlir.evaluation.tables import UNDEFINED, mean_sd, median_iqr, summary_tables
 
-_LABEL_KEYS = ("dice", "hd", "hd95", "asd")
 _TESTED = ("dice", "hd", "asd", "tre", "folding", "jacobian")
 _SIGNIFICANT = 0.05
 # Comparisons listed in the page; all are in a file beside it.
 _LISTED = 30
 
 
-def add_tables(page: Page, rows: Sequence[Row], found: Sequence[Measure]) -> None:
+def add_tables(page: Page, rows: Sequence[Row]) -> None:
     """Results by structure and of the deformations, as medians and again as means."""
-    by_structure = [[m for m in found if m.key in {f"{k}_{name}" for k in _LABEL_KEYS}] for name in structures(rows)]
-    labelled = {m.key for chosen in by_structure for m in chosen}
-    groups = [*by_structure, [m for m in found if m.key not in labelled]]
     page.section(
         "Results", "Median ± interquartile range over pairs; time as mean (SD). As Tables 2 and 4 of the paper."
     )
-    for chosen in groups:
-        page.table(summary_table(rows, chosen, median_iqr))
+    for table in summary_tables(rows, median_iqr):
+        page.table(table)
     page.section("Means", "The same as mean ± standard deviation over pairs.")
-    for chosen in groups:
-        page.table(summary_table(rows, chosen, mean_sd))
+    for table in summary_tables(rows, mean_sd):
+        page.table(table)
 
 
 def add_tests(page: Page, rows: Sequence[Row], found: Sequence[Measure]) -> None:

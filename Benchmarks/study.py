@@ -1,0 +1,140 @@
+"""What the benchmarks share: a resumable study over one or more data sets, and its tables in Benchmarks/results."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from dlir.evaluation.datasets import DataSet, Pair
+from dlir.evaluation.methods.base import Method
+from dlir.evaluation.methods.network import NetworkMethod
+from dlir.evaluation.methods.syn import SynMethod
+from dlir.evaluation.report.build import build_report
+from dlir.evaluation.report.content import Evaluated
+from dlir.evaluation.results import Row, common_cases
+from dlir.evaluation.study import RESULTS, Outcome, Study
+from dlir.evaluation.summary import Measure, measures, structures
+from dlir.evaluation.tables import markdown, mean_sd, median_iqr, summary_table
+from dlir.io.writing import write_text
+from dlir.model.catalogue import resolve_model
+
+KEPT = Path(__file__).parent / "results"
+
+# The columns of the paper's tables, of one structure and of the deformation.
+LABEL_KEYS = ("dice", "hd", "asd")
+TOPOLOGY_KEYS = ("folding_percent", "jacobian_sd")
+
+
+@dataclass
+class Benchmark:
+    """A study whose records are kept in the repository, so that others need not compute them again.
+
+    name: of its files in Benchmarks/results. work: folder for transforms and reports, which are too large to keep.
+    """
+
+    name: str
+    work: Path
+    mode: str = "centers"
+    rows: list[Row] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.work.mkdir(parents=True, exist_ok=True)
+        if not (self.work / RESULTS).exists() and self._records.exists():
+            shutil.copy(self._records, self.work / RESULTS)
+        self.study = Study(self.work, self.mode)
+
+    @property
+    def _records(self) -> Path:
+        return KEPT / f"{self.name}.jsonl"
+
+    def run(self, data: DataSet, pairs: Sequence[Pair], methods: Sequence[Method]) -> None:
+        """Evaluates what is missing, writes a report, and keeps the records."""
+        outcome: Outcome = self.study.run(
+            data, pairs, methods, lambda name, done: print(f"{done:5.0%}  {name}", flush=True)
+        )
+        for problem in outcome.problems:
+            print(f"left out: {problem.pair} {problem.method}: {problem.message}", flush=True)
+        report = self.work / f"{data.title.replace(' ', '-')}.html"
+        write_text(report, build_report(Evaluated(self.study, data, pairs, methods, outcome)))
+        shutil.copy(self.work / RESULTS, self._records)
+        self.rows += outcome.rows
+        print(f"report  {report}")
+
+    def keep_tables(self, sections: Sequence[tuple[str, Sequence[Sequence[str]]]], notes: Sequence[str]) -> None:
+        """Writes and prints NAME.md."""
+        parts = [f"# {self.name}", *notes, *(f"## {title}\n\n{markdown(table)}" for title, table in sections)]
+        text = "\n\n".join(parts) + "\n"
+        write_text(KEPT / f"{self.name}.md", text)
+        print(text)
+
+
+def label_tables(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
+    """One table per structure as medians, and all again as means; of the pairs that every method has."""
+    shared = common_cases(rows)
+    found = measures(shared)
+    tables = []
+    for title, cell in (("median ± IQR", median_iqr), ("mean ± SD", mean_sd)):
+        for name in structures(shared):
+            own = [row for row in shared if name in row.labels]
+            tables.append((f"{name}, {title}", summary_table(own, columns(found, name), cell)))
+    return tables
+
+
+def columns(found: Sequence[Measure], name: str) -> list[Measure]:
+    """The paper's columns for one structure."""
+    by_key = {m.key: m for m in found}
+    return [by_key[key] for key in (*(f"{k}_{name}" for k in LABEL_KEYS), *TOPOLOGY_KEYS)]
+
+
+def machine() -> str:
+    """Where it ran, for the notes of a table."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}."
+
+
+# -- options ------------------------------------------------------------------------------------------
+
+
+def options_of(description: str | None, *, models: Sequence[str], work: str) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data")
+    parser.add_argument("--dlir", nargs="*", default=list(models), metavar="NAME=MODEL", help="models, by name or file")
+    parser.add_argument("--device", default="cpu", help="of the models")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path(work), help="folder for transforms and reports")
+    return parser
+
+
+def networks(options: argparse.Namespace, *, stages: bool = False) -> list[NetworkMethod]:
+    """The models asked for; with `stages`, each of them up to each of its stages."""
+    torch.set_num_threads(options.threads)
+    found = []
+    for text in options.dlir:
+        name, _, model = text.rpartition("=")
+        path, device = resolve_model(model), torch.device(options.device)
+        whole = NetworkMethod(path, device, name=name)
+        counts = range(1, len(whole.stages) + 1) if stages else ()
+        found += [NetworkMethod(path, device, stages=k, name=name) for k in counts] or [whole]
+    return found
+
+
+def syn(*, affine: bool = False) -> list[Method]:
+    """ANTs' SyN, where it is installed."""
+    if importlib.util.find_spec("ants") is None:
+        print("SyN is left out: antspyx is not installed")
+        return []
+    return [SynMethod(affine=affine)]
