@@ -60,6 +60,12 @@ class Parcel:
             if image.GetMTime() != modified:
                 raise RunError(f"'{name}' was changed while it was being read; run again")
 
+    def delete(self) -> Steps[None]:
+        """Delete what has been written and is no longer needed."""
+        for path, _ in self._waiting:
+            path.unlink()
+            yield WORKING
+
 
 def compute(worker: WorkerClient, request: RegisterRequest, report: Report) -> Steps[Done]:
     """Have the worker do it. Closed before its end, it stops the worker. Raises RunError where the worker fails."""

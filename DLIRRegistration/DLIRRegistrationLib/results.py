@@ -13,11 +13,11 @@ from DLIRRegistrationLib.frames import ijk_to_ras
 from DLIRRegistrationLib.jacobian_colors import apply_jacobian_colors
 from DLIRRegistrationLib.outputs import in_scene
 from DLIRRegistrationLib.report import fill_table, report_rows
-from DLIRRegistrationLib.segmentations import Layer, copy_display, import_layers
+from DLIRRegistrationLib.segmentations import Layer, copy_display, import_images
 from DLIRRegistrationLib.task import WORKING, Steps
 from DLIRRegistrationLib.transfer import read_image
 from DLIRRegistrationLib.transforms import TransformParts, grid_transform_steps, set_transform, vtk_transform
-from DLIRRegistrationLib.volumes import image_array, image_of, reslice, set_image
+from DLIRRegistrationLib.volumes import image_of, reslice, set_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,28 +59,29 @@ def transform_node(parts: TransformParts, kind: str, grid: ImageGrid) -> Steps[A
     return node
 
 
-def label_arrays(paths: Sequence[Path]) -> Steps[list[NDArray[Any]]]:
-    """Layers of labels that the worker wrote."""
-    arrays = []
+def label_images(paths: Sequence[Path]) -> Steps[list[Any]]:
+    """Layers of labels that the worker wrote, each a vtkImageData."""
+    images = []
     for path in paths:
         image = yield from read_image(path)
-        arrays.append(image_array(image))
-    return arrays
+        images.append(image)
+    return images
 
 
-def resampled_layers(layers: Sequence[Layer], grid: ImageGrid) -> list[NDArray[Any]]:
-    """Layers of labels by nearest neighbour on another grid, where they lie."""
+def resampled_layers(layers: Sequence[Layer], grid: ImageGrid) -> list[Any]:
+    """Layers of labels by nearest neighbour on another grid, where they lie, each a vtkImageData."""
     matrices = [slicer.util.arrayFromVTKMatrix(ijk_to_ras(layer.grid)) for layer in layers]
-    return [
+    arrays = [
         reslice(image_of(layer.array), matrix, vtk.vtkTransform(), grid, nearest=True)
         for layer, matrix in zip(layers, matrices, strict=True)
     ]
+    return [image_of(array) for array in arrays]
 
 
-def segmentation_node(source: Any, layers: Sequence[Layer], arrays: Sequence[NDArray[Any]], grid: ImageGrid) -> Any:
-    """A segmentation node with the segments of `source`, whose `layers` became `arrays` on `grid`."""
+def segmentation_node(source: Any, layers: Sequence[Layer], images: Sequence[Any], grid: ImageGrid) -> Any:
+    """A segmentation node with the segments of `source`, whose `layers` became `images` on `grid`."""
     node = slicer.vtkMRMLSegmentationNode()
-    import_layers(node, source, layers, arrays, grid)
+    import_images(node, source, layers, images, grid)
     return node
 
 

@@ -21,7 +21,7 @@ from DLIRRegistrationLib.results import (
     finish_segmentation,
     finish_transform,
     finish_warped,
-    label_arrays,
+    label_images,
     report_node,
     segment_volumes,
     segmentation_node,
@@ -33,7 +33,7 @@ from DLIRRegistrationLib.structures import comparisons, structures
 from DLIRRegistrationLib.task import WORKING, RunError, Steps, Task
 from DLIRRegistrationLib.transforms import TransformParts
 from DLIRRegistrationLib.verdict import judge
-from DLIRRegistrationLib.volumes import InputVolume, placed_volume
+from DLIRRegistrationLib.volumes import InputVolume, image_array, placed_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +117,7 @@ class Run(Task[RegistrationResult]):
         before = yield from self._volumes([[(layer.array, layer.grid) for layer in own] for own in self._layers])
         done = yield from compute(self.worker, self._request, self._share(_HANDED_OVER, _COMPUTED))
         self._progress("nodes", _COMPUTED)
+        yield from self._parcel.delete()
         return (yield from self._results(done, before))
 
     def _share(self, low: float, high: float) -> Callable[[str, float], None]:
@@ -194,9 +195,9 @@ class Run(Task[RegistrationResult]):
         for number, (source, layers) in enumerate(zip(self.inputs.segmentations, self._layers, strict=True)):
             paths = [files[f"label_{first + layer}"] for layer in range(len(layers))]
             first += len(layers)
-            arrays = yield from label_arrays(paths)
-            propagated.append([(array, grid) for array in arrays])
-            node = segmentation_node(source, layers, arrays, grid)
+            images = yield from label_images(paths)
+            propagated.append([(image_array(image), grid) for image in images])
+            node = segmentation_node(source, layers, images, grid)
             target = self.outputs.segmentations[number] if number < len(self.outputs.segmentations) else None
             name = f"{source.GetName()} on {self._fixed.name}"
             finish = partial(finish_segmentation, source=source, fixed=self.inputs.fixed)

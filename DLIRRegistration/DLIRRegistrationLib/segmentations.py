@@ -74,7 +74,7 @@ def _layers(segmentation: Any) -> list[Labelmap]:
         else:
             found.append(Labelmap(image, {i: segmentation.GetSegment(i).GetLabelValue() for i in ids}))
     if empty:
-        nothing = _oriented(np.zeros((1, 1, 1), np.uint8), ImageGrid((1, 1, 1)))
+        nothing = _oriented(image_of(np.zeros((1, 1, 1), np.uint8)), ImageGrid((1, 1, 1)))
         found.append(Labelmap(nothing, {i: label for label, i in enumerate(empty, 1)}))
     return found
 
@@ -101,9 +101,14 @@ def import_layers(
     IDs, names, colours and tags are those of `source`, which may be `target` itself; a segment that it has lost
     meanwhile is left out. `grid` becomes the reference geometry. `target` is taken from its parent transform.
     """
+    import_images(target, source, layers, [image_of(array) for array in arrays], grid)
+
+
+def import_images(target: Any, source: Any, layers: Sequence[Layer], images: Sequence[Any], grid: ImageGrid) -> None:
+    """As `import_layers`, but takes over the memory of a vtkImageData for each layer; at once, however large."""
     drawn: dict[str, tuple[Any, int]] = {}
-    for layer, array in zip(layers, arrays, strict=True):
-        image = _oriented(array, grid)
+    for layer, plain in zip(layers, images, strict=True):
+        image = _oriented(plain, grid)
         drawn |= {segment_id: (image, label) for segment_id, label in layer.segments.items()}
     segments = [(i, _segment(source, i, *drawn[i])) for i in segment_ids(source) if i in drawn]
     was = target.StartModify()
@@ -172,10 +177,10 @@ def _segment(source: Any, segment_id: str, image: Any, label: int) -> Any:
     return segment
 
 
-def _oriented(array: NDArray[Any], grid: ImageGrid) -> Any:
-    """vtkOrientedImageData with a copy of `array` (z, y, x), lying on `grid`."""
+def _oriented(plain: Any, grid: ImageGrid) -> Any:
+    """vtkOrientedImageData with the memory of a vtkImageData, lying on `grid`."""
     image = slicer.vtkOrientedImageData()
-    image.ShallowCopy(image_of(array))
+    image.ShallowCopy(plain)
     image.SetImageToWorldMatrix(ijk_to_ras(grid))
     return image
 

@@ -17,7 +17,7 @@ from DLIRRegistrationLib.parcel import Parcel, compute
 from DLIRRegistrationLib.results import (
     finish_jacobian,
     finish_warped,
-    label_arrays,
+    label_images,
     resampled_layers,
     segment_volumes,
     segmentation_node,
@@ -39,7 +39,7 @@ from DLIRRegistrationLib.structures import structures
 from DLIRRegistrationLib.task import WORKING, RunError, Steps, Task
 from DLIRRegistrationLib.transfer import float_image
 from DLIRRegistrationLib.transforms import TransformParts
-from DLIRRegistrationLib.volumes import InputVolume, set_image
+from DLIRRegistrationLib.volumes import InputVolume, image_array, set_image
 
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
@@ -113,6 +113,7 @@ class SequenceRun(Task[SequenceResult]):
             if number != self.inputs.reference:
                 frames[number] = yield from self._registered(number, len(frames) - 1)
         self._progress("nodes", _COMPUTED)
+        yield from self._shared.delete()
         return (yield from self._results([frames[number] for number in range(len(frames))]))
 
     def _registered(self, number: int, done_before: int) -> Steps[_Frame]:
@@ -130,6 +131,7 @@ class SequenceRun(Task[SequenceResult]):
             request = self._request(folder, self._added(parcel, number))
             yield from parcel.write(lambda step, fraction: report(step, 0.0))
             done = yield from compute(self.worker, request, report)
+            yield from parcel.delete()
             return (yield from self._read(number, done))
         finally:
             self.worker.release(folder.name)
@@ -156,8 +158,8 @@ class SequenceRun(Task[SequenceResult]):
             parts = TransformParts.load(files["parts"])
             nodes["transform"] = yield from transform_node(parts, "native", self._reference.grid)
         paths = [files[f"backward_label_{layer}"] for layer in range(len(self._layers))]
-        arrays = yield from label_arrays(paths)
-        volumes = yield from self._add_segmentation(nodes, arrays, self._frames[number].grid)
+        images = yield from label_images(paths)
+        volumes = yield from self._add_segmentation(nodes, images, self._frames[number].grid)
         return _Frame(nodes, volumes, done.report)
 
     def _unmoved(self) -> Steps[_Frame]:
@@ -177,14 +179,14 @@ class SequenceRun(Task[SequenceResult]):
         volumes = yield from self._add_segmentation(nodes, self._drawn, grid)
         return _Frame(nodes, volumes)
 
-    def _add_segmentation(self, nodes: dict[str, Any], arrays: list[Any], grid: ImageGrid) -> Steps[dict[str, float]]:
+    def _add_segmentation(self, nodes: dict[str, Any], images: list[Any], grid: ImageGrid) -> Steps[dict[str, float]]:
         """Adds the segmentation as it lies on a frame; returns the volume in ml of each structure."""
         volumes: dict[str, float] = {}
-        for layer, array in zip(self._layers, arrays, strict=True):
-            found = yield from segment_volumes(array, grid, layer.segments)
+        for layer, image in zip(self._layers, images, strict=True):
+            found = yield from segment_volumes(image_array(image), grid, layer.segments)
             volumes |= {self._titles[segment]: ml for segment, ml in found.items()}
         if self._layers:
-            nodes["segmentation"] = segmentation_node(self.inputs.segmentation, self._layers, arrays, grid)
+            nodes["segmentation"] = segmentation_node(self.inputs.segmentation, self._layers, images, grid)
             yield WORKING
         return volumes
 

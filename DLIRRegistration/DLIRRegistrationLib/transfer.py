@@ -18,7 +18,7 @@ _SLAB_BYTES = 1 << 23
 
 
 def read_image(path: Path) -> Steps[Any]:
-    """The array (z, y, x) of an .npy file as a vtkImageData, at the origin with unit spacing.
+    """The array (z, y, x) of an .npy file as a vtkImageData, at the origin with unit spacing; the file is deleted.
 
     Read by plain reads: a memory map of a file that is cut short would end the program. Raises OSError for a file
     that cannot be read, RunError for one that is no whole volume.
@@ -29,6 +29,9 @@ def read_image(path: Path) -> Steps[Any]:
             if file.readinto(slab.data.cast("B")) != slab.nbytes:
                 raise RunError(f"result '{path.name}' is cut short; run again")
             yield WORKING
+    # One by one, because for large ones it takes as long as reading a slab.
+    path.unlink()
+    yield WORKING
     return image
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import queue
@@ -38,6 +39,8 @@ _WAIT_STEP = 0.005
 # Seconds to wait for a killed process. It takes a few milliseconds; more where the system is very busy.
 _DEATH = 5.0
 _SHORT_DEATH = 0.03
+# Seconds of deleting files at once.
+_TIDYING = 0.03
 
 
 @dataclass
@@ -295,8 +298,9 @@ class WorkerClient:
             worker.hear_out()
             self._dying.remove(worker)
         if self._released and not self._dying:
+            deadline = time.monotonic() + _TIDYING
             for folder in self._released:
-                shutil.rmtree(folder, ignore_errors=True)
+                _delete(folder, deadline)
             self._released = [folder for folder in self._released if folder.exists()]
 
     def _scratch_folder(self) -> Path:
@@ -304,6 +308,16 @@ class WorkerClient:
             self._scratch = _make_folder(_SCRATCH_PREFIX, getattr(application(), "temporaryPath", None))
             atexit.register(self.close)
         return self._scratch
+
+
+def _delete(folder: Path, deadline: float) -> None:
+    """Delete a folder with its files, or those of them that can be deleted until `deadline`; large ones take long."""
+    with contextlib.suppress(OSError):  # still open elsewhere, or gone: tried again as long as the folder is there
+        for path in folder.iterdir():
+            if time.monotonic() > deadline:
+                return
+            path.unlink()
+        folder.rmdir()
 
 
 def _make_folder(prefix: str, parent: Path | str | None) -> Path:

@@ -37,10 +37,14 @@ _PATIENCE = 120.0
 
 
 class Watched:
-    """A run, ticked as by a timer; what it told, and the longest tick in seconds."""
+    """A run, ticked as by a timer; what it told, and the longest tick in seconds.
 
-    def __init__(self, task: Run) -> None:
+    on_step: called with each step as it is told.
+    """
+
+    def __init__(self, task: Run, on_step: Callable[[str], None] = lambda step: None) -> None:
         self.task = task
+        self.on_step = on_step
         self.steps: list[str] = []
         self.results: list[RegistrationResult] = []
         self.failures: list[tuple[str, str]] = []
@@ -49,6 +53,7 @@ class Watched:
 
     def _on_progress(self, step: str, fraction: float) -> None:
         self.steps.append(step)
+        self.on_step(step)
 
     def _on_failed(self, message: str, kind: str) -> None:
         self.failures.append((message, kind))
@@ -201,14 +206,16 @@ def test_a_disk_that_is_full_when_the_worker_writes(scene: MRML, pair: SmallPair
 
 def test_a_result_that_is_damaged(scene: MRML, pair: SmallPair, worker: WorkerClient) -> None:
     before = state(scene)
-    run = begun(pair, worker)
-    folder = Path(run.task._request.folder)
-    run.until("writing")
-    while not (folder / "jacobian.npy").exists():
-        time.sleep(0.001)
-    (folder / "jacobian.npy").write_bytes((folder / "jacobian.npy").read_bytes()[:1000])
-    [(message, _)] = run.to_the_end().failures
+    task = Run(inputs_of(pair), OutputSelection(), worker)
+
+    def damage(step: str) -> None:
+        if step == "nodes":
+            path = Path(task._request.folder) / "jacobian.npy"
+            path.write_bytes(path.read_bytes()[:1000])
+
+    [(message, kind)] = Watched(task, damage).to_the_end().failures
     assert "'jacobian.npy' is cut short" in message
+    assert kind == "error"
     assert state(scene) == before
     assert_the_next_run_works(pair, worker)
 

@@ -91,14 +91,18 @@ def test_the_transform_node_gives_the_warped_volume(
     storage.SetFileName(str(tmp_path / "transform.h5"))
     assert storage.WriteData(result.transform)
     fixed, moving = (grid_of_volume(node).to_sitk(array(node).astype(np.float32)) for node in (pair.fixed, pair.moving))
-    resampled = sitk.Resample(moving, fixed, sitk.ReadTransform(str(tmp_path / "transform.h5")), sitk.sitkLinear, -1.0)
-    expected = sitk.GetArrayFromImage(resampled)
-    inside = expected >= 0
-    assert inside.mean() > 0.9
-    apart = np.abs(array(result.warped) - expected)
+    transform = sitk.ReadTransform(str(tmp_path / "transform.h5"))
+    # What lies within 0.05 mm of the place that the transform says.
+    near = []
+    for offset in (np.zeros(3), *0.05 * np.eye(3), *-0.05 * np.eye(3)):
+        moved = sitk.CompositeTransform([sitk.TranslationTransform(3, offset.tolist()), transform])
+        near.append(sitk.GetArrayFromImage(sitk.Resample(moving, fixed, moved, sitk.sitkLinear, -1.0)))
     # At the border of the moving image a rounding decides whether there is a value at all.
-    assert (apart[inside] > 1).mean() < 1e-3
-    assert apart[inside].mean() < 0.2
+    inside = np.min(near, 0) >= 0
+    assert inside.mean() > 0.9
+    found = array(result.warped)[inside]
+    low, high = (limit(near, 0)[inside] for limit in (np.min, np.max))
+    assert ((found > low - 0.5) & (found < high + 0.5)).all()
 
 
 def test_the_transform_knows_its_volumes_and_its_report(pair: SmallPair, worker: WorkerClient) -> None:

@@ -42,7 +42,8 @@ def test_an_image_is_read_as_it_was_written(tmp_path: Path, kind: type, monkeypa
     np.save(tmp_path / "a.npy", array)
     monkeypatch.setattr(transfer, "_SLAB_BYTES", 2 * array[0].nbytes)
     image, steps = exhausted(transfer.read_image(tmp_path / "a.npy"))
-    assert steps == 4
+    assert steps == 5
+    assert not (tmp_path / "a.npy").exists()
     assert image.GetDimensions() == SHAPE[::-1]
     assert image_array(image).dtype == kind
     assert np.array_equal(image_array(image), array)
@@ -82,6 +83,8 @@ def test_what_is_small_is_as_it_was_when_it_was_added(tmp_path: Path) -> None:
     exhausted(box.write(lambda step, fraction: None))
     assert (file.name, file.grid) == ("image", grid.to_dict())
     assert np.array_equal(np.load(file.array), np.ones(SHAPE))
+    exhausted(box.delete())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_large_must_not_change_before_it_is_written(
