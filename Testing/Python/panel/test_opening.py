@@ -39,11 +39,14 @@ def opened(qt_application: Any, repo_root: Path) -> dict[str, Any]:
     script = SCRIPT.format(path=str(repo_root / "DLIRRegistration" / "DLIRRegistration.py"))
     paths = [str(repo_root / "Testing/Python"), str(repo_root / "DLIRRegistration")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "QT_QPA_PLATFORM": "offscreen"}
-    runs = [
-        subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-        for _ in range(2)  # the first one may have to compile
-    ]
-    return dict(json.loads(runs[-1].stdout.splitlines()[-1]))
+    for _ in range(2):  # the first time may have to compile
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        if found["used"] <= SECONDS:
+            break
+    return found
 
 
 def test_opening_imports_only_what_slicer_has(opened: dict[str, Any]) -> None:
