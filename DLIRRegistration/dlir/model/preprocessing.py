@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ def _ranked(values: NDArray[Any], rank: int) -> float:
     return float(np.partition(chosen, len(chosen) - from_top)[len(chosen) - from_top])
 
 
+@lru_cache(maxsize=64)
 def averaging_matrix(source: int, target: int, start: float, step: float) -> Tensor:
     """(target, source) weights that resample one axis at `start + step * i`.
 

@@ -88,6 +88,11 @@ class _Pair:
     sampled: list[SampledStage] = field(default_factory=list)
     seen: dict[tuple[int, int, int], list[Tensor]] = field(default_factory=dict)
 
+    @property
+    def unmoved(self) -> bool:
+        """Whether nothing was moved yet and the two working grids lie on each other, as those of two cine phases do."""
+        return not self.stages and float((self.matrix - torch.eye(4).to(self.matrix)).abs().max()) < _NO_TURN
+
 
 class Registration:
     """A model on a device, ready for any number of pairs."""
@@ -174,9 +179,11 @@ class Registration:
             return
         with clock.step("compose", done):
             lattice = self.model.lattice(pair.shape, stage)
-            points = self._trace(pair, lattice)
             moving_lattice = self.model.lattice(pair.moving_shape, stage)
-            warped = lookup(images[1], moving_lattice, _mapped(pair.matrix, points))
+            if pair.unmoved and moving_lattice == lattice:
+                warped = images[1]
+            else:
+                warped = lookup(images[1], moving_lattice, _mapped(pair.matrix, self._trace(pair, lattice)))
         with clock.step("networks", done):
             coefficients = self.model.predict_coefficients(stage, images[0], warped)
         pair.stages.append(StageField(coefficients, self.spec.control_spacing(stage)))
@@ -191,14 +198,14 @@ class Registration:
     def _region(self, pair: _Pair, number: int) -> Region | None:
         """Where the stages after deformable stage `number` can send a point of the image, if they are bounded."""
         deformable = [k for k, stage in enumerate(self.spec.stages) if stage.kind == "bspline"]
-        reach = [0.0] * 3
+        # More than one followed point beyond the image, which interpolation uses.
+        reach = [0.5 * s + 1 for s in self.spec.control_spacing(deformable[number + 1])]
         for k in deformable[number + 1 :]:
             limit = self.spec.stages[k].max_displacement
             if limit is None:
                 return None
             reach = [r + limit * s for r, s in zip(reach, self.spec.control_spacing(k), strict=True)]
-        # A voxel more: the fixed image's own grid can end that much beyond its working grid.
-        return tuple((-1.5 - r, n + 0.5 + r) for r, n in zip(reach, pair.shape[::-1], strict=True))
+        return tuple((-0.5 - r, n - 0.5 + r) for r, n in zip(reach, pair.shape[::-1], strict=True))
 
     def _trace(self, pair: _Pair, lattice: Lattice) -> Tensor:
         """Where lattice points go before the affine parts."""

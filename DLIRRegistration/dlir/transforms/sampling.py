@@ -51,8 +51,16 @@ class Lattice:
 
     def points(self, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """(z, y, x, 3): position of every sample."""
-        z, y, x = torch.meshgrid(*self.positions(device, dtype), indexing="ij")
-        return torch.stack([x, y, z], -1)
+        points = torch.empty(*self.shape, 3, dtype=dtype, device=device)
+        for axis, positions in zip((2, 1, 0), self.positions(device, dtype), strict=True):
+            points[..., axis] = positions.reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
+        return points
+
+    def displaced(self, displacement: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(B, z, y, x, 3): the points of the lattice + displacement (B, 3, z, y, x)."""
+        z, y, x = self.positions(displacement.device, dtype)
+        parts = displacement.unbind(1)
+        return torch.stack([parts[0] + x, parts[1] + y[:, None], parts[2] + z[:, None, None]], -1)
 
 
 def lookup(values: Tensor, lattice: Lattice, points: Tensor, mode: str = "bilinear") -> Tensor:
