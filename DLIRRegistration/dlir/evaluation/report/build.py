@@ -50,10 +50,9 @@ def build_report(evaluated: Evaluated) -> str:
 
 def _lead(evaluated: Evaluated, rows: Sequence[Row]) -> str:
     people = {name for row in rows for name in (row.fixed_subject, row.moving_subject)}
-    return (
-        f"{count_cases(rows)} pairs of {len(people)} subjects, {len(evaluated.methods)} methods. Labels and landmarks "
-        "were used for measuring only."
-    )
+    counts = ((count_cases(rows), "pair"), (len(people), "subject"), (len(evaluated.methods), "method"))
+    pairs, subjects, methods = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts)
+    return f"{pairs} of {subjects}, {methods}. Labels and landmarks were used for measuring only."
 
 
 def _add_problems(page: Page, evaluated: Evaluated, rows: Sequence[Row]) -> None:

@@ -41,21 +41,25 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     return evaluate(folder / "out", data, [Identity(), Shift("shift", shift_of(0))])
 
 
+@pytest.fixture(scope="module")
+def page(small: Evaluated) -> str:
+    return build_report(small)
+
+
 def figures(page: str) -> list[str]:
     """Captions."""
     return re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
 
 
-def test_it_says_what_was_left_out(small: Evaluated) -> None:
-    page = build_report(small)
+def test_it_says_what_was_left_out(page: str) -> None:
     assert "Not evaluated" in page
     assert "1 of 5 pairs are missing" in page
     assert "lost.nrrd" in page
     assert "4 pairs of 2 subjects, 2 methods" in page
 
 
-def test_every_figure_has_units_and_n(small: Evaluated) -> None:
-    captions = figures(build_report(small))
+def test_every_figure_has_units_and_n(page: str) -> None:
+    captions = figures(page)
     assert len(captions) == 6  # topology, labels, landmarks, three examples
     for caption in captions:
         assert re.search(r"n = \d+|n is the number", caption), caption
