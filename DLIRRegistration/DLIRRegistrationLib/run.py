@@ -11,7 +11,7 @@ from dlir.model.catalogue import resolve_model
 from dlir.worker.protocol import ArrayFile, Done, RegisterRequest
 from DLIRRegistrationLib.initial import write_initial_transform
 from DLIRRegistrationLib.landmarks import Landmarks
-from DLIRRegistrationLib.masks import mask_array
+from DLIRRegistrationLib.masks import mask_array, placed_mask
 from DLIRRegistrationLib.outputs import Outputs
 from DLIRRegistrationLib.parcel import Parcel, compute
 from DLIRRegistrationLib.report import volume_figures
@@ -101,7 +101,9 @@ class Run(Task[RegistrationResult]):
     def _mask(self, mask: MaskInput | None, image: InputVolume) -> ArrayFile | None:
         if mask is None:
             return None
-        return self._parcel.add(mask_array(mask.node, mask.segment_id, image), image.grid, mask.node.GetName())
+        placed = placed_mask(mask.node, mask.segment_id)
+        array, grid = placed or (mask_array(mask.node, mask.segment_id, image), image.grid)
+        return self._parcel.add(array, grid, mask.node.GetName())
 
     def _initial_transform(self, folder: Path) -> str | None:
         if self.inputs.initial_transform is None:

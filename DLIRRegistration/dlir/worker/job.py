@@ -90,7 +90,7 @@ def _share(progress: Progress, low: float, high: float) -> Progress:
 
 def _read(asked: RegisterRequest) -> _Inputs:
     fixed, moving = _image(asked.fixed, "fixed image"), _image(asked.moving, "moving image")
-    masks = [_mask(file) if file else None for file in (asked.fixed_mask, asked.moving_mask)]
+    masks = (_mask(asked.fixed_mask, fixed), _mask(asked.moving_mask, moving))
     initial = read_transform(Path(asked.initial_transform)) if asked.initial_transform else None
     return _Inputs(
         Request(fixed, moving, initial, asked.initialize, *masks),
@@ -120,11 +120,17 @@ def _image(file: ArrayFile, role: str) -> Volume:
     return Volume(array, volume.grid, file.name)
 
 
-def _mask(file: ArrayFile) -> Volume:
+def _mask(file: ArrayFile | None, image: Volume) -> Volume | None:
+    """On the voxels of its image, by nearest neighbour."""
+    if file is None:
+        return None
     volume = _volume(file)
-    if not volume.array.any():
-        raise ImageError(f"mask '{file.name}' is empty; give a mask that marks at least one voxel")
-    return volume
+    marked = (volume.array != 0).view(np.uint8)
+    if not volume.grid.same_as(image.grid):
+        marked = resample(marked, volume.grid, _IN_PLACE, image.grid, "nearest")
+    if not marked.any():
+        raise ImageError(f"mask '{file.name}' marks no voxel of '{image.source}'; choose another mask or none")
+    return Volume(marked, image.grid, file.name)
 
 
 def _label(file: ArrayFile) -> Volume:

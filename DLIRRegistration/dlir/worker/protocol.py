@@ -51,7 +51,7 @@ class RegisterRequest:
 
     id: comes back in every event. folder: where the results go; it exists. model: a model file. device: "auto",
     "cpu", "cuda" or "mps". initialize: "centers" or "scanner". initial_transform: an ITK file, fixed to moving
-    point, instead. fixed_mask, moving_mask: on the voxels of their image; where the figures of the report count.
+    point, instead. fixed_mask, moving_mask: not 0, on any grid, where the figures of the report count.
     labels: layers of labels drawn on the moving image, on any grid, to be brought onto the fixed image's grid.
     fixed_labels: layers drawn on the fixed image, on any grid, that `comparisons` scores them against.
     backward_labels: layers drawn on the fixed image, on any grid, to be carried onto the moving image's grid.

@@ -19,7 +19,7 @@ from segments import ball, overlapping, segmentation
 pytest.importorskip("slicer", reason="needs slicer-core")
 
 from DLIRRegistrationLib.frames import matrix_lps, points_ras
-from DLIRRegistrationLib.masks import mask_array
+from DLIRRegistrationLib.masks import mask_array, placed_mask
 from DLIRRegistrationLib.transforms import TransformParts, set_native_transform
 from DLIRRegistrationLib.volumes import InputVolume, placed_volume
 
@@ -45,6 +45,50 @@ def table() -> Array:
     matrix[:3, :3] = rotation((0.3, 0.1, -0.5))
     matrix[:3, 3] = middle - matrix[:3, :3] @ middle + (4, -5, 6)
     return matrix
+
+
+@pytest.mark.parametrize("segment", ["ventricle", "muscle", "scar"])
+@pytest.mark.parametrize("parented", [False, True])
+def test_a_mask_on_voxels_of_its_own_says_the_same(scene: MRML, segment: str, parented: bool) -> None:
+    node = segmentation(scene, overlapping(DRAWN), DRAWN)
+    if parented:
+        node.SetAndObserveTransformNodeID(scene.linear_transform(table()).GetID())
+    placed = placed_mask(node, segment)
+    assert placed is not None
+    array, grid = placed
+    image = image_on(another_grid())
+    moved = resample(array, grid, CompositeTransform(()), image.grid, "nearest")
+    np.testing.assert_array_equal(moved, mask_array(node, segment, image))
+
+
+def test_a_labelmap_volume_is_a_mask_on_voxels_of_its_own(scene: MRML) -> None:
+    labels = np.zeros(DRAWN.shape, np.int16)
+    labels[3:9, 4:11, 5:12] = 300
+    placed = placed_mask(scene.volume(labels, DRAWN, "labels", "LabelMapVolume"), None)
+    assert placed is not None
+    assert placed[0].dtype == np.uint8
+    np.testing.assert_array_equal(placed[0], labels > 0)
+    assert placed[1].same_as(DRAWN)
+
+
+def test_segments_side_by_side_are_one_mask_and_overlapping_ones_are_not(scene: MRML) -> None:
+    masks = overlapping(DRAWN)
+    overlap = segmentation(scene, masks, DRAWN)
+    assert placed_mask(overlap, None) is None
+    side_by_side = segmentation(scene, {name: masks[name] for name in ("ventricle", "muscle")}, DRAWN)
+    placed = placed_mask(side_by_side, None)
+    assert placed is not None
+    assert placed[0].sum() == (masks["ventricle"] | masks["muscle"]).sum()
+
+
+def test_what_bends_or_shears_has_no_voxels_of_its_own(scene: MRML) -> None:
+    node = segmentation(scene, overlapping(DRAWN), DRAWN)
+    shear = np.eye(4)
+    shear[0, 1] = 0.4
+    node.SetAndObserveTransformNodeID(scene.linear_transform(shear).GetID())
+    assert placed_mask(node, "scar") is None
+    with pytest.raises(ImageError, match="no segment 'gone' any more"):
+        placed_mask(node, "gone")
 
 
 def test_one_segment_or_all_of_them(scene: MRML) -> None:

@@ -189,6 +189,18 @@ def test_an_initial_transform_and_masks_count(
     assert done.report["jacobian"]["mean"] == pytest.approx(np.load(done.files["jacobian"])[mask].mean(), rel=1e-4)
 
 
+def test_a_mask_may_lie_on_a_grid_of_its_own(asked: RegisterRequest, session: Session, put: Any) -> None:
+    mask = labels(DRAWN)
+    here = resample(mask, DRAWN, CompositeTransform(()), FIXED, "nearest") > 0
+    one, other = (
+        do(replace(asked, fixed_mask=file), session).report
+        for file in (put("drawn", mask, DRAWN), put("resampled", here, FIXED))
+    )
+    assert one["similarity"] == other["similarity"]
+    assert one["jacobian"] == other["jacobian"]
+    assert one["similarity"]["voxels_after"] < here.size
+
+
 # -- labels -------------------------------------------------------------------------------------------
 
 
@@ -230,7 +242,7 @@ def test_labels_reach_the_other_side(asked: RegisterRequest, session: Session, p
 def test_what_cannot_be_registered_is_named(asked: RegisterRequest, session: Session, put: Any, tmp_path: Path) -> None:
     image = body(FIXED, FIXED.center, 0.0)
     holes = np.where(image > 60, np.nan, image).astype(np.float32)
-    small = make_grid((4, 4, 4))
+    small, far = make_grid((4, 4, 4)), make_grid((4, 4, 4), origin=(900, 0, 0))
     (tmp_path / "no.h5").write_text("no transform")
     cases: list[tuple[dict[str, Any], type[DLIRError], str]] = [
         ({"fixed": put("constant", np.ones(FIXED.shape), FIXED)}, ImageError, "fixed image 'my constant'.*every voxel"),
@@ -239,8 +251,12 @@ def test_what_cannot_be_registered_is_named(asked: RegisterRequest, session: Ses
         ({"fixed": put("small", np.arange(64.0).reshape(4, 4, 4), small)}, GeometryError, "my small measures"),
         ({"fixed": replace(asked.fixed, grid={"size": 3})}, GeometryError, "grid of 'my fixed'"),
         ({"fixed": replace(asked.fixed, array="gone.npy")}, WorkerError, "gone.npy"),
-        ({"fixed_mask": put("empty", np.zeros(FIXED.shape, np.uint8), FIXED)}, ImageError, "mask 'my empty' is empty"),
-        ({"fixed_mask": put("m", np.ones(MOVING.shape), MOVING)}, GeometryError, "mask 'my m' does not lie on"),
+        (
+            {"fixed_mask": put("empty", np.zeros(FIXED.shape), FIXED)},
+            ImageError,
+            "'my empty' marks no voxel of 'my fixed'",
+        ),
+        ({"moving_mask": put("far", np.ones((4, 4, 4)), far)}, ImageError, "'my far' marks no voxel of 'my moving'"),
         ({"labels": (put("floats", image, FIXED),)}, ImageError, "'my floats' holds float32 values, no labels"),
         ({"model": str(tmp_path / "none.safetensors")}, ModelError, "none.safetensors"),
         ({"initial_transform": str(tmp_path / "no.h5")}, TransformError, "no.h5"),
