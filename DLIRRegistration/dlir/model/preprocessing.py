@@ -42,7 +42,8 @@ def _ranked(values: NDArray[Any], rank: int) -> float:
     return float(np.partition(chosen, len(chosen) - from_top)[len(chosen) - from_top])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64)  # images of one scanner share it
+@torch.inference_mode(False)
 def averaging_matrix(source: int, target: int, start: float, step: float) -> Tensor:
     """(target, source) weights that resample one axis at `start + step * i`.
 

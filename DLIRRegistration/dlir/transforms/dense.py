@@ -47,6 +47,18 @@ _LEAST_FOLLOWED = 2
 _LEAST_FOR_SPLINE = 4
 
 
+# Slabs of a grid share the matrices of two axes, and pairs on like grids those of all three. What is kept may serve in
+# training as well, which refuses tensors made in inference mode.
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _axis_matrices(
+    start: float, step: float, count: int, spacing: int, size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(count, size) each: the B-splines and their derivatives by position at `start + step * i`, in voxels."""
+    control = control_positions(start + step * torch.arange(count, dtype=torch.float32, device=device), spacing)
+    return basis_matrix(control, size), basis_matrix(control, size, 1) / spacing
+
+
 @dataclass(frozen=True)
 class StageField:
     """One B-spline stage in reference-grid voxels: coefficients (1, 3, gz, gy, gx), padded, and control spacing."""
@@ -55,13 +67,18 @@ class StageField:
     spacing: Spacing3
 
     def _matrices(self, lattice: Lattice) -> list[tuple[Tensor, Tensor]]:
-        pairs = []
-        for positions, spacing, size in zip(
-            lattice.positions(self.coefficients.device), self.spacing[::-1], self.coefficients.shape[2:], strict=True
-        ):
-            control = control_positions(positions, spacing)
-            pairs.append((basis_matrix(control, size), basis_matrix(control, size, 1) / spacing))
-        return pairs
+        """For each axis (z, y, x): values and derivatives of the B-splines at the lattice's positions."""
+        return [
+            _axis_matrices(
+                lattice.start[axis],
+                lattice.step[axis],
+                lattice.shape[2 - axis],
+                self.spacing[axis],
+                self.coefficients.shape[4 - axis],
+                self.coefficients.device,
+            )
+            for axis in (2, 1, 0)
+        ]
 
     def displacement(self, lattice: Lattice) -> Tensor:
         """(1, 3, z, y, x), exact."""
@@ -271,6 +288,7 @@ def _splined(values: Tensor, shape: Shape3, strides: Sequence[int]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _spline_matrix(target: int, source: int, stride: int) -> Tensor:
     """(target, source): the cubic spline through `source` values at i / stride; linear through fewer than four.
 

@@ -69,10 +69,11 @@ def lookup(values: Tensor, lattice: Lattice, points: Tensor, mode: str = "biline
     Beyond the outermost samples the nearest one is repeated. mode: "bilinear" (trilinear) or "nearest".
     """
     # align_corners=False maps -1..1 to the outer borders of the samples, which also holds for one sample.
-    start = points.new_tensor(lattice.start)
-    scale = 2 / (points.new_tensor(lattice.step) * points.new_tensor(lattice.shape[::-1]))
-    offset = 1 / points.new_tensor(lattice.shape[::-1]) - 1 - start * scale
-    grid = torch.addcmul(offset, points, scale)
+    scales = [2 / (step * n) for step, n in zip(lattice.step, lattice.shape[::-1], strict=True)]
+    offsets = [
+        1 / n - 1 - start * scale for n, start, scale in zip(lattice.shape[::-1], lattice.start, scales, strict=True)
+    ]
+    grid = torch.addcmul(points.new_tensor(offsets), points, points.new_tensor(scales))
     batch, channels, shape = grid.shape[0], values.shape[1], grid.shape[1:-1]
     # On the CPU torch samples the elements of a batch in parallel, but not the points of one: deal them out.
     alone = batch == 1 and values.device.type == "cpu"

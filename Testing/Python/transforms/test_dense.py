@@ -152,6 +152,19 @@ def test_a_region_leaves_at_least_one_spacing(region: Region) -> None:
     assert stage.control_lattice((1, 1, 1), region=region).shape == (2, 2, 2)
 
 
+def test_what_inference_keeps_serves_in_training_too() -> None:
+    lattice = Lattice((3, 40, 50), (0.25, 0.5, 0.75), (1.5, 1.5, 1.0))
+    fine, coarse = (make_stage(smooth(cells, 1), s) for cells, s in (([3, 8, 10], (9, 9, 1)), ([3, 4, 5], (18, 18, 1))))
+    with torch.inference_mode():
+        expected = trace(lattice, fine, [sample_stage(coarse, (1.0, 1.0, 8.0), TOLERANCE)])
+    learned = StageField(fine.coefficients.clone().requires_grad_(True), fine.spacing)
+    points = trace(lattice, learned, [sample_stage(coarse, (1.0, 1.0, 8.0), TOLERANCE)])
+    torch.testing.assert_close(points.detach(), expected.clone())
+    points.sum().backward()
+    assert learned.coefficients.grad is not None
+    assert learned.coefficients.grad.abs().max() > 0
+
+
 # -- a sampled stage ---------------------------------------------------------------------------------
 
 
