@@ -25,7 +25,7 @@ from dlir.geometry import ImageGrid
 from dlir.io import read_image, read_label
 from dlir.model.catalogue import resource_folder
 from DLIRRegistrationLib.api import RegistrationApi
-from DLIRRegistrationLib.requests import OutputSelection, RegistrationInputs
+from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationInputs
 from DLIRRegistrationLib.run import Run
 from DLIRRegistrationLib.worker import WorkerClient
 from mrml import MRML
@@ -94,7 +94,7 @@ def sample_inputs(mrml: MRML, *, segment: bool) -> RegistrationInputs:
 
 
 def synthetic_inputs(mrml: MRML, size: tuple[int, int, int]) -> RegistrationInputs:
-    """Blurred noise within a ball, 16-bit, and the ball drawn on the moving one."""
+    """Blocks of noise within a ball, 16-bit; the ball is drawn on the moving one, and a mask on both."""
     x, y, z = size
     grid = ImageGrid((z, y, x), (0.7, 0.7, 1.5))
     rng = np.random.default_rng(0)
@@ -106,7 +106,9 @@ def synthetic_inputs(mrml: MRML, size: tuple[int, int, int]) -> RegistrationInpu
         mrml.volume(np.where(ball, noise[shift : z + shift, shift : y + shift, :x], 0).astype(np.int16), grid, name)
         for shift, name in ((0, "fixed"), (3, "moving"))
     ]
-    return RegistrationInputs(*volumes, segmentations=(segmentation(mrml, {"ball": ball}, grid),))
+    drawn = segmentation(mrml, {"ball": ball}, grid)
+    mask = MaskInput(drawn, "ball")
+    return RegistrationInputs(*volumes, fixed_mask=mask, moving_mask=mask, segmentations=(drawn,))
 
 
 def measure_sample(mrml: MRML, worker: WorkerClient, repetitions: int) -> None:

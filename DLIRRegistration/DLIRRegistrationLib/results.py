@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Voxels counted at once: some 5 ms for each segment.
 _BLOCK = 1 << 22
+# Parts of a voxel by which two positions may differ and be the same.
+_SAME_VOXEL = 1e-3
 
 
 # -- nodes outside of the scene -----------------------------------------------------------------------
@@ -70,12 +72,26 @@ def label_images(paths: Sequence[Path]) -> Steps[list[Any]]:
 
 def resampled_layers(layers: Sequence[Layer], grid: ImageGrid) -> list[Any]:
     """Layers of labels by nearest neighbour on another grid, where they lie, each a vtkImageData."""
-    matrices = [slicer.util.arrayFromVTKMatrix(ijk_to_ras(layer.grid)) for layer in layers]
-    arrays = [
-        reslice(image_of(layer.array), matrix, vtk.vtkTransform(), grid, nearest=True)
-        for layer, matrix in zip(layers, matrices, strict=True)
-    ]
-    return [image_of(array) for array in arrays]
+    return [image_of(_resampled(layer, grid)) for layer in layers]
+
+
+def _resampled(layer: Layer, grid: ImageGrid) -> NDArray[Any]:
+    matrix = grid.relative_to(layer.grid)
+    shift = np.rint(matrix[:3, 3]).astype(int)
+    off = np.abs(matrix[:3, :3] - np.eye(3)) @ np.array(grid.size) + np.abs(matrix[:3, 3] - shift)
+    if (off > _SAME_VOXEL).any():
+        from_index = slicer.util.arrayFromVTKMatrix(ijk_to_ras(layer.grid))
+        return reslice(image_of(layer.array), from_index, vtk.vtkTransform(), grid, nearest=True)
+    # Voxels lie on voxels, as those of a segmentation do on its image: no interpolation, which takes long.
+    low = np.maximum(0, -shift)
+    high = np.maximum(low, np.minimum(grid.size, np.array(layer.grid.size) - shift))
+    there, here = (
+        tuple(slice(*ends) for ends in zip(first[::-1], last[::-1], strict=True))
+        for first, last in ((low, high), (low + shift, high + shift))
+    )
+    result = np.zeros(grid.shape, layer.array.dtype)
+    result[there] = layer.array[here]
+    return result
 
 
 def segmentation_node(source: Any, layers: Sequence[Layer], images: Sequence[Any], grid: ImageGrid) -> Any:

@@ -16,6 +16,7 @@ from DLIRRegistrationLib.frames import move_points, points_ras, transform_betwee
 from DLIRRegistrationLib.jacobian import determinants
 from DLIRRegistrationLib.transforms import TransformParts, set_grid_transform, set_native_transform
 from grids import central_differences, make_grid
+from stepping import exhausted
 
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
@@ -25,12 +26,7 @@ GRID = make_grid((5, 6, 7), (1.5, 2.0, 4.0), (-20, 35, 60), (0.2, -0.4, 0.7))
 
 
 def computed(node: Any, grid: ImageGrid = GRID) -> Any:
-    steps = determinants(node, grid)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    return exhausted(determinants(node, grid))[0]
 
 
 def bending(scene: MRML) -> Any:

@@ -17,23 +17,12 @@ from DLIRRegistrationLib.parcel import Parcel
 from DLIRRegistrationLib.task import RunError
 from DLIRRegistrationLib.volumes import image_array
 from grids import make_grid
+from stepping import exhausted
 
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.task import Steps
     from mrml import MRML
 
 SHAPE = (7, 5, 3)
-
-
-def exhausted(steps: Steps[Any]) -> tuple[Any, int]:
-    """What a generator returns, and in how many steps."""
-    count = 0
-    while True:
-        try:
-            next(steps)
-            count += 1
-        except StopIteration as end:
-            return end.value, count
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.float32, np.float64])
