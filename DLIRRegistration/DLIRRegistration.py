@@ -61,6 +61,8 @@ class DLIRRegistration(ScriptedLoadableModule):
         )
         # The Sample Data module may come after this one.
         slicer.app.connect("startupCompleted()", registerSampleData)
+        # A scene may be opened before the module is.
+        slicer.app.connect("startupCompleted()", registerLayout)
 
 
 def registerSampleData() -> None:
@@ -68,6 +70,13 @@ def registerSampleData() -> None:
     from DLIRRegistrationLib.sample_data import register_sample_data
 
     register_sample_data()
+
+
+def registerLayout() -> None:
+    """Let a scene that was saved with the three views side by side be opened with them."""
+    from DLIRRegistrationLib.layout import make_layout_known
+
+    make_layout_known()
 
 
 @parameterNodeWrapper

@@ -92,6 +92,17 @@ def leave_side_by_side() -> None:
         manager.setLayout(int(former))
 
 
+def make_layout_known() -> None:
+    """Register the layout with Slicer's windows, so that a scene saved in it opens in it; else nothing happens."""
+    manager = layout_manager()
+    if manager is None:
+        return
+    layout = manager.layoutLogic().GetLayoutNode()
+    register_layout(layout)
+    if layout.GetViewArrangement() == LAYOUT_ID:  # such a scene has been opened already
+        layout.SetViewArrangement(LAYOUT_ID)
+
+
 def register_layout(layout_node: Any) -> None:
     """Make the layout known under its number; once is enough, more do no harm."""
     if not layout_node.AddLayoutDescription(LAYOUT_ID, _description()):

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from DLIRRegistrationLib import display
 from DLIRRegistrationLib.deformation import CAVEAT
-from DLIRRegistrationLib.layout import JACOBIAN_VIEW, current_views
+from DLIRRegistrationLib.layout import JACOBIAN_VIEW, current_views, make_layout_known
 from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.values import present
 
@@ -42,6 +42,7 @@ class LookSection(Section):
         self._seen: _Seen | None = None
         self.ui.layoutButton.connect("clicked(bool)", self._on_layout)
         self.ui.lookNoteLabel.text = _(CAVEAT)
+        make_layout_known()
 
     def forget(self) -> None:
         """From now on other parameters are shown, such as those of another scene."""
@@ -85,7 +86,7 @@ class LookSection(Section):
     def _choices(self, now: _Seen) -> list[tuple[str, bool, Callable[[], Any]]]:
         """Name of the choice, whether it is on, and how to bring the views in line with it."""
         choices: list[tuple[str, bool, Callable[[], Any]]] = [
-            ("over", now.over[0], lambda: self._lay_over(now)),
+            ("over", now.over[0] or bool(_jacobian_views()), lambda: self._lay_over(now)),
             ("before", now.before, lambda: self._show_before(now)),
             ("checkerboard", now.checkerboard[0], lambda: display.set_checkerboard(*now.checkerboard)),
         ]
@@ -101,6 +102,7 @@ class LookSection(Section):
             display.show_glyphs(former, False)
         if _jacobian_views():
             display.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian)
+            display.set_fade(now.fade)
         else:
             display.show_pair(self.host.parameters.resultFixed, now.warped, now.fade)
 
@@ -116,7 +118,7 @@ class LookSection(Section):
         own = _jacobian_views()
         if now.jacobian is not None and (on or own):
             display.show_jacobian(fixed, now.jacobian, own or None, opacity)
-        else:
+        elif not own:
             display.show_pair(fixed, now.warped, now.fade)
 
     def _on_layout(self) -> None:
@@ -124,10 +126,21 @@ class LookSection(Section):
             return
         if _jacobian_views():
             display.leave_side_by_side()
+            self._restore(self._now())
         else:
             now = self._now()
-            display.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian)
+            if display.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian):
+                self.write("fade", 1.0)  # in its own view the warped volume is seen alone
+                self._restore(self._now())
         self._name_button()
+
+    def _restore(self, now: _Seen) -> None:
+        """Bring the views of another layout in line with the choices."""
+        self._lay_over(now)
+        if now.before:
+            self._show_before(now)
+        if now.checkerboard[0]:
+            display.set_checkerboard(*now.checkerboard)
 
     def _name_button(self) -> None:
         button = self.ui.layoutButton

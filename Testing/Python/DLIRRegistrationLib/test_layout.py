@@ -70,11 +70,21 @@ def test_a_scene_that_shows_the_layout_before_it_is_known(windows: Windows) -> N
     assert tuple(views) == layout.VIEW_NAMES
 
 
+@pytest.mark.parametrize("known_before", [True, False], ids=["at the start", "after the scene"])
+def test_a_scene_saved_in_the_layout_opens_in_it(windows: Windows, known_before: bool) -> None:
+    if known_before:
+        layout.make_layout_known()
+    layout_node(windows).SetViewArrangement(layout.LAYOUT_ID)  # as reading the scene does
+    layout.make_layout_known()
+    assert [view.node.GetLayoutName() for view in windows.shown] == list(layout.VIEW_NAMES)
+
+
 def test_without_windows_nothing_happens(scene: MRML) -> None:
     assert layout.layout_manager() is None
     assert layout.side_by_side_views() is None
     assert layout.current_views() == []
     layout.leave_side_by_side()
+    layout.make_layout_known()
     layout.request_render([])
     assert scene.scene.GetNumberOfNodesByClass("vtkMRMLSliceNode") == 0
 

@@ -99,6 +99,51 @@ def test_side_by_side_and_back(windows: Windows, seen: Bench) -> None:
     assert len(windows.shown) == 1
 
 
+def test_the_layout_is_known_before_a_scene_is_opened(windows: Windows, bench: Bench) -> None:
+    from DLIRRegistrationLib.layout import LAYOUT_ID
+
+    assert windows.layoutLogic().GetLayoutNode().IsLayoutDescription(LAYOUT_ID)
+
+
+def test_side_by_side_shows_what_is_chosen(windows: Windows, seen: Bench) -> None:
+    from DLIRRegistrationLib.layout import FIXED_VIEW, JACOBIAN_VIEW, WARPED_VIEW
+
+    p = seen.parameters
+    seen.click("layoutButton")
+    assert _layers(windows, WARPED_VIEW) == (p.resultFixed, p.resultWarped, 1.0)
+    assert seen.ui.fadeSlider.value == 1.0, "the panel says what is seen"
+    seen.ui.fadeSlider.value = 0.25
+    seen.ui.jacobianSlider.value = 0.9
+    seen.click("applyButton")
+    seen.wait(lambda: not seen.busy)
+    assert _layers(windows, WARPED_VIEW) == (p.resultFixed, p.resultWarped, 0.25)
+    assert _layers(windows, JACOBIAN_VIEW) == (p.resultFixed, p.resultJacobian, 0.9)
+    seen.click("layoutButton")
+    assert _layers(windows) == (p.resultFixed, p.resultWarped, 0.25), "the new result, as the slider says"
+
+    seen.click("beforeCheckBox")
+    seen.click("checkerboardCheckBox")
+    seen.click("layoutButton")
+    for shown in (WARPED_VIEW, "Red"):
+        board = _layers(windows, shown)[1]
+        assert board.GetName() == "Checkerboard"
+        seen.click("checkerboardCheckBox")
+        assert _layers(windows, shown)[1] is p.resultMoving
+        seen.click("checkerboardCheckBox")
+        seen.click("layoutButton")
+    assert _layers(windows, FIXED_VIEW)[1] is None
+
+
+def test_side_by_side_without_a_jacobian(windows: Windows, seen: Bench) -> None:
+    from DLIRRegistrationLib.layout import FIXED_VIEW, JACOBIAN_VIEW
+
+    p = seen.parameters
+    seen.mrml.scene.RemoveNode(p.resultJacobian)
+    seen.click("layoutButton")
+    for name in (FIXED_VIEW, JACOBIAN_VIEW):
+        assert _layers(windows, name)[:2] == (p.resultFixed, None)
+
+
 def test_the_worst_place_is_found(windows: Windows, seen: Bench) -> None:
     seen.click("worstFoldButton")
     assert "Nothing folds" in seen.ui.statusLabel.text
