@@ -45,7 +45,8 @@ class Benchmark:
     rows: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.work.mkdir(parents=True, exist_ok=True)
+        for folder in (self.work, KEPT):
+            folder.mkdir(parents=True, exist_ok=True)
         if not (self.work / RESULTS).exists() and self._records.exists():
             shutil.copy(self._records, self.work / RESULTS)
         self.study = Study(self.work, self.mode)

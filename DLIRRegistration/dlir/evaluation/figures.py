@@ -117,7 +117,7 @@ def figure_plane(grid: ImageGrid, labels: LabelPair | None = None, start: Compos
     With labels, the slice where the fixed ones and the moving ones before registration differ in most voxels,
     which is where there is most to do, cropped to the surroundings of the labels; otherwise all of the middle one.
     """
-    view = _upright(grid)
+    view = upright(grid)
     low, high = np.zeros(3), np.array(view.size) - 1
     number = view.size[2] // 2
     if labels is not None:
@@ -146,16 +146,17 @@ def _common(labels: LabelPair, values: NDArray[Any]) -> NDArray[Any]:
     return np.where(np.isin(values, labels.common), values, 0)
 
 
-def _upright(grid: ImageGrid) -> ImageGrid:
-    """`grid` with its thickest axis last and the others as on a light box."""
+def upright(grid: ImageGrid, normal: int | None = None) -> ImageGrid:
+    """`grid` with its axis `normal` (x, y, z), the thickest one by default, last and the others as on a light box."""
     left, back, up = grid.direction_matrix
-    thickest = max(range(3), key=lambda a: (grid.spacing[a], a))
-    rest = [a for a in range(3) if a != thickest]
+    if normal is None:
+        normal = max(range(3), key=lambda a: (grid.spacing[a], a))
+    rest = [a for a in range(3) if a != normal]
     # The axis along the body runs down the page; in an axial slice, the one from front to back.
     down = max(rest, key=lambda a: 2 * abs(up[a]) + abs(back[a]))
     across = rest[0] if rest[1] == down else rest[1]
     flips = (bool(left[across] + back[across] < 0), bool(back[down] - up[down] < 0), False)
-    return grid.permuted((across, down, thickest), flips)
+    return grid.permuted((across, down, normal), flips)
 
 
 # -- panels ------------------------------------------------------------------------------------------

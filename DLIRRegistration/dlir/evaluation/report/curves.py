@@ -45,7 +45,14 @@ def learning_curves(histories: Sequence[tuple[str, Sequence[dict[str, Any]]]], s
             for key, label, width in (("similarity", "training", 0.9), ("validation_similarity", "validation", 1.8)):
                 known = [(row["iteration"], -row[key]) for row in own if key in row]
                 if known:
-                    axes.plot(*zip(*known, strict=True), color=f"C{number}", lw=width, label=f"{name}, {label}")
+                    axes.plot(
+                        *zip(*known, strict=True),
+                        color=f"C{number}",
+                        lw=width,
+                        marker=".",
+                        ms=3,
+                        label=f"{name}, {label}",
+                    )
         title = stage_names[phase] if phase < len(stage_names) else "all stages"
         axes.set_title(f"{title}, n = {points} points", fontsize=8.5, loc="left")
         axes.set_xlabel("iterations", fontsize=8)

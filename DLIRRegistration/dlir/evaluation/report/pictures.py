@@ -23,7 +23,7 @@ from dlir.evaluation.drawing import (
     show_slice,
     slice_extent,
 )
-from dlir.evaluation.figures import LabelPair, figure_plane
+from dlir.evaluation.figures import LabelPair, figure_plane, upright
 from dlir.evaluation.report.style import new_figure
 from dlir.evaluation.scoring import LoadedPair
 from dlir.geometry import ImageGrid
@@ -119,13 +119,9 @@ def _three_planes(loaded: LoadedPair) -> list[ImageGrid]:
         middle = np.rint(marked.mean(0)).astype(int)
     planes = []
     for axis in (2, 1, 0):
-        start, size = np.zeros(3), np.array(grid.size)
-        start[axis], size[axis] = middle[axis], 1
-        across, down = (a for a in range(3) if a != axis)
-        plane = grid.lattice(tuple(start), (1, 1, 1), tuple(size)).permuted((across, down, axis))
-        # Feet below, front above, as on a light box.
-        upright = plane.direction_matrix[2, 1] - plane.direction_matrix[1, 1] > 0
-        planes.append(plane.permuted((0, 1, 2), (False, bool(upright), False)))
+        view = upright(grid, axis)
+        number = round(float(view.to_index(grid.to_physical(middle))[2]))
+        planes.append(view.lattice((0, 0, number), (1, 1, 1), (*view.size[:2], 1)))
     return planes
 
 

@@ -52,4 +52,7 @@ def test_the_three_slices_lie_at_right_angles(pair: LoadedPair) -> None:
     np.testing.assert_allclose(np.abs(normals @ normals.T), np.eye(3), atol=1e-6)
     for plane in planes:
         assert plane.shape[0] == 1
+        right, down, _ = plane.direction_matrix.T
+        assert right[0] + right[1] > 0  # towards the patient's left or back
+        assert down[1] - down[2] > 0  # towards the back or the feet
         assert pair.fixed.image.grid.contains(plane.voxel_centers()).all()
