@@ -26,6 +26,7 @@ from DLIRRegistrationLib.layout import (
     JACOBIAN_VIEW,
     WARPED_VIEW,
     current_views,
+    layout_manager,
     leave_side_by_side,
     look_along_slices,
     request_render,
@@ -36,6 +37,7 @@ __all__ = [
     "apply_jacobian_colors",
     "jump_to_worst_fold",
     "leave_side_by_side",
+    "play_sequence",
     "set_checkerboard",
     "set_fade",
     "show_before",
@@ -77,6 +79,25 @@ def show_pair(fixed: Any, warped: Any, fraction: float = 0.5, views: Sequence[An
     views = _or_current(views)
     _put(views, fixed, warped, fraction)
     return bool(views)
+
+
+def play_sequence(browser: Any, frames: Any, warped: Any | None, propagated: Any | None, fraction: float = 0.5) -> bool:
+    """Show what a browser node plays of a registered sequence, and let the play button of Slicer's windows play it.
+
+    frames, warped, propagated: the sequence nodes of the images, of the registered images, which lie over them, and
+    of the segmentation as it lies on each frame.
+    """
+    if layout_manager() is None:
+        return False
+    nodes = [browser.GetProxyNode(sequence) if sequence else None for sequence in (frames, warped, propagated)]
+    images = [node for node in nodes[:2] if node is not None]
+    if images:
+        _put(current_views(), images[0], images[1] if len(images) > 1 else None, fraction)
+    if nodes[2] is not None:
+        nodes[2].SetDisplayVisibility(True)
+    slicer.modules.sequences.setToolBarActiveBrowserNode(browser)
+    slicer.modules.sequences.showSequenceBrowser(browser)  # unless the user has chosen not to see the tool bar
+    return True
 
 
 def show_jacobian(

@@ -24,6 +24,7 @@ from dlir.model.catalogue import resource_folder
 from DLIRRegistrationLib.report import fill_table, report_rows
 from DLIRRegistrationLib.requests import RegistrationResult
 from DLIRRegistrationLib.sample_data import SAMPLES
+from DLIRRegistrationLib.sequence_nodes import play_together
 from DLIRRegistrationLib.sequence_requests import SequenceResult
 from DLIRRegistrationLib.task import WAITING, WORKING, RunError, Steps, Task
 from DLIRRegistrationLib.verdict import Verdict, judge
@@ -126,17 +127,30 @@ class ScriptedSequenceRun(ScriptedRun):
 
     def _result(self) -> Any:
         scene = slicer.mrmlScene
+        browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+        browser.SetAndObserveMasterSequenceNodeID(self.inputs.sequence.GetID())
+        frames = [self.inputs.sequence.GetNthDataNode(n) for n in range(self.inputs.sequence.GetNumberOfDataNodes())]
+        warped, carried = self._sequence("warped", frames), None
+        if self.inputs.segmentation is not None:
+            carried = self._sequence("carried", [self.inputs.segmentation] * len(frames))
+        play_together(browser, [node for node in (warped, carried) if node is not None])
         return SequenceResult(
-            warped=scene.AddNewNodeByClass("vtkMRMLSequenceNode", "warped"),
+            warped=warped,
             transform=None,
             jacobian=None,
-            segmentation=None,
-            browser=scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser"),
+            segmentation=carried,
+            browser=browser,
             table=scene.AddNewNodeByClass("vtkMRMLTableNode", "frames"),
             reports=(None, self.script.report),
             verdict=judge(self.script.report),
             seconds=4.0,
         )
+
+    def _sequence(self, name: str, nodes: list[Any]) -> Any:
+        sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
+        for number, node in enumerate(nodes):
+            sequence.SetDataNodeAtValue(node, str(number))
+        return sequence
 
 
 class QuietWorker:

@@ -17,11 +17,14 @@ from mrml import MRML, SliceView
 class Windows:
     """Stands in for qMRMLLayoutManager from now on: views appear as soon as the layout names them, Red at first.
 
-    size: of each view, (width, height). rendered: names of the views whose rendering was asked for.
+    size: of each view, (width, height). rendered: names of the views whose rendering was asked for. playing: the
+    browser node that the play button is for, with its tool bar in sight or not.
     """
 
     def __init__(self, mrml: MRML, size: tuple[int, int] = (320, 400)) -> None:
         self.rendered: list[str] = []
+        self.playing: Any = None
+        self.tool_bar = False
         self._mrml, self._size = mrml, size
         self._views: dict[str, SliceView] = {}
         self._logic = slicer.vtkMRMLLayoutLogic()
@@ -31,6 +34,8 @@ class Windows:
         self._observer = self._layout.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._create())
         self._create()
         slicer.app.layoutManager = lambda: self
+        slicer.modules.sequences.setToolBarActiveBrowserNode = lambda browser: setattr(self, "playing", browser)
+        slicer.modules.sequences.showSequenceBrowser = lambda browser: setattr(self, "tool_bar", True)
 
     def close(self) -> None:
         """Takes the windows away; the scene cannot be closed before."""

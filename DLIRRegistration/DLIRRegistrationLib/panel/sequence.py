@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
+from DLIRRegistrationLib import display
 from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.values import present
 from DLIRRegistrationLib.sequence_requests import SequenceInputs, SequenceOutputs
@@ -56,8 +57,19 @@ class SequenceSection(Section):
         if self.host.runner.is_cancel(button):
             self.host.runner.pressed_again()
         elif self.host.parameters is not None and self._problem() is None:
-            run = SequenceRun(self._inputs(), SequenceOutputs(), self.host.logic.worker)
-            self.host.runner.start(run, button, self._on_done)
+            inputs = self._inputs()
+            run = SequenceRun(inputs, SequenceOutputs(), self.host.logic.worker)
+            self.host.runner.start(run, button, lambda result: self._on_done(inputs, result))
 
-    def _on_done(self, result: SequenceResult) -> None:
+    def _on_done(self, inputs: SequenceInputs, result: SequenceResult) -> None:
         self.host.status.verdict(result.verdict)
+        if self.host.parameters is None:
+            return
+        drawn = present(inputs.segmentation)
+        if result.segmentation is not None:
+            # It lies on the frames as they were, not on the registered ones.
+            self.write("fade", 0.0)
+            if drawn is not None:
+                drawn.SetDisplayVisibility(False)
+        fraction = self.host.parameters.fade
+        display.play_sequence(result.browser, present(inputs.sequence), result.warped, result.segmentation, fraction)

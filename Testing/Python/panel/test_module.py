@@ -32,6 +32,17 @@ def test_sample_data_are_offered_when_slicer_has_started(bench: Bench, monkeypat
     assert registered == ["samples"]
 
 
+def test_the_layout_is_known_when_slicer_has_started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    import slicer
+
+    known: list[str] = []
+    monkeypatch.setattr("DLIRRegistrationLib.sample_data.register_sample_data", lambda: None)
+    monkeypatch.setattr("DLIRRegistrationLib.layout.make_layout_known", lambda: known.append("layout"))
+    bench.module.DLIRRegistration(SimpleNamespace(path=bench.module.__file__))
+    slicer.app.complete_startup()
+    assert known == ["layout"]
+
+
 def test_a_reloaded_module_works(bench: Bench) -> None:
     """Slicer's developers reload a module: the old panel lets go, and a new one is set up in its place."""
     import slicer

@@ -144,6 +144,32 @@ def test_side_by_side_without_a_jacobian(windows: Windows, seen: Bench) -> None:
         assert _layers(windows, name)[:2] == (p.resultFixed, None)
 
 
+@pytest.mark.parametrize("with_segmentation", [False, True], ids=["images", "segmentation"])
+def test_a_registered_sequence_can_be_played_at_once(windows: Windows, bench: Bench, with_segmentation: bool) -> None:
+    cine, drawn = bench.mrml.add("Sequence", "cine"), bench.segmentation("heart", "LV")
+    drawn.CreateDefaultDisplayNodes()
+    for number in range(3):
+        cine.SetDataNodeAtValue(bench.volume("frame"), str(number))
+    bench.parameters.sequence = cine
+    bench.parameters.sequenceSegmentation = drawn if with_segmentation else None
+    bench.unfold("sequenceButton")
+    bench.click("registerSequenceButton")
+    bench.wait(lambda: not bench.busy)
+    browser = windows.playing
+    assert browser.GetMasterSequenceNode() is cine
+    assert windows.tool_bar
+    frames, warped, carried = (
+        browser.GetProxyNode(bench.mrml.node(name)) if bench.mrml.scene.GetFirstNodeByName(name) else None
+        for name in ("cine", "warped", "carried")
+    )
+    fade = 0.0 if with_segmentation else 0.5
+    assert _layers(windows) == (frames, warped, fade)
+    assert bench.ui.fadeSlider.value == fade
+    assert drawn.GetDisplayVisibility() == int(not with_segmentation), "what moves with the frames takes its place"
+    if with_segmentation:
+        assert carried.GetDisplayVisibility() == 1
+
+
 def test_the_worst_place_is_found(windows: Windows, seen: Bench) -> None:
     seen.click("worstFoldButton")
     assert "Nothing folds" in seen.ui.statusLabel.text
