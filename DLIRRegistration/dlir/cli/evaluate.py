@@ -63,7 +63,7 @@ def evaluate(
     dataset: Annotated[DataKind, typer.Option(help="How the data are laid out.")],
     output: Annotated[Path, typer.Option(help="Folder for records and report; what it holds is not computed again.")],
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Names or files of models; NAME=FILE names one.")
+        list[str] | None, typer.Argument(metavar="MODEL", help="Names or files of models; NAME=FILE names one.")
     ] = None,
     baseline: Annotated[
         list[Baseline] | None,
@@ -88,6 +88,18 @@ def evaluate(
     Writes pairs.csv (one row per pair and method), summary.csv, comparisons.csv (Wilcoxon, Holm), tables.md and
     report.html, which needs no network. Finished registrations are kept in results.jsonl and transforms/: the same
     command goes on where it was stopped. A pair that cannot be used is reported and left out.
+
+    \b
+    acdc        patientNNN folders with Info.cfg
+    sunnybrook  DICOM and manual contours, or cine.nii.gz and label_phaseTT
+    dirlab      Case1Pack to Case10Pack, as they are unpacked
+    learn2reg   *_dataset.json beside imagesTr, as NLST comes
+    decathlon   imagesTr and labelsTr (or images, labels): between subjects
+    folder      NAME.nii.gz with NAME_label, NAME_mask, NAME_landmarks beside
+                it; a subfolder is a subject, or else each image is one
+    manifest    CSV with columns fixed, moving and, as wanted, fixed_label,
+                moving_label, fixed_mask, moving_mask, fixed_landmarks,
+                moving_landmarks, fixed_subject, moving_subject
     """
     check_packages()
     from dlir.evaluation.datasets import open_data_set
