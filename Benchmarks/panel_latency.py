@@ -14,8 +14,9 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,25 +43,27 @@ CORE_STEPS = ("preprocess", "networks", "compose", "resample", "jacobian")
 
 
 class Clock:
-    """Times ticks, and remembers the longest of each step."""
+    """Times ticks, and remembers the longest of each step: on the clock, and at work, without waiting for a core."""
 
     def __init__(self) -> None:
-        self.longest: dict[str, float] = {}
+        self.longest: dict[str, tuple[float, float]] = {}
         self._step = "start"
 
     def told(self, step: str, fraction: float) -> None:
         self._step = step
 
-    def time(self, action: Any) -> None:
-        start = time.perf_counter()
+    def time(self, action: Callable[[], None]) -> None:
+        start, work = time.perf_counter(), time.thread_time()
         action()
-        seconds = time.perf_counter() - start
-        self.longest[self._step] = max(self.longest.get(self._step, 0.0), seconds)
+        spent = (time.perf_counter() - start, time.thread_time() - work)
+        before = self.longest.get(self._step, (0.0, 0.0))
+        self.longest[self._step] = (max(before[0], spent[0]), max(before[1], spent[1]))
 
     def print(self, name: str) -> None:
-        print(f"{name}: longest tick {1000 * max(self.longest.values()):.0f} ms of {LIMIT_MS} allowed")
-        for step, seconds in sorted(self.longest.items(), key=lambda item: -item[1])[:5]:
-            print(f"  {step:<24}{1000 * seconds:>6.0f} ms")
+        clock, work = (1000 * max(times) for times in zip(*self.longest.values(), strict=True))
+        print(f"{name}: longest tick {clock:.0f} ms ({work:.0f} ms at work) of {LIMIT_MS} allowed")
+        for step, (seconds, busy) in sorted(self.longest.items(), key=lambda item: -item[1][0])[:5]:
+            print(f"  {step:<24}{1000 * seconds:>6.0f} ms{1000 * busy:>6.0f} ms at work")
 
 
 def timed_run(inputs: RegistrationInputs, worker: WorkerClient, clock: Clock) -> RegistrationResult:

@@ -44,7 +44,7 @@ class RegistrationApi:
         self._tasks: list[Task[Any]] = []
 
     def poll(self) -> None:
-        """Lets everything that is not blocking go on, for some 30 ms each; never raises. For a timer."""
+        """Lets everything that is not blocking go on, for some 20 ms each; never raises. For a timer."""
         self._tasks = [task for task in self._tasks if task.active]
         for task in self._tasks:
             task.poll()

@@ -125,8 +125,15 @@ def report_node(report: dict[str, Any]) -> Any:
 
 
 def finish_warped(node: Any, moving: Any) -> None:
-    """Shows a warped volume with the window and the colours of the moving one."""
-    display, shown = _volume_display(node), moving.GetDisplayNode()
+    """Shows a warped volume that was never shown with the window and the colours of the moving one."""
+    if node.GetDisplayNode() is None:
+        look_like(_new_display(node), moving)
+
+
+def look_like(display: Any, volume: Any) -> None:
+    """Gives a volume's display node the window and the colours of another volume, or lets it find some."""
+    shown = volume.GetDisplayNode()
+    display.SetAutoWindowLevel(shown is None)
     if shown is not None:
         display.SetWindowLevel(shown.GetWindow(), shown.GetLevel())
         display.SetAndObserveColorNodeID(shown.GetColorNodeID())
@@ -134,7 +141,8 @@ def finish_warped(node: Any, moving: Any) -> None:
 
 def finish_jacobian(node: Any) -> None:
     """Shows a Jacobian volume in its colours."""
-    _volume_display(node)
+    if node.GetDisplayNode() is None:
+        _new_display(node)
     apply_jacobian_colors(node)
 
 
@@ -155,12 +163,11 @@ def finish_segmentation(node: Any, source: Any, fixed: Any) -> None:
         node.SetReferenceImageGeometryParameterFromVolumeNode(fixed)
 
 
-def _volume_display(node: Any) -> Any:
-    """The display node of a volume; a new one does not look for a window of its own, which takes long."""
-    if node.GetDisplayNode() is None:
-        display = slicer.vtkMRMLScalarVolumeDisplayNode()
-        display.SetAutoWindowLevel(0)
-        display.SetDefaultColorMap()
-        node.GetScene().AddNode(display)
-        node.SetAndObserveDisplayNodeID(display.GetID())
-    return node.GetDisplayNode()
+def _new_display(node: Any) -> Any:
+    """A display node for a volume that does not look for a window of its own, which takes long."""
+    display = slicer.vtkMRMLScalarVolumeDisplayNode()
+    display.SetAutoWindowLevel(0)
+    display.SetDefaultColorMap()
+    node.GetScene().AddNode(display)
+    node.SetAndObserveDisplayNodeID(display.GetID())
+    return display

@@ -16,8 +16,8 @@ from DLIRRegistrationLib.outputs import Outputs, in_scene
 from DLIRRegistrationLib.parcel import Parcel, compute
 from DLIRRegistrationLib.results import (
     finish_jacobian,
-    finish_warped,
     label_images,
+    look_like,
     resampled_layers,
     segment_volumes,
     segmentation_node,
@@ -190,6 +190,10 @@ class SequenceRun(Task[SequenceResult]):
             yield WORKING
         return volumes
 
+    def _clean(self) -> None:
+        if self._folder is not None:
+            self.worker.release(self._folder.name)
+
     # -- after -----------------------------------------------------------------------------------
 
     def _results(self, frames: list[_Frame]) -> Steps[SequenceResult]:
@@ -241,7 +245,7 @@ class SequenceRun(Task[SequenceResult]):
         shown = {kind: browser.GetProxyNode(nodes[kind]) for kind in nodes if kind not in ("table", "browser")}
         source = browser.GetProxyNode(self.inputs.sequence)
         if "warped" in shown and source is not None:
-            finish_warped(shown["warped"], source)
+            look_like(shown["warped"].GetDisplayNode(), source)
         if "jacobian" in shown:
             finish_jacobian(shown["jacobian"])
         if "segmentation" in shown:

@@ -22,7 +22,7 @@ Steps = Generator[bool, None, Result]
 WAITING, WORKING = True, False
 
 # Seconds of steps per tick. A step takes up to some 20 ms more, and at 100 ms users begin to feel it.
-_BUDGET = 0.03
+_BUDGET = 0.02
 _PAUSE = 0.005
 
 _CANCELLED = "The registration was cancelled; nothing was changed."
@@ -91,7 +91,7 @@ class Task(Generic[Result]):
         self.poll()
 
     def poll(self) -> None:
-        """Go on for some 30 ms at most. To be called often, by a timer, until `active` is false."""
+        """Go on for some 20 ms. To be called often, by a timer, until `active` is false."""
         if self._running is not None and not self._running.gi_running:
             self._guarded(self._advance)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from DLIRRegistrationLib.panel.status import StatusLine
     from DLIRRegistrationLib.task import Task
 
-_TICK_MS = 50
+_TICK_MS = 20
 # So long after the start a second press counts as part of a double click, not as a wish to cancel.
 _DOUBLE_CLICK_S = 0.5
 

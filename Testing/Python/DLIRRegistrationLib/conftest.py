@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,15 +58,30 @@ def shared_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerCl
 
 
 @pytest.fixture
-def worker(shared_worker: WorkerClient) -> WorkerClient:
-    """The shared worker, started again where a test has killed it, and ready."""
+def worker(shared_worker: WorkerClient) -> Iterator[WorkerClient]:
+    """The shared worker, started again where a test has killed it, and ready. A test may leave nothing behind."""
     shared_worker.start()
-    end = time.monotonic() + 120
-    while shared_worker.state != "ready":
-        assert time.monotonic() < end, f"the worker is {shared_worker.state}"
-        shared_worker.poll()
+    _wait_until(shared_worker, lambda: shared_worker.state == "ready", 120)
+    yield shared_worker
+    _wait_until(shared_worker, lambda: not _leftovers(shared_worker), 30)
+
+
+def _wait_until(client: WorkerClient, over: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not over():
+        assert time.monotonic() < end, (client.state, _leftovers(client))
+        client.poll()
         time.sleep(0.01)
-    return shared_worker
+
+
+def _leftovers(client: WorkerClient) -> list[str]:
+    """Folders of requests, and processes beside the one that there should be."""
+    from processes import processes_with
+
+    scratch = client.reserve()
+    client.release(scratch.name)
+    folders = [str(path) for path in scratch.parent.iterdir() if path.name.startswith("request-")]
+    return folders + [f"process {pid}" for pid in processes_with(f"DLIR_TEST_WORKER={scratch.parents[1]}")[1:]]
 
 
 @pytest.fixture

@@ -174,6 +174,9 @@ def test_windows_and_colours_are_ready_to_look_at(pair: SmallPair, worker: Worke
     display = result.warped.GetDisplayNode()
     assert (display.GetWindow(), display.GetLevel()) == (123, 45)
     assert "Jacobian" in result.jacobian.GetDisplayNode().GetColorNode().GetName()
+    display.SetWindowLevel(77, 33)
+    again = run(RegistrationInputs(pair.fixed, pair.moving), worker, OutputSelection(warped=result.warped))
+    assert (again.warped.GetDisplayNode().GetWindow(), again.warped.GetDisplayNode().GetLevel()) == (77, 33)
 
 
 # -- inputs ------------------------------------------------------------------------------------------

@@ -95,6 +95,8 @@ def test_all_results_play_together(pair: SmallPair, cine: Any, worker: WorkerCli
     shown = [browser.GetProxyNode(node) for node in (cine, result.warped, result.transform, result.segmentation)]
     assert None not in shown
     assert shown[3].GetDisplayNode() is not None
+    source, warped = (node.GetDisplayNode() for node in shown[:2])
+    assert (warped.GetWindow(), warped.GetAutoWindowLevel()) == (source.GetWindow(), 0)
     for number in range(3):
         browser.SetSelectedItemNumber(number)
         assert np.array_equal(array(shown[0]), array(frame(cine, number)))
