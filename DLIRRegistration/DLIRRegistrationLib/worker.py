@@ -140,10 +140,12 @@ class WorkerClient:
     # -- requests --------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the process if there is none, and return at once; it imports torch meanwhile.
+        """Start the process if there is none, or none any more, and return at once; it imports torch meanwhile.
 
         Raises WorkerError where it cannot be started, OutputError where there is no place for its files.
         """
+        if self._worker is not None and not self._pending and self._worker.process.ended:
+            self._bury(self._worker)
         if self._worker is None:
             self._worker = _Worker(self._python, self._environment, self._scratch_folder())
 
@@ -165,6 +167,7 @@ class WorkerClient:
         if request.id in self._pending:
             raise ValueError(f"request '{request.id}' is under way")
         self.start()
+        self._scratch_folder()
         request = replace(request, model=os.path.abspath(request.model))  # the process has another current folder
         self._pending[request.id] = _Pending(request, on_event)
         self._send()
@@ -228,13 +231,21 @@ class WorkerClient:
             return
         if self.state != "ready":
             time.sleep(_BREATH)
-        ended = worker.process.ended
-        if ended:
-            worker.hear_out()
+        if worker.process.ended:
+            self._bury(worker)
+        else:
+            self._hear(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        """The process has ended: deliver what it still said, and see to what it left undone."""
+        worker.hear_out()
+        self._hear(worker)
+        if self._worker is worker:
+            self._lost(worker)
+
+    def _hear(self, worker: _Worker) -> None:
         while self._worker is worker and (event := worker.next_event()) is not None:
             self._deliver(worker, event)
-        if ended and self._worker is worker:
-            self._lost(worker)
 
     def _deliver(self, worker: _Worker, event: Event) -> None:
         if isinstance(event, Ready):
@@ -256,7 +267,8 @@ class WorkerClient:
         """The process died of itself. It answers in order, so it was at work on the first request that it has."""
         self._worker = None
         ending = worker.process.ending
-        logging.error("DLIR: the worker process ended (%s). Its last words:\n%s", ending, worker.process.last_words())
+        level = logging.INFO if worker.ready and not self._pending else logging.ERROR  # nobody has lost anything
+        logging.log(level, "DLIR: the worker process ended (%s). It said:\n%s", ending, worker.process.last_words())
         if not worker.ready:
             self._fail_all(worker.complaint or f"The registration process cannot start ({ending}); see the log.")
             return
@@ -307,6 +319,11 @@ class WorkerClient:
         if self._scratch is None:
             self._scratch = _make_folder(_SCRATCH_PREFIX, getattr(application(), "temporaryPath", None))
             atexit.register(self.close)
+        elif not self._scratch.is_dir():  # somebody has tidied up; the running process knows this place and no other
+            try:
+                self._scratch.mkdir(mode=0o700, parents=True)
+            except OSError as error:
+                raise _no_place(self._scratch.parent, error) from error
         return self._scratch
 
 
@@ -324,7 +341,10 @@ def _make_folder(prefix: str, parent: Path | str | None) -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     except OSError as error:
-        place = parent or tempfile.gettempdir()
-        raise OutputError(
-            f"cannot make a temporary folder in '{place}': {error.strerror}; free some space or choose another place"
-        ) from error
+        raise _no_place(parent or tempfile.gettempdir(), error) from error
+
+
+def _no_place(place: Path | str, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot make a temporary folder in '{place}': {error.strerror}; free some space or choose another place"
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,7 +58,7 @@ def make(temporary: Path, scripts: Path) -> Iterator[Callable[..., WorkerClient]
         client.close()
         assert client.state == "stopped"
     assert list(temporary.iterdir()) == []
-    assert processes_with(f"DLIR_TEST={temporary}") == []
+    assert all(is_gone(pid) for pid in processes_with(f"DLIR_TEST={temporary}"))
 
 
 @pytest.fixture
@@ -271,6 +273,60 @@ def test_an_idle_process_that_is_killed_is_replaced_when_it_is_needed(client: Wo
     assert client.pid is not None
     os.kill(client.pid, signal.SIGKILL)
     until(client, lambda: client.state == "stopped")
+    assert works(client)
+
+
+def _killed_while_idle(client: WorkerClient) -> None:
+    """The process is gone, and the client has not been asked since."""
+    assert works(client)
+    assert client.pid is not None
+    os.kill(client.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, client.pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_an_idle_death_is_made_good_at_once_and_no_error(
+    client: WorkerClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    _killed_while_idle(client)
+    former = client.pid
+    client.start()  # as when the module is entered
+    until(client, lambda: client.state == "ready")
+    assert client.pid != former
+    _killed_while_idle(client)
+    name, heard = ask(client, "nothing")  # as by Apply
+    assert client.wait(name, 60)
+    assert isinstance(heard.end, Done)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["idle", "not started"])
+def test_a_deleted_temporary_folder_is_made_again(client: WorkerClient, temporary: Path, idle: bool) -> None:
+    if idle:
+        assert works(client)
+    else:
+        client.release(client.reserve().name)
+    shutil.rmtree(temporary)  # with all that is in it, as some tidying programs do
+    assert works(client)
+
+
+def test_a_temporary_folder_deleted_during_a_request(client: WorkerClient, temporary: Path) -> None:
+    name, heard = ask(client, "sleep 0.3")
+    until(client, lambda: heard)
+    for folder in temporary.iterdir():
+        shutil.rmtree(folder)
+    assert client.wait(name, 60)
+    assert isinstance(heard.end, Failed)
+    client.release(name)
+    assert works(client)
+
+
+def test_a_temporary_folder_that_cannot_be_made_again(client: WorkerClient, temporary: Path) -> None:
+    client.release(client.reserve().name)
+    shutil.rmtree(temporary)
+    temporary.touch()
+    with pytest.raises(OutputError, match=r"cannot make a temporary folder in .*free some space"):
+        client.reserve()
+    temporary.unlink()
     assert works(client)
 
 
