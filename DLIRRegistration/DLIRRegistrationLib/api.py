@@ -12,6 +12,7 @@ import slicer
 from dlir.errors import DLIRError
 from DLIRRegistrationLib.frames import grid_of_volume
 from DLIRRegistrationLib.jacobian import determinants
+from DLIRRegistrationLib.markups import propagate_markups, propagate_model
 from DLIRRegistrationLib.outputs import Outputs
 from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationResult
 from DLIRRegistrationLib.results import finish_jacobian
@@ -173,17 +174,37 @@ class RegistrationApi:
         default a new one. Names, colours, tags and overlap of the segments are kept. Raises ImageError,
         GeometryError; then nothing has changed.
         """
-        node, scene = output, slicer.mrmlScene
-        if node is None:
-            name = scene.GenerateUniqueName(f"{segmentation.GetName()} on {reference.GetName()}")
-            node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        try:
+
+        def fill(node: Any) -> None:
             propagate_segmentation(segmentation, transform, reference, node)
-        except DLIRError:
-            if output is None:
-                scene.RemoveNode(node)
-            raise
-        return node
+
+        return _filled(output, segmentation, f"{segmentation.GetName()} on {reference.GetName()}", fill)
+
+    def propagateMarkups(self, markups: Any, transform: Any, output: Any | None = None) -> Any:
+        """Puts points drawn on the moving image where they lie on the fixed image; returns the markups node.
+
+        markups: a point list, curve or other markups node; labels and order are kept. transform: as for
+        `propagateSegmentation`. output: a node of the same class that is overwritten; by default a new one. A point
+        in a fold of the transform, which lies nowhere on the fixed image, becomes one without a position.
+        """
+
+        def fill(node: Any) -> None:
+            propagate_markups(markups, transform, node)
+            node.CreateDefaultDisplayNodes()
+
+        return _filled(output, markups, f"{markups.GetName()} propagated", fill)
+
+    def propagateModel(self, model: Any, transform: Any, output: Any | None = None) -> Any:
+        """Draws a surface of the moving image as it lies on the fixed image; returns the model node.
+
+        transform: as for `propagateSegmentation`. output: a model node that is overwritten; by default a new one,
+        which looks like `model`. Raises ImageError for a model without a surface; then nothing has changed.
+        """
+
+        def fill(node: Any) -> None:
+            propagate_model(model, transform, node)
+
+        return _filled(output, model, f"{model.GetName()} propagated", fill)
 
     def jacobianVolume(self, transform: Any, reference: Any, output: Any | None = None) -> Any:
         """The Jacobian determinant of a transform node on the voxels of a volume node, as a coloured volume node.
@@ -207,6 +228,19 @@ class RegistrationApi:
         outputs = Outputs(slicer.mrmlScene)
         outputs.add("output", content, output, f"{transform.GetName()} Jacobian", finish_jacobian)
         return outputs.apply()["output"]
+
+
+def _filled(output: Any | None, source: Any, name: str, fill: Callable[[Any], None]) -> Any:
+    """`output`, or a new node of the class of `source`, after `fill`; where that fails no new node is left."""
+    scene = slicer.mrmlScene
+    node = output or scene.AddNewNodeByClass(source.GetClassName(), scene.GenerateUniqueName(name))
+    try:
+        fill(node)
+    except DLIRError:
+        if output is None:
+            scene.RemoveNode(node)
+        raise
+    return node
 
 
 def _mask(given: Any | None) -> MaskInput | None:

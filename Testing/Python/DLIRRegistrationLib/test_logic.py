@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("slicer", reason="needs slicer-core")
 
 import slicer
+import vtk
 
 from dlir.errors import DLIRError, ImageError
 from DLIRRegistrationLib.api import RegistrationApi
@@ -177,6 +179,56 @@ def test_an_existing_segmentation_is_overwritten_only_if_selected(
     with pytest.raises(ImageError, match="has no segments"):
         logic.propagateSegmentation(scene.add("Segmentation", "empty"), transform, pair.fixed)
     assert count(scene) == before + 1
+
+
+@pytest.fixture
+def api(scene: MRML) -> Iterator[RegistrationApi]:
+    """The Logic, without a worker process."""
+    logic = RegistrationApi()
+    yield logic
+    logic.close()
+
+
+@pytest.fixture
+def shift(scene: MRML) -> Any:
+    """Brings the moving image 5 mm to the right, onto the fixed one."""
+    matrix = np.eye(4)
+    matrix[0, 3] = 5.0
+    return scene.linear_transform(matrix, "shift")
+
+
+def test_points_are_propagated(api: RegistrationApi, scene: MRML, shift: Any) -> None:
+    points = scene.add("MarkupsCurve", "vessel")
+    for x in (1.0, 2.0):
+        points.AddControlPoint([x, 3.0, 4.0], f"at {x:g}")
+    made = api.propagateMarkups(points, shift)
+    assert (made.GetClassName(), made.GetName()) == ("vtkMRMLMarkupsCurveNode", "vessel propagated")
+    moved = slicer.util.arrayFromMarkupsControlPoints(made, world=True)
+    assert moved == pytest.approx(np.array([[6.0, 3.0, 4.0], [7.0, 3.0, 4.0]]))
+    assert [made.GetNthControlPointLabel(number) for number in range(2)] == ["at 1", "at 2"]
+    assert made.GetDisplayNode() is not None
+    before = count(scene)
+    assert api.propagateMarkups(made, shift, output=made) is made
+    assert slicer.util.arrayFromMarkupsControlPoints(made)[0, 0] == pytest.approx(11.0)
+    assert count(scene) == before
+
+
+def test_a_model_is_propagated(api: RegistrationApi, scene: MRML, shift: Any) -> None:
+    sphere = vtk.vtkSphereSource()
+    sphere.Update()
+    model = scene.add("Model", "tumour")
+    model.SetAndObservePolyData(sphere.GetOutput())
+    made = api.propagateModel(model, shift)
+    assert made.GetName() == "tumour propagated"
+    drawn, moved = (slicer.util.arrayFromModelPoints(node) for node in (model, made))
+    assert moved - drawn == pytest.approx(np.broadcast_to([5.0, 0.0, 0.0], drawn.shape), abs=1e-5)
+    other = scene.add("Model", "chosen")
+    before = count(scene)
+    assert api.propagateModel(model, shift, output=other) is other
+    assert other.GetPolyData().GetNumberOfPoints() == len(drawn)
+    with pytest.raises(ImageError, match="has no surface"):
+        api.propagateModel(scene.add("Model", "empty"), shift)
+    assert count(scene) == before + 1, "only the empty one"
 
 
 def test_the_jacobian_of_a_transform_is_that_of_the_registration(
