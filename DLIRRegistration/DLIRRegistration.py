@@ -8,6 +8,7 @@ DLIRRegistrationLib, and so does all the work.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import slicer
@@ -175,6 +176,8 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # With a priority, to come before the lists of nodes: they would choose another node instead of a removed one.
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved, priority=100.0)
         self.initializeParameterNode()
+        if self.parent.isEntered:  # reloaded while it is shown: Slicer does not call enter again
+            self.enter()
 
     def enter(self) -> None:
         """The module is shown."""
@@ -193,6 +196,13 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.panel is not None:  # else setup has failed, or not come so far
             self.panel.close()
             self.logic.close()
+
+    def onReload(self) -> None:
+        """A developer wants the code as it is now. Slicer itself reads this file anew and no other."""
+        for name in list(sys.modules):
+            if name.partition(".")[0] in ("DLIRRegistrationLib", "dlir"):
+                del sys.modules[name]
+        super().onReload()
 
     # -- parameters ------------------------------------------------------------------------------
 

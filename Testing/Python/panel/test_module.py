@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,26 @@ def test_a_reloaded_module_works(bench: Bench) -> None:
     bench.settle()
     bench.widget = bench.module.DLIRRegistrationWidget(bench.parent)
     bench.widget.setup()
+    assert bench.logic.worker.starts == 1  # Slicer does not call enter, for the module is shown already
     bench.settle()
     bench.pair()
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)
     assert bench.parameters.resultWarped is not None
+
+
+def test_a_reload_reads_the_library_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, during = dict(sys.modules), []
+    base = sys.modules["slicer.ScriptedLoadableModule"].ScriptedLoadableModuleWidget
+    monkeypatch.setattr(base, "onReload", lambda widget: during.extend(sys.modules))
+    try:
+        bench.widget.onReload()
+    finally:
+        sys.modules.update(before)
+    ours = [name for name in before if name.split(".")[0] in ("dlir", "DLIRRegistrationLib")]
+    assert {"dlir.errors", "DLIRRegistrationLib.panel.panel"} <= set(ours)
+    assert during
+    assert not set(ours) & set(during)
 
 
 def test_a_panel_that_was_never_set_up_can_be_unloaded(bench: Bench) -> None:

@@ -44,6 +44,9 @@ class ScriptedLoadableModuleWidget:
     def cleanup(self) -> None:
         """Slicer's does nothing."""
 
+    def onReload(self) -> None:  # noqa: N802
+        """Slicer reads the module's file anew, calls `cleanup`, and sets up a new panel without entering it."""
+
     def _on_unload(self, name: str) -> None:
         if name == self.moduleName:
             self.cleanup()
