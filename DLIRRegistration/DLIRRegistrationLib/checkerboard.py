@@ -69,8 +69,7 @@ def is_checkerboard(volume_node: Any) -> bool:
 
 
 def _all_composites() -> list[Any]:
-    found = slicer.mrmlScene.GetNodesByClass("vtkMRMLSliceCompositeNode")
-    return [found.GetItemAsObject(index) for index in range(found.GetNumberOfItems())]
+    return list(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"))
 
 
 def _board_in(composite: Any) -> Any:

@@ -136,10 +136,9 @@ def _folding_table() -> Any:
 
 def _table(name: str, mark: str, colors: list[tuple[str, tuple[float, float, float, float]]]) -> Any:
     """The colour table node with this mark; made where the scene lacks it."""
-    found = slicer.mrmlScene.GetNodesByClass("vtkMRMLColorTableNode")
-    for index in range(found.GetNumberOfItems()):
-        if found.GetItemAsObject(index).GetAttribute(mark):
-            return found.GetItemAsObject(index)
+    for found in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
+        if found.GetAttribute(mark):
+            return found
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", name)
     node.SetAttribute(mark, "1")
     node.SetTypeToUser()

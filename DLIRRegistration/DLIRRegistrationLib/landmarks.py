@@ -30,7 +30,7 @@ class Landmarks:
 
     def propagated(self, transform: Any) -> Any:
         """A node, outside of the scene, with the moving landmarks where they lie on the fixed image."""
-        node = self.moving.CreateNodeInstance()
+        node = type(self.moving)()
         propagate_markups(self.moving, transform, node)
         return node
 
@@ -54,7 +54,7 @@ class Landmarks:
 def _copy(node: Any | None) -> Any | None:
     if node is None:
         return None
-    copy = node.CreateNodeInstance()
+    copy = type(node)()
     copy.CopyContent(node)
     copy.SetName(node.GetName())
     for number, point in enumerate(positions(node)):

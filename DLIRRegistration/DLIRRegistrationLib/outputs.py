@@ -71,7 +71,7 @@ class Outputs:
 
     def _overwrite(self, output: _Output) -> Any:
         target = output.target
-        former, parent = target.CreateNodeInstance(), _parent_id(target)
+        former, parent = type(target)(), _parent_id(target)
         _share_content(former, target)
         self._undo.append(lambda: _restore(target, former, parent))
         for name in target.GetAttributeNames():

@@ -18,10 +18,8 @@ def index_values(sequence: Any) -> list[str]:
 
 def browser_of(sequence: Any) -> Any | None:
     """The first browser node of the scene that plays a sequence."""
-    scene = slicer.mrmlScene
-    browsers = scene.GetNodesByClass("vtkMRMLSequenceBrowserNode")
-    found = [browsers.GetItemAsObject(number) for number in range(browsers.GetNumberOfItems())]
-    return next((browser for browser in found if browser.IsSynchronizedSequenceNode(sequence, True)), None)
+    browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
+    return next((browser for browser in browsers if browser.IsSynchronizedSequenceNode(sequence, True)), None)
 
 
 def frame_volume(sequence: Any, number: int) -> InputVolume:
@@ -50,7 +48,7 @@ def sequence_like(source: Any) -> Any:
 
 def put_frame(sequence: Any, content: Any, value: str) -> None:
     """Adds a frame that shares the content of a node outside of the scene, without copying it."""
-    frame = sequence.SetDataNodeAtValue(content.CreateNodeInstance(), value)
+    frame = sequence.SetDataNodeAtValue(type(content)(), value)
     frame.CopyContent(content, False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_a_chosen_node_that_has_left_the_scene_is_replaced_by_a_new_one(scene: M
     assert node is not target
     assert node.GetName() == "result"
     assert target.GetImageData() is None
+
+
+def test_what_was_overwritten_is_let_go(scene: MRML) -> None:
+    """Nothing may hold the memory of a former result."""
+    target = scene.volume(np.zeros(GRID.shape, np.float32), GRID, "mine")
+    former = target.GetImageData()
+    outputs = Outputs(scene.scene)
+    outputs.add("it", content(7), target, "result")
+    outputs.apply()
+    del outputs
+    gc.collect()
+    assert former.GetReferenceCount() == 1  # that of this test
 
 
 @pytest.mark.parametrize("kind", ["ScalarVolume", "Transform", "Segmentation", "Table", "MarkupsFiducial", "Sequence"])
