@@ -115,7 +115,7 @@ class RegistrationApi:
         )
         run = Run(inputs, outputs or OutputSelection(), self.worker)
         self._start(run, onProgress, onDone, onFailed)
-        return run.wait(_events(processEvents)) if blocking else run
+        return self._waited(run, processEvents) if blocking else run
 
     def registerSequence(
         self,
@@ -142,7 +142,7 @@ class RegistrationApi:
         """
         run = self.newSequenceRun(sequence, reference, model, segmentation, initialize, device, outputs)
         self._start(run, onProgress, onDone, onFailed)
-        return run.wait(_events(processEvents)) if blocking else run
+        return self._waited(run, processEvents) if blocking else run
 
     def newSequenceRun(
         self,
@@ -159,8 +159,14 @@ class RegistrationApi:
         return SequenceRun(inputs, outputs or SequenceOutputs(), self.worker)
 
     def _start(self, task: Task[Any], on_progress: Any, on_done: Any, on_failed: Any) -> None:
-        self._tasks.append(task)
+        self._tasks = [*(known for known in self._tasks if known.active), task]
         task.start(on_progress, on_done, on_failed)
+
+    def _waited(self, task: Task[Any], process_events: bool) -> Any:
+        try:
+            return task.wait(slicer.app.processEvents if process_events else None)
+        finally:
+            self._tasks = [known for known in self._tasks if known is not task]  # it holds copies of its images
 
     # -- with a transform that is there ----------------------------------------------------------
 
@@ -245,7 +251,3 @@ def _filled(output: Any | None, source: Any, name: str, fill: Callable[[Any], No
 
 def _mask(given: Any | None) -> MaskInput | None:
     return given if given is None or isinstance(given, MaskInput) else MaskInput(given)
-
-
-def _events(wanted: bool) -> Callable[[], None] | None:
-    return slicer.app.processEvents if wanted else None

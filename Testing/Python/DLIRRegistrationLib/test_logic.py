@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -267,3 +269,24 @@ def test_closing_cancels_what_is_under_way(logic: RegistrationApi, pair: SmallPa
     assert not run.active
     assert logic.worker.state == "stopped"
     assert count(scene) == before
+
+
+def test_closing_ends_a_call_that_waits(
+    logic: RegistrationApi, pair: SmallPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Slicer is closed while a script keeps its windows alive."""
+    logic.worker = WorkerClient(sys.executable)
+    monkeypatch.setattr(slicer.app, "processEvents", logic.close)
+    with pytest.raises(DLIRError, match="cancelled"):
+        logic.register(pair.fixed, pair.moving, processEvents=True)
+
+
+def test_what_has_ended_is_let_go(logic: RegistrationApi, pair: SmallPair) -> None:
+    logic.register(pair.fixed, pair.moving)
+    run = logic.register(pair.fixed, pair.moving, blocking=False)
+    until_done(logic, [run])
+    logic.poll()
+    reference = weakref.ref(run)
+    del run
+    gc.collect()
+    assert reference() is None
