@@ -1,7 +1,8 @@
-"""The Python packages that registration needs and Slicer lacks: which are missing, and their installation after asking.
+"""The Python packages that DLIR needs and Slicer lacks: which are missing, and their installation after asking.
 
-Nothing is installed, imported or downloaded before `install` is called and the user has agreed. No restart is needed
-afterwards: registration runs in a process of its own.
+There are two sets: what registration needs, and what training needs besides. Nothing is installed, imported or
+downloaded before `install` is called and the user has agreed. No restart is needed afterwards: registration and
+training run in processes of their own.
 """
 
 from __future__ import annotations
@@ -11,15 +12,24 @@ import importlib.metadata
 import importlib.util
 import logging
 import re
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from dlir.errors import DLIRError
 
-REQUIREMENTS_FILE = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"
+_RESOURCES = Path(__file__).resolve().parents[1] / "Resources"
+REQUIREMENTS_FILE = _RESOURCES / "requirements.txt"
+TRAINING_FILE = _RESOURCES / "requirements-train.txt"
 TORCH = "torch"
+
+# Packages that are imported by another name than they are installed by.
+_MODULES = {"pyyaml": "yaml"}
+# What pip must leave as it is: Slicer's own, and the build of torch that fits the computer.
+_KEPT = ("numpy", "SimpleITK", TORCH, "torchvision")
 
 
 class DependencyError(DLIRError):
@@ -35,6 +45,11 @@ class Requirement:
 
     def __str__(self) -> str:
         return self.name + self.versions
+
+    @property
+    def module(self) -> str:
+        """The name by which it is imported."""
+        return _MODULES.get(self.name, self.name.replace("-", "_"))
 
     def allows(self, version: str) -> bool:
         """Whether this version serves; what follows its numbers, such as "+cpu", does not count."""
@@ -54,31 +69,44 @@ class Installer(Protocol):
 
 
 def requirements() -> list[Requirement]:
-    """All packages that Slicer does not bring itself, as Resources/requirements.txt names them."""
-    lines = REQUIREMENTS_FILE.read_text(encoding="utf-8").splitlines()
-    stated = [re.match(r"([\w.-]+)(.*)", line) for line in map(str.strip, lines)]
-    return [Requirement(found[1], found[2].strip()) for found in stated if found]
+    """What registration needs and Slicer does not bring itself, as Resources/requirements.txt names it."""
+    return _read(REQUIREMENTS_FILE)
 
 
-def missing() -> list[Requirement]:
-    """The packages that are not installed, or in a version that does not serve. Imports none of them."""
-    return [requirement for requirement in requirements() if _problem(requirement) is not None]
+def training_requirements() -> list[Requirement]:
+    """What training needs besides, as Resources/requirements-train.txt names it."""
+    return _read(TRAINING_FILE)
 
 
-def problem() -> str | None:
-    """What is missing in one sentence, for a tooltip; None when all is there."""
-    found = [_problem(requirement) for requirement in missing()]
+def missing(needed: Sequence[Requirement] | None = None) -> list[Requirement]:
+    """The packages that are not installed, or in a version that does not serve. Imports none of them.
+
+    needed: by default what registration needs.
+    """
+    needed = requirements() if needed is None else needed
+    return [requirement for requirement in needed if _problem(requirement) is not None]
+
+
+def problem(needed: Sequence[Requirement] | None = None) -> str | None:
+    """What is missing in one sentence, for a tooltip; None when all is there. needed: as for `missing`."""
+    found = [_problem(requirement) for requirement in missing(needed)]
     return f"Python packages are missing: {'; '.join(filter(None, found))}." if found else None
 
 
-def install(requester: str, confirm: Callable[[str], bool], installer: Installer | None = None) -> bool:
+def install(
+    requester: str,
+    confirm: Callable[[str], bool],
+    installer: Installer | None = None,
+    needed: Sequence[Requirement] | None = None,
+) -> bool:
     """Install what is missing, after `confirm` has agreed to a text that says what; True when all is there.
 
     Returns False, and has changed nothing, where `confirm` declined. Must be called from Slicer's main thread.
-    requester: who asks, for titles. installer: what installs; by default Slicer's own means. Raises DependencyError
-    where an installation failed.
+    requester: who asks, for titles. installer: what installs; by default Slicer's own means, which leave numpy,
+    SimpleITK and a torch that serves as they are. needed: as for `missing`. Raises DependencyError where an
+    installation failed.
     """
-    wanted = missing()
+    wanted = missing(needed)
     if not wanted:
         return True
     if not confirm(_question(requester, wanted)):
@@ -91,7 +119,7 @@ def install(requester: str, confirm: Callable[[str], bool], installer: Installer
     if others:
         _attempt(others, lambda: installer.install(others))
     importlib.invalidate_caches()
-    still = problem()
+    still = problem(needed)
     if still:
         raise DependencyError(
             f"{still.rstrip('.')}, although an installation was tried; see Slicer's log for the reason"
@@ -120,19 +148,35 @@ class SlicerInstaller:
         import slicer
 
         names = [str(requirement) for requirement in requirements]
-        try:
-            from slicer.packaging import pip_ensure
-        except ImportError:  # Slicer 5.10 and older
-            slicer.util.pip_install(names)
-            return
-        # No question, for that has been asked; no restart, for what is installed runs in another process.
-        pip_ensure(
-            names,
-            prompt_install=False,
-            prompt_restart=False,
-            requester=self._requester,
-            show_progress=slicer.util.mainWindow() is not None,
-        )
+        with _constraints(requirements) as constraints:
+            try:
+                from slicer.packaging import pip_ensure
+            except ImportError:  # Slicer 5.10 and older
+                slicer.util.pip_install([*(["--constraint", str(constraints)] if constraints else []), *names])
+                return
+            # No question, for that has been asked; no restart, for what is installed runs in another process.
+            pip_ensure(
+                names,
+                constraints=constraints,
+                prompt_install=False,
+                prompt_restart=False,
+                requester=self._requester,
+                show_progress=slicer.util.mainWindow() is not None,
+            )
+
+
+@contextmanager
+def _constraints(requirements: Sequence[Requirement]) -> Iterator[Path | None]:
+    """A file that holds pip to the present versions of what must stay, and is not to be installed itself."""
+    wanted = {requirement.name for requirement in requirements}
+    kept = [f"{name}=={version}" for name in _KEPT if name not in wanted and (version := _version(name))]
+    if not kept:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "constraints.txt")
+        path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        yield path
 
 
 def _attempt(requirements: Sequence[Requirement], installation: Callable[[], None]) -> None:
@@ -149,16 +193,27 @@ def _attempt(requirements: Sequence[Requirement], installation: Callable[[], Non
 
 def _problem(requirement: Requirement) -> str | None:
     """What is wrong with a package, in words; None where it serves."""
-    spec = importlib.util.find_spec(requirement.name)
+    spec = importlib.util.find_spec(requirement.module)
     if spec is None or spec.origin is None:  # no origin: a folder that a failed removal has left
         return f"{requirement} is not installed"
+    version = _version(requirement.name)
+    if version is None or requirement.allows(version):
+        return None
+    return f"{requirement.name} {version} is installed, {requirement} is needed"
+
+
+def _version(name: str) -> str | None:
+    """Of a package; None where it is not installed, or came without saying so."""
     try:
-        version = importlib.metadata.version(requirement.name)
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-    return (
-        None if requirement.allows(version) else f"{requirement.name} {version} is installed, {requirement} is needed"
-    )
+
+
+def _read(file: Path) -> list[Requirement]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    stated = [re.match(r"([\w.-]+)(.*)", line) for line in map(str.strip, lines)]
+    return [Requirement(found[1], found[2].strip()) for found in stated if found]
 
 
 def _question(requester: str, wanted: Sequence[Requirement]) -> str:

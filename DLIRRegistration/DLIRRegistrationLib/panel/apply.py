@@ -10,15 +10,13 @@ from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
 from DLIRRegistrationLib import dependencies
-from DLIRRegistrationLib.panel.dialogs import agreed, can_ask
+from DLIRRegistrationLib.panel.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.values import inputs_of, outputs_of, problem_of
 from DLIRRegistrationLib.run import Run
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.requests import RegistrationInputs, RegistrationResult
-
-_REQUESTER = "DLIR"
 
 
 class ApplySection(Section):
@@ -81,12 +79,6 @@ class ApplySection(Section):
             parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
 
     def _on_install(self) -> None:
-        if not can_ask():
-            self.host.status.note(_("Packages are installed only after asking, which needs Slicer's main window."))
-            return
-        try:
-            dependencies.install(_REQUESTER, lambda text: agreed(text, _("Install Python packages")))
-        except DLIRError as error:
-            self.host.status.error(str(error))
+        ensure_installed(self.host.status, dependencies.requirements())
         self.warm_up()
         self._on_installed()

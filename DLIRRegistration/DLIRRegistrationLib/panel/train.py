@@ -13,8 +13,10 @@ from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
 from dlir.model.catalogue import SUFFIX, resource_folder
+from DLIRRegistrationLib import dependencies
 from DLIRRegistrationLib.panel.curve import curve_picture
 from DLIRRegistrationLib.panel.dialogs import choose_file
+from DLIRRegistrationLib.panel.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, Section, silently
 from DLIRRegistrationLib.training import TrainingRun
 
@@ -154,18 +156,25 @@ class TrainSection(Section):
     # -- what the user does ----------------------------------------------------------------------
 
     def _on_start(self) -> None:
+        if self.host.parameters is None or self._problem() is not None or not self._equipped():
+            return
         parameters = self.host.parameters
-        if parameters is not None and self._problem() is None:
-            self.ui.trainingDataEdit.addCurrentPathToHistory()
-            self.ui.trainingOutputEdit.addCurrentPathToHistory()
-            data, preset = Path(parameters.trainingData), parameters.trainingPreset
-            self._attempt(lambda run: run.start(data, preset, parameters.device.value))
+        self.ui.trainingDataEdit.addCurrentPathToHistory()
+        self.ui.trainingOutputEdit.addCurrentPathToHistory()
+        data, preset = Path(parameters.trainingData), parameters.trainingPreset
+        self._attempt(lambda run: run.start(data, preset, parameters.device.value))
 
     def _on_resume(self) -> None:
-        self._attempt(lambda run: run.resume(self.host.parameters.device.value))
+        if self.host.parameters is not None and self._equipped():
+            self._attempt(lambda run: run.resume(self.host.parameters.device.value))
 
     def _on_stop(self) -> None:
         self._attempt(lambda run: run.stop())
+
+    def _equipped(self) -> bool:
+        """Whether what training needs is there, or has been installed just now; meanwhile a scene may be closed."""
+        installed = ensure_installed(self.host.status, dependencies.training_requirements())
+        return installed and self.host.parameters is not None
 
     def _attempt(self, action: Callable[[TrainingRun], None]) -> None:
         if self._run is None or self.host.parameters is None:

@@ -17,7 +17,15 @@ import pytest
 
 from cli_runs import SOURCE
 from DLIRRegistrationLib import dependencies
-from DLIRRegistrationLib.dependencies import DependencyError, Requirement, install, missing, problem, requirements
+from DLIRRegistrationLib.dependencies import (
+    DependencyError,
+    Requirement,
+    install,
+    missing,
+    problem,
+    requirements,
+    training_requirements,
+)
 
 
 class Packages:
@@ -29,7 +37,8 @@ class Packages:
         self.gives = {"torch": "2.5.1+cu124", "safetensors": "0.5.0", "typer": "0.15.1", "rich": "13.9.4"}
 
     def find_spec(self, name: str) -> object:
-        return SimpleNamespace(origin=f"{name}/__init__.py") if name in self.versions else None
+        names = [Requirement(package, "").module for package in self.versions]
+        return SimpleNamespace(origin=f"{name}/__init__.py") if name in names else None
 
     def version(self, name: str) -> str:
         if name not in self.versions:
@@ -80,6 +89,34 @@ def test_the_list_is_what_the_package_needs_less_what_slicer_brings() -> None:
     needed = re.findall(r'"(.+)"', stated[1])
     assert len(needed) > 4
     assert [str(r) for r in requirements()] == [n for n in needed if not n.startswith(("numpy", "SimpleITK"))]
+
+
+def test_the_list_for_training_is_that_of_the_package() -> None:
+    project = (SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    stated = re.search(r"^train = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+    assert stated
+    assert [str(r) for r in training_requirements()] == re.findall(r'"(.+)"', stated[1])
+
+
+def test_every_package_is_looked_for_by_the_name_it_is_imported_by() -> None:
+    assert problem(training_requirements()) is None, "the tests have all of them"
+    modules = [requirement.module for requirement in training_requirements()]
+    assert [importlib.util.find_spec(module) for module in modules if module in ("yaml", "lightning_fabric")] != []
+    assert not [module for module in modules if not module.isidentifier()]
+    for requirement in training_requirements():
+        assert requirement.name.lower() in [n.lower() for n in metadata.packages_distributions()[requirement.module]]
+
+
+def test_what_is_imported_for_training_is_on_a_list() -> None:
+    listed = {requirement.module for requirement in (*requirements(), *training_requirements())}
+    imported: set[str] = set()
+    for file in (SOURCE / "dlir" / "training").glob("*.py"):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            found = re.match(r"\s*(?:from|import) (\w+)", line)
+            imported |= {found[1]} if found else set()
+    foreign = imported - set(sys.stdlib_module_names) - {"dlir", "numpy", "SimpleITK"}
+    assert {"monai", "pydantic", "matplotlib"} <= foreign
+    assert foreign <= listed
 
 
 def test_missing(bare: Packages) -> None:
@@ -211,6 +248,7 @@ class FakeSlicer:
 
     def __init__(self, packages: Packages, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self.held: list[list[str]] = []
         self.packages = packages
         slicer, packaging = ModuleType("slicer"), ModuleType("slicer.packaging")
         slicer.util = SimpleNamespace(pip_install=self.pip_install, mainWindow=lambda: None)  # type: ignore[attr-defined]
@@ -221,7 +259,7 @@ class FakeSlicer:
     def pip_ensure(
         self,
         requirements: str | list[str],
-        constraints: str | None = None,
+        constraints: str | Path | None = None,
         skip_packages: list[str] | None = None,
         prompt_install: bool = True,
         prompt_restart: bool = True,
@@ -232,16 +270,24 @@ class FakeSlicer:
         assert not prompt_install, "the user has been asked"
         assert not show_progress, "there is no main window"
         self.calls.append(("pip_ensure", requirements))
+        self._hold(constraints)
         self._put(requirements)
 
     def pip_install(self, requirements: str | list[str]) -> None:
+        options = []
+        if requirements[0] == "--constraint":
+            options, requirements = requirements[:2], requirements[2:]
         self.calls.append(("pip_install", requirements))
+        self._hold(options[1] if options else None)
         self._put(requirements)
+
+    def _hold(self, constraints: str | Path | None) -> None:
+        self.held.append(Path(constraints).read_text(encoding="utf-8").split() if constraints else [])
 
     def _put(self, requirements: str | list[str]) -> None:
         for text in requirements:
             name = text.partition(">")[0]
-            self.packages.versions[name] = self.packages.gives[name]
+            self.packages.versions[name] = self.packages.gives.get(name, text.partition("=")[2].partition(",")[0])
 
 
 @pytest.fixture
@@ -284,3 +330,30 @@ def test_in_an_older_slicer(slicer: FakeSlicer, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "slicer.packaging", None)
     assert install("DLIR", Answer(yes=True))
     assert slicer.calls == [("pip_install", ["torch>=2.1,<3"]), ("pip_install", ["safetensors>=0.4", "typer>=0.12"])]
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["", "in an older Slicer"])
+def test_training_leaves_what_is_there_as_it_is(
+    slicer: FakeSlicer, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    if older:
+        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+    slicer.packages.versions |= {"numpy": "2.1.3", "SimpleITK": "2.5.0.dev7+g1a2b", **slicer.packages.gives}
+    slicer.packages.versions["pyyaml"] = "6.0.2"
+    before = dict(slicer.packages.versions)
+    answer = Answer(yes=True)
+    assert install("DLIR", answer, needed=training_requirements())
+    assert [name for name in ("numpy", "SimpleITK", "torch>", "pyyaml", "GB") if name in answer.asked[0]] == []
+    ((_, asked_for),) = slicer.calls
+    assert [text.partition(">")[0] for text in asked_for] == [
+        requirement.name for requirement in training_requirements() if requirement.name != "pyyaml"
+    ]
+    assert slicer.held == [["numpy==2.1.3", "SimpleITK==2.5.0.dev7+g1a2b", "torch==2.5.1+cu124"]]
+    assert {name: slicer.packages.versions[name] for name in before} == before
+    assert install("DLIR", Answer(yes=False), needed=training_requirements()), "now all is there"
+
+
+def test_a_torch_that_is_to_be_replaced_is_not_held(slicer: FakeSlicer) -> None:
+    slicer.packages.versions |= {"numpy": "2.1.3", "torch": "1.13.1"}
+    assert install("DLIR", Answer(yes=True))
+    assert slicer.held == [["numpy==2.1.3"], ["numpy==2.1.3", "torch==2.5.1+cu124"]]

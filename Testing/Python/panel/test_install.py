@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from dlir.errors import DLIRError
 
 if TYPE_CHECKING:
+    from DLIRRegistrationLib.dependencies import Requirement
     from panel_bench import Bench
 
 MISSING = "Python packages are missing: torch>=2.1,<3 is not installed."
@@ -22,6 +23,7 @@ def packages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[str, str | N
 
     state: dict[str, str | None] = {"missing": MISSING}
     monkeypatch.setattr("DLIRRegistrationLib.dependencies.problem", lambda: state["missing"])
+    monkeypatch.setattr("DLIRRegistrationLib.dependencies.missing", lambda needed: needed if state["missing"] else [])
     monkeypatch.setattr(slicer.util, "mainWindow", object)
     slicer.app.testing = False
     bench.exit()
@@ -43,7 +45,8 @@ def _answer(monkeypatch: pytest.MonkeyPatch, yes: bool) -> list[str]:
 
 
 def _installer(monkeypatch: pytest.MonkeyPatch, install: Callable[[], None]) -> None:
-    def run(requester: str, confirm: Callable[[str], bool]) -> bool:
+    def run(requester: str, confirm: Callable[[str], bool], needed: Sequence[Requirement]) -> bool:
+        assert "torch" in [requirement.name for requirement in needed]
         if not confirm(f"{requester} needs torch. Install it?"):
             return False
         install()

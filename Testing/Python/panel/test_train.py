@@ -132,6 +132,88 @@ def test_start_stop_resume_and_use(bench: Bench, training: Any, tmp_path: Path) 
     assert ui.modelSelector.currentText == "run"
 
 
+@pytest.fixture
+def lacking(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Packages for training that Slicer lacks; there is a user to be asked, whose answer the test gives."""
+    import slicer
+
+    from DLIRRegistrationLib import dependencies
+
+    names = ["monai", "tensorboard"]
+    monkeypatch.setattr(slicer.util, "mainWindow", object)
+    slicer.app.testing = False
+    monkeypatch.setattr(
+        dependencies, "_problem", lambda found: f"{found} is not installed" if found.name in names else None
+    )
+    return names
+
+
+def _ask(monkeypatch: pytest.MonkeyPatch, yes: bool) -> list[str]:
+    import slicer
+
+    questions: list[str] = []
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, windowTitle: questions.append(text) or yes)
+    return questions
+
+
+def _pip(monkeypatch: pytest.MonkeyPatch, lacking: list[str]) -> list[str]:
+    installed: list[str] = []
+
+    def install(self: Any, requirements: Any) -> None:
+        for requirement in requirements:
+            installed.append(str(requirement))
+            lacking.remove(requirement.name)
+
+    monkeypatch.setattr("DLIRRegistrationLib.dependencies.SlicerInstaller.install", install)
+    return installed
+
+
+@pytest.mark.parametrize("button", ["startTrainingButton", "resumeTrainingButton"])
+def test_packages_for_training_are_installed_after_asking(
+    bench: Bench, training: Any, lacking: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, button: str
+) -> None:
+    installed, training.started[:] = _pip(monkeypatch, lacking), []
+    if button == "resumeTrainingButton":
+        _write(tmp_path / "run", HISTORY)
+        bench.ui.trainingOutputEdit.currentPath = ""
+        bench.ui.trainingOutputEdit.currentPath = str(tmp_path / "run")
+    bench.ui.presetSelector.currentIndex = 0
+    declined = _ask(monkeypatch, False)
+    bench.click(button)
+    assert len(declined) == 1
+    for word in ("DLIR needs", "monai", "tensorboard"):
+        assert word in declined[0]
+    assert "torch" not in declined[0]
+    assert (installed, training.started) == ([], []), "declining changes nothing"
+    assert bench.ui.stopTrainingButton.enabled is False
+
+    _ask(monkeypatch, True)
+    bench.click(button)
+    assert installed == ["monai>=1.3,<2", "tensorboard>=2.14"]
+    assert len(training.started) == 1
+    bench.widget.panel.train._run.end("stopped")
+
+
+def test_a_failed_installation_starts_no_training(
+    bench: Bench, training: Any, lacking: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+
+    def fail(self: Any, requirements: Any) -> None:
+        raise RuntimeError("no network")
+
+    training.started[:] = []
+    shown: list[str] = []
+    monkeypatch.setattr(slicer.util, "errorDisplay", shown.append)
+    monkeypatch.setattr("DLIRRegistrationLib.dependencies.SlicerInstaller.install", fail)
+    _ask(monkeypatch, True)
+    bench.ui.presetSelector.currentIndex = 0
+    bench.click("startTrainingButton")
+    assert "no network" in bench.ui.statusLabel.text
+    assert training.started == []
+    bench.wait(lambda: len(shown) == 1)
+
+
 def test_a_failed_training_says_why(bench: Bench, training: Any) -> None:
     bench.ui.presetSelector.currentIndex = 0
     bench.click("startTrainingButton")
