@@ -150,6 +150,17 @@ def test_an_error_is_said_in_the_panel(bench: Bench) -> None:
     assert bench.ui.applyButton.enabled
 
 
+def test_a_message_reads_as_it_was_written(bench: Bench) -> None:
+    from PySide6.QtCore import Qt
+    from PySide6.QtGui import QTextDocument
+
+    bench.widget.panel.host.status.note("'/data/R&D <old>' is missing.")
+    assert bench.ui.statusLabel.textFormat == Qt.TextFormat.RichText  # left to guess, Qt would show "R&amp;D"
+    shown = QTextDocument()
+    shown.setHtml(bench.ui.statusLabel.text)
+    assert shown.toPlainText() == "'/data/R&D <old>' is missing."
+
+
 @pytest.mark.parametrize(("testing", "main_window", "shown"), [(False, True, 1), (True, True, 0), (False, False, 0)])
 def test_an_error_opens_a_window_only_for_a_user(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, testing: bool, main_window: bool, shown: int
