@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
+from DLIRRegistrationLib.panel.wording import in_panel_words
+
 if TYPE_CHECKING:
     from DLIRRegistrationLib.panel.status import StatusLine
     from DLIRRegistrationLib.task import Task
@@ -100,4 +102,4 @@ class Runner:
         if kind == "cancelled":
             self._status.note(message)
         else:
-            self._status.error(message)
+            self._status.error(in_panel_words(message))

@@ -1,0 +1,23 @@
+"""Messages of the core, which name options of the command line, in the words of the panel."""
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+from DLIRRegistrationLib.panel.choices import Device, Start
+
+
+def in_panel_words(message: str) -> str:
+    """The message with every option as the panel calls it, in quotation marks."""
+    for option, label in _labels().items():
+        message = message.replace(option, f"“{label}”")
+    return message
+
+
+def _labels() -> dict[str, str]:
+    """What each option is called in the panel, by how messages name it."""
+    return {
+        **{f"--initialize {start.value}": _("Start from: {choice}").format(choice=start.label()) for start in Start},
+        **{f"--device {device.value}": _("Device: {choice}").format(choice=device.label()) for device in Device},
+        "--initial-transform": _("Initial transform"),
+    }

@@ -1,0 +1,73 @@
+"""Errors of the core reach the user of the panel without options of the command line."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import dlir
+
+if TYPE_CHECKING:
+    from panel_bench import Bench
+
+CORE = Path(dlir.__file__).parent
+# What these say is not shown as the failure of a registration.
+NOT_SHOWN = {"cli", "evaluation", "training"}
+
+
+def _raised() -> Iterator[str]:
+    """The text of every error that a registration may raise, with what is filled in as an ellipsis."""
+    for file in sorted(CORE.rglob("*.py")):
+        if file.relative_to(CORE).parts[0] in NOT_SHOWN:
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise):
+                texts = [part for part in ast.walk(node) if isinstance(part, ast.Constant | ast.FormattedValue)]
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in texts)
+
+
+def test_no_error_of_a_registration_names_an_option(qt_application: Any) -> None:
+    from DLIRRegistrationLib.panel.wording import in_panel_words
+
+    texts = [text for text in _raised() if "--" in text]
+    assert len(texts) >= 2
+    for text in texts:
+        assert not re.search(r"--\w", in_panel_words(text)), text
+
+
+def test_labels_are_those_of_the_panel(bench: Bench) -> None:
+    from DLIRRegistrationLib.panel.wording import _labels
+
+    form = Path(bench.module.__file__).parent / "Resources" / "UI" / "DLIRRegistration.ui"
+    stated = set(re.findall(r"<string>([^<]+):</string>", form.read_text(encoding="utf-8")))
+    for label in _labels().values():
+        name, _, choice = label.partition(": ")
+        assert name in stated
+        box = {"Start from": bench.ui.initializeSelector, "Device": bench.ui.deviceSelector}.get(name)
+        assert box is None or choice in [box.itemText(index) for index in range(box.count)]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "start from aligned centers (--initialize centers) or give an --initial-transform",
+            "Start from aligned centers (“Start from: Centres on each other”) or give an “Initial transform”",
+        ),
+        (
+            "use --device auto or --device cpu",
+            "Use “Device: Automatic” or “Device: Processor (CPU)”",
+        ),
+    ],
+)
+def test_a_failure_is_shown_in_the_words_of_the_panel(bench: Bench, said: str, shown: str) -> None:
+    bench.pair()
+    bench.script.failure = (said, "error")
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert shown in bench.ui.statusLabel.text
