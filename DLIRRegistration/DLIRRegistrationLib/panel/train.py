@@ -40,6 +40,8 @@ class TrainSection(Section):
         for edit, name in ((self.ui.trainingDataEdit, "trainingData"), (self.ui.trainingOutputEdit, "trainingOutput")):
             edit.filters = ctk.ctkPathLineEdit.Dirs
             edit.connect("currentPathChanged(QString)", lambda path, name=name: self.write(name, path))
+            # An empty path is not told as one, but as no valid one.
+            edit.connect("validInputChanged(bool)", lambda valid, name=name: valid or self.write(name, ""))
         self.ui.presetSelector.connect("currentIndexChanged(int)", self._on_preset)
         self.ui.startTrainingButton.connect("clicked(bool)", self._on_start)
         self.ui.stopTrainingButton.connect("clicked(bool)", self._on_stop)

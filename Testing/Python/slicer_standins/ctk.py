@@ -3,7 +3,6 @@
 # ruff: noqa: N801, N802, N815
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pythonqt
@@ -176,7 +175,8 @@ class ctkPathLineEdit(QWidget):
     Dirs, Files = 0x001, 0x002
 
     currentPathChanged = Signal(str)
-    SIGNALS = ("currentPathChanged(QString)",)
+    validInputChanged = Signal(bool)
+    SIGNALS = ("currentPathChanged(QString)", "validInputChanged(bool)")
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -191,12 +191,28 @@ class ctkPathLineEdit(QWidget):
         layout.setSpacing(0)
         layout.addWidget(self._box)
         layout.addWidget(self._browse)
-        self._box.currentTextChanged.connect(self.currentPathChanged)
+        self._valid = False
+        self._box.editTextChanged.connect(self._on_text)
         self._filters = self.Files
 
+    def _on_text(self, path: str) -> None:
+        """An empty path is not valid, and is not told as a new one."""
+        if path:
+            self.currentPathChanged.emit(path)
+        if bool(path) != self._valid:
+            self._valid = bool(path)
+            self.validInputChanged.emit(self._valid)
+
     def addCurrentPathToHistory(self) -> None:
-        if Path(self._box.currentText()).exists():
-            self._box.addItem(self._box.currentText())
+        """Puts the path first in the list; on the way there, another path of the list may be the current one."""
+        path = self._box.currentText()
+        if not path:
+            return
+        former = self._box.findText(path)
+        if former >= 0:
+            self._box.removeItem(former)
+        self._box.insertItem(0, path)
+        self._box.setCurrentIndex(0)
 
     currentPath = Property(str, lambda self: self._box.currentText(), lambda self, path: self._box.setEditText(path))
     settingKey = Property(str, lambda self: "", lambda self, key: None)
