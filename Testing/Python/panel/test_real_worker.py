@@ -83,6 +83,31 @@ def test_the_sample_is_registered_without_blocking_the_windows(real: Bench) -> N
     assert longest < LONGEST_BLOCK_S
 
 
+def test_a_worker_that_is_killed_while_idle_is_replaced_silently(
+    real: Bench, worker: WorkerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+
+    shown: list[str] = []
+    monkeypatch.setattr(slicer.util, "mainWindow", object)
+    monkeypatch.setattr(slicer.util, "errorDisplay", shown.append)
+    slicer.app.testing = False
+    real.wait(lambda: worker.state == "ready", 120)
+    for noticed in (True, False):
+        pid = worker.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if noticed:  # by the timer, while the module is shown
+            real.wait(lambda: worker.state == "stopped", 60)
+            assert not real.ui.statusLabel.visible
+        real.exit()
+        real.enter()
+        real.wait(lambda: worker.state == "ready", 120)
+        assert worker.pid != pid
+    assert shown == []
+
+
 def test_a_worker_that_is_killed_is_said_and_the_next_run_works(real: Bench, worker: WorkerClient) -> None:
     real.click("applyButton")
     real.wait(lambda: worker.state == "busy", 60)
