@@ -219,13 +219,15 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameters is not None:
             # Widgets are found by their property SlicerParameterName in the .ui file.
             self._gui_tag = self._parameters.connectGui(self.ui)
-            self.addObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            # Observes the node, not what wraps it: VTKObservationMixin holds for ever what it has observed, and each
+            # wrapper reads all parameters at every change.
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self.panel.show()
 
     def _disconnect(self) -> None:
         if self._gui_tag is not None:
             self._parameters.disconnectGui(self._gui_tag)
-            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self._gui_tag = None
 
     # -- events ----------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -59,6 +61,15 @@ def test_a_reloaded_module_works(bench: Bench) -> None:
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)
     assert bench.parameters.resultWarped is not None
+
+
+def test_what_wraps_the_parameters_is_let_go(bench: Bench) -> None:
+    """It reads all parameters at each change: one more for each time the module is entered would slow it down."""
+    former = weakref.ref(bench.parameters)
+    bench.exit()
+    bench.enter()
+    gc.collect()
+    assert former() is None
 
 
 def test_a_reload_reads_the_library_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
