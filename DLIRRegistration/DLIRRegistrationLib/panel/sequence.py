@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from DLIRRegistrationLib.sequence_requests import SequenceResult
 
 
+# What Look may show of a single pair, and the views will not show any more.
+_OF_A_PAIR = ("checkerboard", "showBefore", "showJacobian")
+
+
 class SequenceSection(Section):
     """Starts the registration of a sequence; frames are counted from 1, as in Slicer's own sequence browser."""
 
@@ -65,6 +69,8 @@ class SequenceSection(Section):
         self.host.status.verdict(result.verdict)
         if self.host.parameters is None:
             return
+        for choice in _OF_A_PAIR:
+            self.write(choice, False)
         drawn = present(inputs.segmentation)
         if result.segmentation is not None:
             # It lies on the frames as they were, not on the registered ones.

@@ -152,19 +152,27 @@ def test_a_registered_sequence_can_be_played_at_once(windows: Windows, bench: Be
         cine.SetDataNodeAtValue(bench.volume("frame"), str(number))
     bench.parameters.sequence = cine
     bench.parameters.sequenceSegmentation = drawn if with_segmentation else None
-    bench.unfold("sequenceButton")
+    if with_segmentation:  # and the views show something else
+        bench.pair()
+        bench.click("applyButton")
+        bench.wait(lambda: not bench.busy)
+        bench.parameters.checkerboard = bench.parameters.showBefore = True
+    bench.unfold("sequenceButton", "lookButton")
     bench.click("registerSequenceButton")
     bench.wait(lambda: not bench.busy)
     browser = windows.playing
     assert browser.GetMasterSequenceNode() is cine
     assert windows.tool_bar
+    found = bench.mrml.scene.GetNodesByClass("vtkMRMLSequenceNode")
+    sequences = {node.GetName(): node for node in map(found.GetItemAsObject, range(found.GetNumberOfItems()))}
     frames, warped, carried = (
-        browser.GetProxyNode(bench.mrml.node(name)) if bench.mrml.scene.GetFirstNodeByName(name) else None
-        for name in ("cine", "warped", "carried")
+        browser.GetProxyNode(sequences[name]) if name in sequences else None for name in ("cine", "warped", "carried")
     )
     fade = 0.0 if with_segmentation else 0.5
     assert _layers(windows) == (frames, warped, fade)
     assert bench.ui.fadeSlider.value == fade
+    assert not bench.ui.checkerboardCheckBox.checked
+    assert not bench.ui.beforeCheckBox.checked
     assert drawn.GetDisplayVisibility() == int(not with_segmentation), "what moves with the frames takes its place"
     if with_segmentation:
         assert carried.GetDisplayVisibility() == 1
