@@ -230,6 +230,7 @@ def test_pictures_of_the_sample(scene: MRML, windows: Windows, tmp_path: Path) -
     assert np.array_equal(windows.picture(), plain)
     display.set_checkerboard(True)
     windows.picture(tmp_path / "checkerboard.png")
+    display.set_checkerboard(False)
     display.show_before(True, nodes.fixed, nodes.moving, nodes.warped, [nodes.moving_contour], [nodes.propagated])
     before = windows.picture(tmp_path / "before.png")
     left, middle = np.split(plain, 3, axis=1)[:2], np.split(before, 3, axis=1)[1]
