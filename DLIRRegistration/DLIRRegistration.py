@@ -49,7 +49,7 @@ class DLIRRegistration(ScriptedLoadableModule):
         super().__init__(parent)
         parent.title = _("DLIR Registration")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
-        parent.dependencies = ["Markups", "Segmentations", "Sequences", "Transforms", "Volumes"]
+        parent.dependencies = ["Colors", "Markups", "Segmentations", "Sequences", "Transforms", "Volumes"]
         parent.contributors = ["The DLIR developers"]
         parent.helpText = _(
             "Aligns two volumes in one shot with trained networks: affine first where it is needed, then "
