@@ -58,7 +58,7 @@ class _Worker:
         self.process = ChildProcess(arguments, scratch / "worker.log", python, environment, answers=True)
         self.pid: int | None = None
         self.complaint: str | None = None
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | ProtocolError] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -74,7 +74,7 @@ class _Worker:
             try:
                 self._events.put(decode_event(line))
             except ProtocolError as error:
-                logging.error("DLIR: the worker said something unexpected: %s", error)
+                self._events.put(error)  # to be logged on the caller's thread: Slicer's log has windows
         self.process.stdout.close()
 
     def send(self, request: RegisterRequest) -> bool:
@@ -87,10 +87,14 @@ class _Worker:
         return True
 
     def next_event(self) -> Event | None:
-        try:
-            return self._events.get_nowait()
-        except queue.Empty:
-            return None
+        while True:
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                return None
+            if not isinstance(event, ProtocolError):
+                return event
+            logging.error("DLIR: the worker said something unexpected: %s", event)
 
     def hear_out(self) -> None:
         """After the end of the process: have all that it said."""

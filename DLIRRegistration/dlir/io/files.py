@@ -97,7 +97,7 @@ def _check_kind(source: Source, reader: sitk.ImageFileReader) -> None:
 
 
 def _is_sequence(reader: sitk.ImageFileReader) -> bool:
-    """Whether what ITK takes for values per voxel are time points, as in a NRRD file that Slicer saves a sequence as."""
+    """Whether what ITK takes for values per voxel are time points, as in a sequence that Slicer saved as NRRD."""
     kinds = [reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("NRRD_kinds[")]
     return reader.GetDimension() == 3 and "list" in kinds
 

@@ -68,7 +68,7 @@ class LabelReader:
     def may_differ(self, index: Points, error: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether the label may be another within `error` (N,) mm of continuous indices (N, 3)."""
         margin = error[:, None] / self.grid.spacing + 0.5
-        near = ((index >= self._low - margin) & (index <= self._high + margin)).all(1)
+        near: NDArray[np.bool_] = np.all((index >= self._low - margin) & (index <= self._high + margin), axis=1)
         # Alike are a voxel and its neighbours, so all points within the smallest of its edges.
         near[near] &= self._mixed[self._voxels(index[near])] | (error[near] > min(self.grid.spacing))
         return near
