@@ -81,7 +81,7 @@ def train(
         say(f"reading the images in {options.data}")
     try:
         with _display() as progress:
-            model = train(folder, options, device.value, devices, workers, say, progress)
+            model = train(folder, options, device.value, devices, workers, _tell, progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"continue the run with --resume {folder.path}") from None
     if first:
@@ -151,6 +151,10 @@ def _display() -> Iterator[TrainingProgress]:
                 bar.update(tasks[phase], validation=f", validation {values['validation_similarity']:.4f}")
 
         yield show
+
+
+def _tell(what: str, why: str) -> None:
+    say(f"left out: {why}")
 
 
 def _log(phase: str, done: int, total: int, values: dict[str, float]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from dlir.transforms.bspline import expand
 
 # Added to the product of two local variances: where both images vary by less than about 0.03 of their intensity range,
 # there is noise and little else, and it must not count like an edge.
@@ -40,9 +41,11 @@ def local_ncc(fixed: Tensor, warped: Tensor, mask: Tensor | None = None, window:
     dtype = torch.promote_types(fixed.dtype, torch.float32)
     f, w = fixed.to(dtype), warped.to(dtype)
     weight = torch.ones_like(f) if mask is None else mask.to(dtype)
-    products = torch.cat([weight, weight * f, weight * w, weight * f * f, weight * w * w, weight * f * w], 1)
-    share, *means = _box(products, window).split(1, 1)
-    mean_f, mean_w, square_f, square_w, product = (m / share.clamp(min=1e-6) for m in means)
+    share, mean_f, square_f = _box(torch.cat([weight, weight * f, weight * f * f], 1), window).split(1, 1)
+    share = share.clamp(min=1e-6)
+    mean_f, square_f = mean_f / share, square_f / share
+    sums = _box(torch.cat([weight * w, weight * w * w, weight * f * w], 1), window)
+    mean_w, square_w, product = (sums / share).split(1, 1)
     variances = (square_f - mean_f**2).clamp(min=0) * (square_w - mean_w**2).clamp(min=0)
     local = (product - mean_f * mean_w) / torch.sqrt(variances + _LOCAL_NOISE)
     axes = tuple(range(1, fixed.dim()))
@@ -51,9 +54,10 @@ def local_ncc(fixed: Tensor, warped: Tensor, mask: Tensor | None = None, window:
 
 
 def _box(image: Tensor, window: int) -> Tensor:
-    """Mean over a cubic window with zeros beyond the border, axis by axis."""
-    for axis in range(3):
-        size, padding = [1, 1, 1], [0, 0, 0]
-        size[axis], padding[axis] = window, window // 2
-        image = F.avg_pool3d(image, size, 1, padding)
-    return image
+    """Mean over a cubic window with zeros beyond the border, as a product with a banded matrix along each axis."""
+    matrices = []
+    for size in image.shape[2:]:
+        place = torch.arange(size, device=image.device)
+        near = (place[:, None] - place).abs() <= window // 2
+        matrices.append(near.to(image.dtype) / window)
+    return expand(image, matrices)

@@ -65,8 +65,8 @@ class MultiStageModel(nn.Module):
     ) -> Tensor:
         """(B, 4, 4) from fixed index to fixed index, about the centre of the fixed image.
 
-        fixed, moving: padded and pooled. spacing: (B, 3) mm, (x, y, z), of the fixed working grid. shapes: (B, 3) voxels
-        (z, y, x) of both working grids, without the padding, which makes no difference.
+        fixed, moving: padded and pooled. spacing: (B, 3) mm, (x, y, z), of the fixed working grid. shapes: (B, 3)
+        voxels (z, y, x) of both working grids, without the padding, which makes no difference.
         """
         factors = shapes[0].new_tensor(self.spec.factors(stage)[::-1])
         with self._autocast(fixed):

@@ -100,8 +100,12 @@ class ModelSpec:
         return x, y, z
 
     def padded_shape(self, shape: Shape3) -> Shape3:
-        """`shape` (z, y, x) rounded up so that every stage divides it into whole cells."""
-        cells = [self.control_spacing(k) for k in range(len(self.stages))]
+        """`shape` (z, y, x) rounded up: every stage divides it into whole voxels, a deformable one into whole cells.
+
+        An affine stage has no cells, and its network takes images of any size.
+        """
+        kinds = enumerate(stage.kind for stage in self.stages)
+        cells = [self.control_spacing(k) if kind == "bspline" else self.factors(k) for k, kind in kinds]
         z, y, x = (
             math.ceil(n / m) * m for n, m in ((shape[a], math.lcm(*(c[2 - a] for c in cells))) for a in range(3))
         )

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dlir.errors import ImageError
+from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io.reading import read_image, read_mask
 from dlir.io.source import split_spec
-from dlir.io.writing import replacing, write_json
+from dlir.io.writing import write_bytes, write_json
 from dlir.model.preprocessing import prepare, resample_axes
-from dlir.model.spec import Preprocessing
+from dlir.model.spec import ModelSpec
 
 # Raised whenever the same input would give other values, so that entries of an older version are not used.
 _VERSION = 1
@@ -53,11 +54,12 @@ class Prepared:
 
 
 class Cache:
-    """A folder of prepared images, for one preprocessing or several."""
+    """A folder of prepared images, which models may share whether they prepare them alike or not."""
 
-    def __init__(self, folder: Path, preprocessing: Preprocessing) -> None:
+    def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self.folder = folder
-        self.preprocessing = preprocessing
+        self.preprocessing = spec.preprocessing
+        self.smallest = tuple(map(max, zip(*(spec.control_spacing(k) for k in range(len(spec.stages))), strict=True)))
 
     def prepared(self, image: str, mask: str | None = None) -> Prepared:
         """The entry of an image, made where there is none.
@@ -70,7 +72,11 @@ class Cache:
         record = self.folder / f"{key}.json"
         grid = _read_grid(record)
         if grid is None or not all(_is_whole(file, grid) for file in files if file is not None):
-            grid = self._prepare(image, mask, files)
+            tensor, share, grid = self._read(image, mask)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _save(files[0], tensor.numpy())
+            if files[1] is not None and share is not None:
+                _save(files[1], share.numpy())
             # Last, because it says that the others are there.
             write_json(record, {"image": image, "mask": mask, "grid": grid.to_dict()})
         return Prepared(files[0], files[1], grid, image)
@@ -86,7 +92,8 @@ class Cache:
             write_json(record, values)
             return values
 
-    def _prepare(self, image: str, mask: str | None, files: tuple[Path, Path | None]) -> ImageGrid:
+    def _read(self, image: str, mask: str | None) -> tuple[Tensor, Tensor | None, ImageGrid]:
+        """Image (z, y, x) float32, mask uint8 where there is one, and working grid. Raises its errors as `prepared`."""
         volume = read_image(image, role="training image")
         tensor, grid = prepare(volume.array, volume.grid, self.preprocessing)
         if float(tensor.min()) == float(tensor.max()):
@@ -94,18 +101,32 @@ class Cache:
                 f"training image '{image}' has one value everywhere within the intensity window; leave it out, or "
                 "change the window"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _save(files[0], tensor.numpy())
-        if mask is not None:
-            found = read_mask(mask, volume, role="training mask")
-            share = resample_axes(torch.from_numpy(found.array.astype(np.float32)), found.grid, grid)
-            assert files[1] is not None
-            _save(files[1], (share > 0.5).numpy().astype(np.uint8))
-        return grid
+        self._check_size(image, grid)
+        if mask is None:
+            return tensor, None, grid
+        found = read_mask(mask, volume, role="training mask")
+        share = resample_axes(torch.from_numpy(found.array.astype(np.float32)), found.grid, grid)
+        return tensor, (share > 0.5).to(torch.uint8), grid
+
+    def _check_size(self, image: str, grid: ImageGrid) -> None:
+        if any(n < least for n, least in zip(grid.size, self.smallest, strict=True)):
+            needed = " x ".join(f"{n * s:.0f}" for n, s in zip(self.smallest, grid.spacing, strict=True))
+            extent = " x ".join(f"{length:.0f}" for length in grid.extent)
+            raise GeometryError(f"training image '{image}' measures {extent} mm, and the model needs {needed} mm")
 
     def _key(self, image: str, mask: str | None) -> str:
         parts = [_VERSION, _identity(image), mask and _identity(mask), asdict(self.preprocessing)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+class DryCache(Cache):
+    """Reads and prepares, and keeps nothing: to learn what is usable. Its entries have no files."""
+
+    def prepared(self, image: str, mask: str | None = None) -> Prepared:
+        return Prepared(Path(self._key(image, mask)), None, self._read(image, mask)[2], image)
+
+    def remembered(self, name: str, parts: list[Path], compute: Callable[[], list[int]]) -> list[int]:
+        return [0, 1]
 
 
 def _identity(spec: str) -> list[Any]:
@@ -118,8 +139,10 @@ def _identity(spec: str) -> list[Any]:
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
-    with replacing(path) as temporary:
-        np.save(temporary, array)
+    # By way of memory: numpy does not say why it could not write a file.
+    content = BytesIO()
+    np.save(content, array)
+    write_bytes(path, content.getvalue())
 
 
 def _map(path: Path) -> Tensor:

@@ -24,7 +24,7 @@ def load_data(
 ) -> list[Draw]:
     """What pairs are drawn from, one entry for each source.
 
-    data: a folder or a manifest. notice: hears, one line each, of images that are left out and why. Raises ConfigError
+    data: a folder or a manifest. notice: hears of images and subjects that are left out, and why. Raises ConfigError
     where what is left makes no pairs.
     """
     if data.is_file() and len(config.sources) > 1:
@@ -37,7 +37,7 @@ def load_data(
         try:
             prepared[image, mask] = cache.prepared(image, mask)
         except (ImageError, GeometryError) as error:
-            notice(f"left out: {error}")
+            notice(image, str(error))
     draws = [
         _make(source, entries, prepared, cache, config.seed, data, notice)
         for source, entries in zip(config.sources, found, strict=True)
@@ -120,10 +120,10 @@ def _subject(name: str, volumes: list[Prepared], source: Source, cache: Cache, n
     if source.pairs == "inter":
         return Subject(name, tuple(volumes))
     if len(volumes) < 2:
-        notice(f"left out: subject '{name}' has one usable volume, and pairs are drawn within a subject")
+        notice(name, f"subject '{name}' has one usable volume, and pairs are drawn within a subject")
         return None
     if not all(volume.grid.same_as(volumes[0].grid) for volume in volumes[1:]):
-        notice(f"left out: volumes of subject '{name}' lie on different grids; resample them onto one")
+        notice(name, f"volumes of subject '{name}' lie on different grids; resample them onto one")
         return None
     first, second = cache.remembered("extremes", [v.image_file for v in volumes], lambda: _extremes(volumes))
     return Subject(name, tuple(volumes), (first, second))

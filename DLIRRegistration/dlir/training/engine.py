@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Sequence
 
 import torch
 from lightning_fabric import Fabric
@@ -39,6 +40,15 @@ def make_fabric(device: str = "auto", devices: int = 1) -> Fabric:
     fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     return fabric
+
+
+def summed(fabric: Fabric, values: Sequence[float]) -> list[float]:
+    """The sums of each value over all processes; in one process the values themselves."""
+    if fabric.world_size == 1:
+        return list(values)
+    total = fabric.all_reduce(torch.tensor(values, dtype=torch.float64), reduce_op="sum")
+    assert isinstance(total, torch.Tensor)
+    return total.tolist()
 
 
 def usable_precision(wanted: str, device: torch.device) -> torch.dtype:

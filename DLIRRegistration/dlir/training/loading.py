@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from torch.utils.data import DataLoader
 
@@ -28,7 +29,7 @@ class Loader:
         )
         self.seconds = 0.0
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         try:
             start = time.perf_counter()
             for batch in self._batches:
@@ -41,5 +42,10 @@ class Loader:
 
 
 def _start_worker(worker: int) -> None:
-    """Its errors reach the run as exceptions; an interrupt must not print what its threads make of it besides."""
+    """Its errors reach the run as exceptions, and nothing else of it does.
+
+    A signal that a batch system sends to all processes of a job is for the one that trains: it ends this one in order.
+    """
     sys.excepthook = lambda *details: None
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, signal.SIG_IGN)

@@ -31,7 +31,7 @@ def train(
     """Train what is left of the run in `folder` and return its model file.
 
     device, devices: as for `make_fabric`. workers: processes that prepare batches, for each process that trains.
-    notice: hears one line for each image that is left out. Raises ConfigError for unusable data or settings,
+    notice: hears of images that are left out. Raises ConfigError for unusable data or settings,
     OutputError where nothing can be written.
     """
     first = is_first_process()
@@ -39,7 +39,7 @@ def train(
     draws = _prepare(folder, options, notice) if first else []
     fabric = make_fabric(device, devices)
     if not first:
-        draws = load_data(options.config, options.data, _cache(options), lambda line: None)
+        draws = load_data(options.config, options.data, _cache(options), lambda what, why: None)
     trainer = Trainer(options.config, draws, folder, fabric, workers)
     trainer.resume()
     watcher = Board(folder.file(BOARD), trainer.total_iterations()) if first else Nobody()
@@ -50,15 +50,15 @@ def train(
 
 
 def _cache(options: RunOptions) -> Cache:
-    return Cache(options.cache, options.config.spec.preprocessing)
+    return Cache(options.cache, options.config.spec)
 
 
 def _prepare(folder: RunFolder, options: RunOptions, notice: Notice) -> list[Draw]:
-    left_out: list[str] = []
+    left_out: list[dict[str, str]] = []
 
-    def remember(line: str) -> None:
-        left_out.append(line)
-        notice(line)
+    def remember(what: str, why: str) -> None:
+        left_out.append({"what": what, "why": why})
+        notice(what, why)
 
     draws = load_data(options.config, options.data, _cache(options), remember)
     if left_out:

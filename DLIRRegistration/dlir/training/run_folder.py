@@ -12,7 +12,7 @@ from typing import IO, Any
 import torch
 
 from dlir.errors import ConfigError, OutputError
-from dlir.io.writing import replacing, write_json
+from dlir.io.writing import write_bytes, write_json
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import differences
 
@@ -126,8 +126,10 @@ class RunFolder:
 
     def write_checkpoint(self, content: dict[str, Any]) -> None:
         """Whole or not at all. Raises OutputError."""
-        with replacing(self.file(CHECKPOINT)) as temporary:
-            torch.save(content, temporary)
+        # By way of memory: torch does not say why it could not write a file.
+        data = BytesIO()
+        torch.save(content, data)
+        write_bytes(self.file(CHECKPOINT), data.getvalue())
 
     def read_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         """None where the run was ended before its first one. Raises ConfigError for a damaged one."""

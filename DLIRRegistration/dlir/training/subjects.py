@@ -15,7 +15,8 @@ from dlir.errors import ConfigError, GeometryError, ImageError
 from dlir.io.reading import count_phases
 from dlir.training.config import Source
 
-Notice = Callable[[str], None]
+# Hears what is left out, an image or a subject, and why.
+Notice = Callable[[str, str], None]
 
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".zip")
 _ROLE = "training image"
@@ -81,7 +82,7 @@ def _volumes(spec: str, mask: str | None, subject: Path, itself: Path, notice: N
     try:
         phases = count_phases(spec, role=_ROLE)
     except (ImageError, GeometryError) as error:
-        notice(f"left out: {error}")
+        notice(spec, str(error))
         return []
     if phases == 1:
         return [ImageFile(spec, mask, subject.as_posix())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from dlir.training.chain import run_chain
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import differences
 from dlir.training.draws import Draw, fingerprint
-from dlir.training.engine import usable_precision
+from dlir.training.engine import summed, usable_precision
 from dlir.training.loading import Loader
 from dlir.training.pairs import PairDataset, validation_batches
 from dlir.training.phases import Phase, phases
@@ -142,9 +142,7 @@ class Trainer:
                 if self.optimizer is None:
                     self._start_phase()
                 self._run_phase(progress, watcher)
-                self.state.phase, self.state.iteration, self.optimizer = self.state.phase + 1, 0, None
-                self.state.best, self.state.stale, self._best = None, 0, None
-                self.save()
+                self._end_phase()
         except KeyboardInterrupt:
             # Not amid a step, and not where other processes have figures of their own.
             if self._whole and self.fabric.world_size == 1:
@@ -152,29 +150,43 @@ class Trainer:
             raise
         return self.folder.file(MODEL)
 
-    def _run_phase(self, progress: Progress, watcher: Watcher) -> None:
-        phase, state = self.phase, self.state
-        loader = self._loader()
-        batches = iter(loader)
-        clock, waited = time.perf_counter(), 0.0
-        while state.iteration < phase.settings.iterations:
-            figures = self._step([next(batches) for _ in range(self._micro_batches)])
-            figures["waiting"], waited = loader.seconds - waited, loader.seconds
-            self._count(figures)
-            done = state.iteration == phase.settings.iterations
-            if done or state.iteration % self.config.validation_every == 0:
-                row, pictures = self._record(clock)
-                clock = time.perf_counter()
-                watcher.record(phase.name, self.total_iterations(), row, pictures)
-                figures |= row
-                done = done or self._is_enough(row)
-                self.save()
-            progress(phase.name, state.iteration, phase.settings.iterations, figures)
-            if done:
-                break
-        batches.close()  # type: ignore[attr-defined]  # the generator of Loader
+    def _end_phase(self) -> None:
+        self._whole = False
         if self._best is not None and self.config.patience:
             self._trained().load_state_dict(self._best)
+        self.state.phase, self.state.iteration, self.optimizer = self.state.phase + 1, 0, None
+        self.state.best, self.state.stale, self._best = None, 0, None
+        self._whole = True
+        self.save()
+
+    def _run_phase(self, progress: Progress, watcher: Watcher) -> None:
+        phase, state, loader = self.phase, self.state, self._loader()
+        figures: dict[str, float] = {}
+        clock, waited = time.perf_counter(), 0.0
+        # Closed by whatever ends the phase: with it go the processes that prepare batches.
+        with closing(iter(loader)) as batches:
+            while True:
+                if self._is_row_due():
+                    row, pictures = self._record(clock)
+                    clock = time.perf_counter()
+                    watcher.record(phase.name, self.total_iterations(), row, pictures)
+                    figures |= row
+                    self.save()
+                if figures:
+                    progress(phase.name, state.iteration, phase.settings.iterations, figures)
+                if self._is_phase_over():
+                    break
+                figures = self._step([next(batches) for _ in range(self._micro_batches)])
+                figures["waiting"], waited = loader.seconds - waited, loader.seconds
+                self._count(figures)
+
+    def _is_row_due(self) -> bool:
+        state, total = self.state, self.phase.settings.iterations
+        return state.since > 0 and (state.iteration == total or state.iteration % self.config.validation_every == 0)
+
+    def _is_phase_over(self) -> bool:
+        """Whether all is done, or nothing has got better for as long as the configuration has patience."""
+        return self.state.iteration >= self.phase.settings.iterations or 0 < self.config.patience <= self.state.stale
 
     def total_iterations(self) -> int:
         """Iterations done so far in all phases."""
@@ -258,36 +270,38 @@ class Trainer:
         clock: when the first of these iterations began.
         """
         state = self.state
-        means = {name: value / state.since for name, value in state.sums.items()}
-        reduced = self.fabric.all_reduce(torch.tensor(list(means.values()), dtype=torch.float64), reduce_op="mean")
-        assert isinstance(reduced, Tensor)
-        means = dict(zip(means, reduced.tolist(), strict=True))
+        sums = summed(self.fabric, list(state.sums.values()))
+        count = state.since * self.fabric.world_size
+        means = {name: value / count for name, value in zip(state.sums, sums, strict=True)}
         # A share of the time that these iterations took.
         means["waiting"] = min(1.0, means["waiting"] * state.since / max(time.perf_counter() - clock, 1e-9))
         found = self.validate()
+        # Not to be torn apart by an interrupt.
+        self._whole = False
         state.seconds += time.perf_counter() - clock
         row = {"phase": state.phase, "iteration": state.iteration, "seconds": state.seconds, **means, **found.figures}
         state.history.append(row)
         state.sums, state.since = {}, 0
+        self._keep_best(row)
+        self._whole = True
         return row, found.pictures
 
     def validate(self) -> Validation:
         """Figures of the current last stage over the held-out pairs, and pictures of the first of them."""
         return validate(self.model, self.validation, self.phase.stage, self.fabric)
 
-    def _is_enough(self, row: dict[str, float]) -> bool:
-        """Keeps the best weights of the phase, and says whether it has stopped getting better."""
+    def _keep_best(self, row: dict[str, float]) -> None:
+        """Keeps the phase's weights where they are the best so far, or counts how long they have not been."""
         state, similarity = self.state, row.get("validation_similarity")
         if similarity is None:
-            return False
-        if state.best is None or similarity > state.best:
-            state.best, state.stale = similarity, 0
-            self._best = {name: value.clone() for name, value in self._trained().state_dict().items()}
-            if self.fabric.is_global_zero:
-                save_model(self.folder.file(BEST), self.model, self.card())
-        else:
+            return
+        if state.best is not None and similarity <= state.best:
             state.stale += 1
-        return 0 < self.config.patience <= state.stale
+            return
+        state.best, state.stale = similarity, 0
+        self._best = {name: value.clone() for name, value in self._trained().state_dict().items()}
+        if self.fabric.is_global_zero:
+            save_model(self.folder.file(BEST), self.model, self.card())
 
     def save(self) -> None:
         """Write `last.pt`, `history.json` and `model.safetensors`, each whole or not at all."""

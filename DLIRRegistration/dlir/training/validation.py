@@ -14,6 +14,7 @@ from torch import Tensor
 from dlir.model.multistage import MultiStageModel
 from dlir.training.batch import Batch
 from dlir.training.chain import run_chain
+from dlir.training.engine import summed
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,17 @@ def validate(model: MultiStageModel, batches: Sequence[Batch], stage: int, fabri
     """
     if not batches:
         return Validation({}, None)
-    totals, pictures = torch.zeros(4, dtype=torch.float64), None
+    totals, pictures = [0.0] * 4, None
     for k in range(fabric.global_rank, len(batches), fabric.world_size):
         result = run_chain(model, batches[k].to(fabric.device), stage, end_to_end=False)
         determinant = result.determinant()
         counts = result.weight
         folded = ((determinant <= 0) & counts).sum() / counts.sum().clamp(min=1)
         found = [result.similarity.mean(), result.energies[-1].mean(), 100 * folded, torch.ones(())]
-        totals += torch.tensor([float(value) for value in found], dtype=torch.float64)
+        totals = [total + float(value) for total, value in zip(totals, found, strict=True)]
         if k == 0:
             pictures = Pictures(*(_middle(image) for image in (result.fixed, result.warped, determinant)))
-    reduced = fabric.all_reduce(totals.to(fabric.device, torch.float32), reduce_op="sum")
-    assert isinstance(reduced, Tensor)
-    similarity, bending, folding, count = reduced.tolist()
+    similarity, bending, folding, count = summed(fabric, totals)
     names = ("validation_similarity", "validation_bending", "validation_folding_percent")
     return Validation(
         dict(zip(names, (value / count for value in (similarity, bending, folding)), strict=True)), pictures

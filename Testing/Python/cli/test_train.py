@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from cli_runs import refuse, start, succeed
 from dlir.cli import app
-from dlir.model import catalogue
 from dlir.model.file import load_model, read_header
 from training_runs import plain_config, write_subjects
 
@@ -36,7 +35,7 @@ def _train(data: Path, config: Path, output: Path, *more: str) -> list[str | Pat
 
 
 @pytest.mark.slow
-def test_train_stop_and_resume(data: Path, config: Path, tmp_path: Path) -> None:
+def test_train_then_continue_a_finished_run(data: Path, config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = CliRunner().invoke(
         app, [str(a) for a in _train(data, config, run, "--max-iterations", "2", "--seed", "5")]
@@ -45,17 +44,21 @@ def test_train_stop_and_resume(data: Path, config: Path, tmp_path: Path) -> None
     assert str(run / "model.safetensors") in result.stdout
     assert "stage 1/2  2/2" in result.stderr  # no terminal: a line for each validation
     assert "validation_similarity" in result.stderr
+    assert "waiting" in result.stderr
     assert read_header(run / "model.safetensors").card["training"]["config"]["seed"] == 5
     load_model(run / "model.safetensors")
-    refuse(_train(data, config, run), tmp_path, str(run), "already holds a run", "--resume")
-    assert "model.safetensors" in succeed(_train(data, config, run, "--max-iterations", "2", "--seed", "5", "--resume"))
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((run / "tensorboard").glob("events*"))
+    refuse(_train(data, config, run), tmp_path, str(run), "already holds a run", "seed: 5 -> 0", "--resume")
+    assert "model.safetensors" in succeed(["train", "--resume", run, "--device", "cpu"])
     rows = json.loads((run / "history.json").read_text())
     assert [row["phase"] for row in rows] == [0, 1]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_interrupt_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_leaves_a_checkpoint_and_says_how_to_go_on(data: Path, tmp_path: Path, kind: str) -> None:
     config = tmp_path / "long.yaml"
     stages = [{"iterations": 100000, "batch_size": 1}] * 2
     config.write_text(yaml.safe_dump(plain_config(training=stages, validation_every=2)))
@@ -64,11 +67,18 @@ def test_interrupt_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
     for line in process.stderr:
         if "2/100000" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, kind))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.endswith("interrupted; continue the run with --resume\n")
+    assert errors.endswith(f"interrupted; continue the run with --resume {tmp_path / 'run'}\n")
     assert "Traceback" not in errors
+    assert (tmp_path / "run" / "last.pt").is_file()
+    # Its options are those of the run; only the same configuration may be named again.
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(plain_config(training=stages, validation_every=3)))
+    resume = ["train", "--resume", tmp_path / "run", "--device", "cpu"]
+    refuse([*resume, "--config", other], tmp_path, "validation_every: 2 -> 3", "leave out --config")
+    refuse([*resume, "--data", data, "--seed", "1"], tmp_path, "--resume takes everything", "--data, --seed")
 
 
 def test_options_that_do_not_fit(data: Path, config: Path, tmp_path: Path) -> None:
@@ -76,7 +86,9 @@ def test_options_that_do_not_fit(data: Path, config: Path, tmp_path: Path) -> No
     refuse(base, tmp_path, "either --config or --preset", "cardiac-cine")
     refuse([*base, "--config", config, "--preset", "cardiac-cine"], tmp_path, "either --config or --preset")
     refuse([*base, "--preset", "brain"], tmp_path, "no preset 'brain'", "cardiac-cine")
-    refuse(_train(data, config, tmp_path / "run", "--resume"), tmp_path, "no checkpoint", "leave out --resume")
+    refuse([*base, "--preset", "hippocamus"], tmp_path, "did you mean 'hippocampus'?")
+    refuse(["train", "--config", config], tmp_path, "give --data and --output", "--resume RUN")
+    refuse(["train", "--resume", tmp_path / "none"], tmp_path, "holds no run to continue", "run.json")
 
 
 def test_configurations_and_data_that_cannot_be_used(data: Path, config: Path, tmp_path: Path) -> None:
@@ -86,11 +98,28 @@ def test_configurations_and_data_that_cannot_be_used(data: Path, config: Path, t
     refuse(_train(data, wrong, tmp_path / "run"), tmp_path, "wrong.yaml", "seed")
 
 
-def test_data_folder_without_data(config: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, [str(a) for a in _train(tmp_path / "nowhere", config, tmp_path / "run")])
+@pytest.mark.parametrize("kind", ["nothing there", "empty", "one subject", "of another run"])
+def test_data_and_folders_that_cannot_be_used(config: Path, tmp_path: Path, kind: str) -> None:
+    folder, run = tmp_path / "images", tmp_path / "run"
+    if kind != "nothing there":
+        folder.mkdir()
+    if kind == "one subject":
+        write_subjects(folder, ["lonely"])
+        inter = {"sources": [{"files": ["*/*_frame01.nii.gz"], "pairs": "inter"}]}
+        whole = {"augmentation": {"rotate90": False}}
+        config.write_text(yaml.safe_dump(plain_config(**inter, **whole)))
+    if kind == "of another run":
+        run.mkdir()
+        (run / "history.json").write_text("[]")
+    result = CliRunner().invoke(app, [str(a) for a in _train(folder, config, run)])
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith("error: no file matches")
-    assert not (tmp_path / "run").exists()
+    expected = {
+        "nothing there": "error: no file matches",
+        "empty": "error: no file matches",
+        "one subject": "error: inter pairs need two subjects, and 1 of",
+        "of another run": f"error: '{run}' already holds a run",
+    }
+    assert result.stderr.splitlines()[-1].startswith(expected[kind])
 
 
 # The import system without one package.
@@ -109,12 +138,3 @@ def test_without_the_training_packages(data: Path, config: Path, tmp_path: Path,
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors == f"error: training needs '{missing}', which is not installed: pip install 'dlir[train]'\n"
-
-
-def test_every_preset_is_valid() -> None:
-    from dlir.training.config import load_config
-
-    presets = sorted(catalogue.resource_folder("Presets").glob("*.yaml"))
-    assert presets
-    for path in presets:
-        assert load_config(path).card.name == path.stem

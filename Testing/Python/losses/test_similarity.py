@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlir.losses.similarity import ncc
+from dlir.losses.similarity import local_ncc, ncc
 
 SHAPE = (3, 1, 4, 5, 6)
 
@@ -99,3 +99,67 @@ def test_gradients_match_finite_differences() -> None:
     mask = (torch.rand(2, 1, 2, 3, 3, generator=torch.manual_seed(3)) > 0.2).double()
     assert torch.autograd.gradcheck(ncc, (fixed, warped))
     assert torch.autograd.gradcheck(lambda f, w: ncc(f, w, mask), (fixed, warped))
+
+
+# -- local -------------------------------------------------------------------------------------------
+
+
+def slow_local_ncc(fixed: Tensor, warped: Tensor, mask: Tensor, window: int) -> float:
+    """Voxel by voxel, with what is left of the window at the border and in the mask; flat windows give 0."""
+    f, w, m = (image[0, 0].double().numpy() for image in (fixed, warped, mask))
+    reach, values = window // 2, []
+    for voxel in zip(*np.nonzero(m), strict=True):
+        box = tuple(slice(max(0, v - reach), v + reach + 1) for v in voxel)
+        a, b = f[box][m[box] > 0], w[box][m[box] > 0]
+        deviation = a.std() * b.std()
+        values.append(((a - a.mean()) * (b - b.mean())).mean() / deviation if deviation > 1e-6 else 0.0)
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize("window", [3, 7])
+def test_the_local_correlation_is_the_mean_over_windows(window: int) -> None:
+    generator = torch.manual_seed(window)
+    fixed, noise = (100 * torch.rand(1, 1, 7, 12, 9, generator=generator) for _ in range(2))
+    mask = torch.ones_like(fixed)
+    mask[..., :3] = 0
+    warped = 0.7 * fixed + 0.3 * noise
+    found = local_ncc(fixed, warped, mask, window).item()
+    assert found == pytest.approx(slow_local_ncc(fixed, warped, mask, window), abs=1e-4)
+    assert 0.3 < found < 0.95
+
+
+def test_the_local_correlation_does_not_mind_a_change_of_intensity_that_varies_slowly() -> None:
+    """Unlike the global one: a bias field leaves it as it is."""
+    z, y, x = np.meshgrid(*(np.linspace(0, 6, n) for n in (12, 40, 40)), indexing="ij")
+    image = torch.from_numpy(np.sin(5 * x) * np.cos(7 * y + z)).float()[None, None]
+    bias = torch.from_numpy(0.8 * x).float()[None, None]
+    assert local_ncc(image, image + bias, None, 5) > 0.8
+    assert ncc(image, image + bias) < 0.5
+
+
+def test_the_local_correlation_is_one_of_equal_and_less_of_opposite_images() -> None:
+    image = 10 * torch.rand(2, 1, 8, 9, 10, generator=torch.manual_seed(0))
+    torch.testing.assert_close(local_ncc(image, image), torch.ones(2), rtol=0, atol=1e-3)
+    torch.testing.assert_close(local_ncc(image, 5 - image), -torch.ones(2), rtol=0, atol=1e-3)
+
+
+def test_flat_images_have_no_local_correlation_and_no_infinite_gradient() -> None:
+    flat = torch.full((1, 1, 6, 6, 6), 0.5, requires_grad=True)
+    image = torch.rand(1, 1, 6, 6, 6, generator=torch.manual_seed(0))
+    found = local_ncc(image, flat)
+    found.sum().backward()
+    assert found.item() == pytest.approx(0, abs=1e-3)
+    assert flat.grad is not None
+    assert torch.isfinite(flat.grad).all()
+
+
+def test_what_the_mask_leaves_out_has_no_local_correlation_either() -> None:
+    generator = torch.manual_seed(1)
+    fixed, warped, noise = (torch.rand(1, 1, 8, 8, 12, generator=generator) for _ in range(3))
+    mask = torch.ones_like(fixed)
+    mask[..., 8:] = 0
+    changed = warped * mask + noise * (1 - mask)
+    torch.testing.assert_close(local_ncc(fixed, changed, mask), local_ncc(fixed, warped, mask))
+    torch.testing.assert_close(
+        local_ncc(fixed, warped, mask), local_ncc(fixed[..., :8], warped[..., :8]), rtol=0, atol=1e-4
+    )

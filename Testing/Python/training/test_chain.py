@@ -175,7 +175,7 @@ def test_unequal_oblique_grids_are_seen_in_a_batch_as_in_inference(
         assert counts.mean() > 0.4
         # Convolutions near the border of a padded image meet what they make of zeros, elsewhere zeros themselves.
         difference = np.abs(trained - result.warped)[counts & result.inside]
-        assert np.quantile(difference, 0.999) < 5e-3
+        assert np.quantile(difference, 0.995) < 5e-3
         assert difference.max() < (5e-3 if stages == (AFFINE,) else 0.05)
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from dlir.errors import ConfigError
-from dlir.training.config import load_config, parse_config
+from dlir.training.config_file import differences, load_config, parse_config, presets
 from training_runs import plain_config
 
 Change = Callable[[dict[str, Any]], Any]
@@ -26,23 +26,6 @@ def refusal(path: Path) -> str:
     assert "\n" not in message
     assert str(path) in message
     return message
-
-
-def test_the_shipped_preset_holds_together(repo_root: Path) -> None:
-    config = load_config(repo_root / "Resources" / "Presets" / "cardiac-cine.yaml")
-    assert config.card.name == "cardiac-cine"
-    assert "CC BY-NC-SA" in config.card.licence
-    assert len(config.training) == len(config.spec.stages)
-    assert config.spec.fold_free
-    # Every stage divides the crops, so that training never pads where inference would not.
-    assert config.spec.padded_shape(config.augmentation.crop[::-1]) == config.augmentation.crop[::-1]
-
-
-def test_every_shipped_preset_loads(repo_root: Path) -> None:
-    presets = sorted((repo_root / "Resources" / "Presets").glob("*.yaml"))
-    assert presets
-    for path in presets:
-        assert load_config(path).card.name == path.stem
 
 
 def test_numbers_are_read_as_yaml_writes_them(tmp_path: Path) -> None:
@@ -60,7 +43,7 @@ def test_text_outside_ascii_is_read_wherever_it_runs(tmp_path: Path) -> None:
     content["card"]["title"] = "α × § Zürich"
     path.write_bytes(yaml.safe_dump(content, allow_unicode=True).encode())
     code = (
-        "import sys; from pathlib import Path; from dlir.training.config import load_config\n"
+        "import sys; from pathlib import Path; from dlir.training.config_file import load_config\n"
         "assert load_config(Path(sys.argv[1])).card.title == 'α × § Zürich'\n"
         "assert 'torch' not in sys.modules, 'a configuration needs no torch'\n"
     )
@@ -105,7 +88,17 @@ def stage(**values: Any) -> Change:
         (stage(grid_spacing=[5, 4, 4]), "grid spacing"),
         # entries that do not fit each other
         (lambda c: c["training"].pop(), "training"),
-        (lambda c: c["augmentation"].update(crop=[24, 16, 4]), "rotate90"),
+        (lambda c: c["augmentation"].update(crop=[24, 16, 4]), "augmentation: crop 24 x 16 is not square"),
+        (lambda c: c.update(augmentation={"rotate90": True}), "augmentation: rotate90 needs a crop"),
+        (lambda c: c["augmentation"].update(trim=3), "augmentation: trim is for whole images"),
+        (
+            lambda c: c["augmentation"].update(affine={"scale": [1.2, 0.8]}),
+            "affine: scale must be two factors that rise",
+        ),
+        (lambda c: c["training"][0].update(window=4), "training.0: window must be an odd number"),
+        (lambda c: c["training"][0].update(batch_size=6, micro_batch=4), "training.0: batch_size 6 is no multiple"),
+        (lambda c: c["sources"][0].update(validation_last=3), "sources.0: give only one of validation"),
+        (lambda c: c["sources"][0].update(pairs="inter", largest_motion=0.5), "sources.0: largest_motion is for intra"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: Change, named: str) -> None:
@@ -114,6 +107,33 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: Change, named: str) -> N
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(content))
     assert named in refusal(path).removeprefix(f"configuration '{path}'")
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "nearest"),
+    [
+        (lambda c: c.update(sead=1), "sead", "seed"),
+        (lambda c: c.update(finetuning={}), "finetuning", "fine_tuning"),
+        (lambda c: c["training"][1].update(learnin_rate=0.1), "training.1.learnin_rate", "learning_rate"),
+        (lambda c: c["sources"][0].update(pair="inter"), "sources.0.pair", "pairs"),
+        (lambda c: c["card"].update(license="CC0"), "card.license", "licence"),
+        (lambda c: c["augmentation"].update(affine={"rotaton": 3}), "augmentation.affine.rotaton", "rotation"),
+        (stage(chanels=[4, 4, 8]), "chanels", "channels"),
+        (lambda c: c["model"]["preprocessing"].update(resolutoin=0), "resolutoin", "resolution"),
+    ],
+)
+def test_the_nearest_key_is_proposed_for_one_that_is_unknown(change: Change, key: str, nearest: str) -> None:
+    content = plain_config(training=[{"iterations": 5}, {"iterations": 5}])
+    change(content)
+    with pytest.raises(ConfigError) as caught:
+        parse_config(content, "run.yaml")
+    assert key in str(caught.value)
+    assert f"did you mean '{nearest}'?" in str(caught.value)
+
+
+def test_nothing_is_proposed_where_nothing_is_near() -> None:
+    with pytest.raises(ConfigError, match="qqq: this key is unknown; correct this entry"):
+        parse_config(plain_config(qqq=1), "run.yaml")
 
 
 def test_an_oblong_crop_is_fine_where_nothing_is_turned() -> None:
@@ -138,3 +158,63 @@ def test_yaml_of_another_kind_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(content)
     assert "the file" in refusal(path)
+
+
+# -- one configuration upon another ------------------------------------------------------------------
+
+
+def test_a_file_changes_what_it_extends(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(plain_config(seed=3)))
+    (tmp_path / "run.yaml").write_text(
+        yaml.safe_dump({"extends": "base.yaml", "precision": "bfloat16", "augmentation": {"shift": 2}})
+    )
+    base, changed = (load_config(tmp_path / name) for name in ("base.yaml", "run.yaml"))
+    assert differences(base, changed) == ["augmentation.shift: 4 -> 2", "precision: float32 -> bfloat16"]
+
+
+def test_lists_are_replaced_not_merged(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(plain_config()))
+    stages = [{"iterations": 1}, {"iterations": 2}]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"extends": "base.yaml", "training": stages}))
+    config = load_config(tmp_path / "run.yaml")
+    assert [(entry.iterations, entry.batch_size) for entry in config.training] == [(1, 8), (2, 8)]
+
+
+def test_a_preset_can_be_extended_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("extends: cardiac-cine\nseed: 77\n")
+    assert differences(load_config(presets()["cardiac-cine"]), load_config(path)) == ["seed: 2019 -> 77"]
+    path.write_text("extends: cardiac-cyne\n")
+    assert "there is no preset 'cardiac-cyne' (did you mean 'cardiac-cine'?)" in refusal_anywhere(path)
+
+
+def test_a_circle_is_refused(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: {other}.yaml\n")
+    assert "leads in a circle" in refusal_anywhere(tmp_path / "a.yaml")
+
+
+def refusal_anywhere(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    return str(caught.value)
+
+
+def test_differences_name_what_is_missing_on_either_side() -> None:
+    tuning = {"iterations": 3, "batch_size": 2, "learning_rate": 0.1}
+    plain, tuned = parse_config(plain_config(), "a"), parse_config(plain_config(fine_tuning=tuning), "b")
+    found = differences(plain, tuned)
+    assert "fine_tuning.iterations: nothing -> 3" in found
+    assert differences(tuned, tuned) == []
+
+
+def test_fine_tuning_keeps_each_stages_alpha_unless_told_otherwise() -> None:
+    stages = [{"iterations": 1, "alpha": 5.0}, {"iterations": 1, "alpha": 0.3}]
+
+    def alphas(**tuning: float) -> list[float]:
+        values = plain_config(training=stages, fine_tuning={"iterations": 1, **tuning})
+        return parse_config(values, "run.yaml").alphas
+
+    assert alphas() == [5.0, 0.3]
+    assert alphas(alpha_factor=0.5) == [2.5, 0.15]
+    assert alphas(alpha=0.7) == [0.7, 0.7]

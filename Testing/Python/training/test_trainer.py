@@ -1,11 +1,9 @@
-"""Whole small runs: what they leave behind, that they repeat, resume and stop as they should."""
+"""Whole small runs: what they do and what they leave behind."""
 
 from __future__ import annotations
 
 import json
-import math
-import multiprocessing
-from collections.abc import Callable, Iterator
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from dlir.errors import ConfigError
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.losses.similarity import ncc
@@ -23,62 +19,17 @@ from dlir.model.file import load_model
 from dlir.registration.oneshot import Registration
 from dlir.training import trainer as module
 from dlir.training.chain import ChainResult
-from dlir.training.config import TrainingConfig
-from dlir.training.trainer import Trainer
-from training_runs import SHAPE, SPACING, Blobs, bent, make_config, tensor, voxels, write_subjects
+from dlir.training.validation import Pictures
+from trainer_runs import FINE_TUNING, Start, Weights, quiet, run, run_until, same, timeless, weights
+from training_runs import SHAPE, SPACING, Blobs, bent, make_config, tensor, voxels
 
 CPU = torch.device("cpu")
-FINE_TUNING = {"iterations": 3, "batch_size": 2, "learning_rate": 0.003, "alpha": 0.01}
-Weights = dict[str, Tensor]
-
-
-def quiet(phase: str, done: int, total: int, figures: dict[str, float]) -> None:
-    """Progress that nobody watches."""
-
-
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three subjects to train with and one held out; their labels cannot be read by anything."""
-    root = tmp_path_factory.mktemp("images")
-    write_subjects(root, ["one", "two", "three", "held"])
-    return root
-
-
-@pytest.fixture
-def start(images: Path, tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
-    """Makes a trainer: start(config, folder)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield lambda config=None, folder="run": Trainer(config or make_config(), images, tmp_path / folder, CPU)
-    torch.set_num_threads(threads)
-
-
-def weights(trainer: Trainer) -> Weights:
-    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
-
-
-def same(a: Weights, b: Weights) -> bool:
-    return all(torch.equal(a[name], b[name]) for name in a | b)
-
-
-def run_until(trainer: Trainer, count: int) -> None:
-    """Run, and be interrupted after `count` iterations."""
-    seen = 0
-
-    def progress(phase: str, done: int, total: int, figures: dict[str, float]) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == count:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run(progress)
 
 
 # -- a run -------------------------------------------------------------------------------------------
 
 
-def test_a_run_makes_a_model_that_registers(start: Callable[..., Trainer], tmp_path: Path) -> None:
+def test_a_run_makes_a_model_that_registers(start: Start, tmp_path: Path) -> None:
     """Two stages and fine-tuning, from image files to a pair that nobody has seen."""
     stage = {"iterations": 60, "batch_size": 2, "learning_rate": 0.01, "alpha": 0.01}
     still = {"crop": SHAPE[::-1], "shift": 0, "rotate90": False, "flip": False}
@@ -86,7 +37,7 @@ def test_a_run_makes_a_model_that_registers(start: Callable[..., Trainer], tmp_p
         training=[stage] * 2, fine_tuning={**stage, "iterations": 20}, augmentation=still, validation_every=20
     )
     calls: list[tuple[str, int, int]] = []
-    path = start(config).run(lambda *progress: calls.append(progress[:3]))
+    path = run(start(config), lambda *progress: calls.append(progress[:3]))
     expected = [("stage 1/2", 60), ("stage 2/2", 60), ("fine-tuning", 20)]
     assert calls == [(name, i + 1, total) for name, total in expected for i in range(total)]
 
@@ -101,38 +52,44 @@ def test_a_run_makes_a_model_that_registers(start: Callable[..., Trainer], tmp_p
     training = header.card["training"]
     assert {key: header.card[key] for key in ("name", "licence")} == {"name": "test", "licence": "test"}
     assert (training["subjects"], training["validation_subjects"], training["phases_completed"]) == (3, 1, 3)
-    assert training["device"] == "cpu"
+    assert training["device"].startswith("cpu (")
+    assert training["images"] == 6
+    assert training["pairs_drawn"] == 2 * 140
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", training["date"])
     assert training["config"]["seed"] == 0
     assert training["config"]["training"][1]["iterations"] == 60
     assert training["last_validation"]["validation_similarity"] > 0.95
 
 
-def test_the_history_follows_the_held_out_subject(start: Callable[..., Trainer], tmp_path: Path) -> None:
-    start(make_config(validation_every=4)).run(quiet)
+def test_the_history_follows_the_held_out_subject(start: Start, tmp_path: Path) -> None:
+    run(start(make_config(validation_every=4)))
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert [(row["phase"], row["iteration"]) for row in history] == [(0, 4), (0, 6), (1, 4), (1, 6)]
     for row in history:
         assert 0 < row["validation_similarity"] <= 1
         assert row["validation_bending"] >= 0
-        assert row["loss"] == pytest.approx(0.01 * row["bending"] - row["similarity"], abs=1e-5)
+        assert row["loss"] == pytest.approx(row["bending"] - row["similarity"], abs=1e-5)  # bending: times alpha
+        assert row["validation_folding_percent"] == 0
+        assert row["gradient_norm"] > 0
+        assert 0 <= row["waiting"] <= 1
     assert [row["seconds"] for row in history] == sorted(row["seconds"] for row in history)
     assert load_model(tmp_path / "run" / "model.safetensors")[1].card["training"]["last_validation"] == history[-1]
 
 
-def test_a_run_needs_no_held_out_subject(start: Callable[..., Trainer]) -> None:
+def test_a_run_needs_no_held_out_subject(start: Start) -> None:
     config = make_config(sources=[{"files": ["*/*_frame??.nii.gz"]}], training=[{"iterations": 1, "batch_size": 1}] * 2)
     trainer = start(config)
-    trainer.run(quiet)
+    run(trainer)
     assert "similarity" in trainer.state.history[-1]
     assert "validation_similarity" not in trainer.state.history[-1]
 
 
-def test_stages_are_trained_one_after_the_other(start: Callable[..., Trainer]) -> None:
+def test_stages_are_trained_one_after_the_other(start: Start) -> None:
     """Then all together. Each phase is seen from its first to its last iteration."""
     trainer = start(make_config(fine_tuning=FINE_TUNING))
     snapshots: dict[str, list[Weights]] = {}
     initial = weights(trainer)
-    trainer.run(lambda phase, *_: snapshots.setdefault(phase, []).append(weights(trainer)))
+    run(trainer, lambda phase, *_: snapshots.setdefault(phase, []).append(weights(trainer)))
 
     def changed(first: Weights, last: Weights, stage: int) -> list[bool]:
         return [not torch.equal(first[n], last[n]) for n in first if n.startswith(f"networks.{stage}.")]
@@ -145,7 +102,7 @@ def test_stages_are_trained_one_after_the_other(start: Callable[..., Trainer]) -
     assert all(changed(second, both, 0) + changed(second, both, 1))
 
 
-def test_the_learning_rate_rises_then_falls(start: Callable[..., Trainer]) -> None:
+def test_the_learning_rate_rises_then_falls(start: Start) -> None:
     trainer, rates = start(make_config(training=[{"iterations": 80, "batch_size": 1, "learning_rate": 0.01}] * 2)), []
 
     def progress(*_: Any) -> None:
@@ -155,7 +112,7 @@ def test_the_learning_rate_rises_then_falls(start: Callable[..., Trainer]) -> No
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trainer.run(progress)
+        run(trainer, progress)
     peak = int(np.argmax(rates))
     assert rates[0] < 0.001
     assert 0.004 < max(rates) < 0.01
@@ -165,12 +122,12 @@ def test_the_learning_rate_rises_then_falls(start: Callable[..., Trainer]) -> No
     assert 0.0002 <= rates[-1] < 0.0004
 
 
-def test_reduced_precision_runs(start: Callable[..., Trainer]) -> None:
+def test_reduced_precision_runs(start: Start) -> None:
     results = {}
     for precision in ("float32", "bfloat16"):
         trainer = start(make_config(precision=precision, fine_tuning=FINE_TUNING), precision)
         initial = weights(trainer)
-        path = trainer.run(quiet)
+        path = run(trainer)
         results[precision] = load_model(path)[0].state_dict()
         assert not same(initial, results[precision])
     full, reduced = results["float32"], results["bfloat16"]
@@ -180,7 +137,7 @@ def test_reduced_precision_runs(start: Callable[..., Trainer]) -> None:
         torch.testing.assert_close(reduced[name], value, rtol=0, atol=0.1)
 
 
-def test_convolutions_keep_channels_last(start: Callable[..., Trainer], tmp_path: Path) -> None:
+def test_convolutions_keep_channels_last(start: Start, tmp_path: Path) -> None:
     """In memory order that both oneDNN and cuDNN prefer, also after a checkpoint or a model file was read."""
     trainer = start()
     run_until(trainer, 4)
@@ -197,198 +154,113 @@ def test_convolutions_keep_channels_last(start: Callable[..., Trainer], tmp_path
     assert all(moment.is_contiguous(memory_format=torch.channels_last_3d) for moment in moments)
 
 
-# -- again and again ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("micro_batch", [1, 2])
+def test_accumulated_gradients_are_those_of_the_whole_batch(start: Start, micro_batch: int) -> None:
+    stage = {"iterations": 6, "batch_size": 4, "learning_rate": 0.01, "alpha": 0.01}
+    rows = []
+    for micro in (None, micro_batch):
+        trainer = start(make_config(training=[{**stage, "micro_batch": micro}] * 2), str(micro))
+        run(trainer)
+        rows.append(timeless(trainer.state.history))
+    for whole, parts in zip(*rows, strict=True):
+        for name, value in whole.items():
+            assert parts[name] == pytest.approx(value, abs=1e-4), name
 
 
-def test_the_seed_decides_everything(start: Callable[..., Trainer]) -> None:
-    runs = []
-    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
-        trainer = start(make_config(seed=seed, fine_tuning=FINE_TUNING), folder)
-        torch.manual_seed(len(runs))  # what else happens in the process must not matter
-        trainer.run(quiet)
-        runs.append(weights(trainer))
-    assert same(runs[0], runs[1])
-    assert not same(runs[0], runs[2])
+def test_recomputed_activations_change_nothing(start: Start) -> None:
+    results = []
+    for again in (False, True):
+        tuning = {**FINE_TUNING, "activation_checkpointing": again}
+        trainer = start(make_config(fine_tuning=tuning), str(again))
+        run(trainer)
+        results.append(weights(trainer))
+    assert same(*results)
 
 
-@pytest.mark.parametrize("count", [2, 5, 6, 11, 14])
-def test_an_interrupted_run_ends_as_if_it_had_not_been(
-    start: Callable[..., Trainer], uninterrupted: tuple[Weights, list[dict[str, float]]], count: int
-) -> None:
-    """Before and after the first checkpoint, at the end of a stage, in the second one, and in fine-tuning."""
-    config = make_config(fine_tuning=FINE_TUNING)
-    run_until(start(config), count)
-    trainer = start(config)
-    if count > 2:
-        trainer.resume()
-        assert (trainer.state.phase, trainer.state.iteration) == {5: (0, 3), 6: (0, 6), 11: (1, 3), 14: (2, 0)}[count]
-    trainer.run(quiet)
-    expected, history = uninterrupted
-    assert same(weights(trainer), expected)
-    assert [{**row, "seconds": 0} for row in trainer.state.history] == history
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Weights, list[dict[str, float]]]:
-    """Weights and history, but for the time it took, of a run to its end."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    trainer = Trainer(make_config(fine_tuning=FINE_TUNING), images, tmp_path_factory.mktemp("run"), CPU)
-    trainer.run(quiet)
-    torch.set_num_threads(threads)
-    return weights(trainer), [{**row, "seconds": 0} for row in trainer.state.history]
-
-
-def test_a_finished_run_stays_finished(start: Callable[..., Trainer], tmp_path: Path) -> None:
-    start().run(quiet)
-    content = (tmp_path / "run" / "model.safetensors").read_bytes()
-    trainer = start()
-    trainer.resume()
-    assert trainer.run(quiet).read_bytes() == content
+# -- each stage's own bending energy -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("tuning", "expected"),
     [
-        ({"seed": 1}, "seed"),
-        ({"training": [{"iterations": 7}] * 2}, "training"),
-        ({"precision": "bfloat16", "validation_every": 4}, "validation_every, precision"),
+        ({}, (0.25, 0.5)),
+        ({"alpha_factor": 4.0}, (1.0, 2.0)),
+        ({"alpha": 3.0}, (3.0, 3.0)),
+        ({"alpha": 0.0}, (0.0, 0.0)),
     ],
 )
-def test_another_configuration_is_refused(
-    start: Callable[..., Trainer], tmp_path: Path, changes: dict[str, Any], named: str
+def test_fine_tuning_weighs_each_stages_bending_energy_by_its_own_alpha(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tuning: dict[str, float], expected: tuple[float, float]
 ) -> None:
-    run_until(start(), 4)
-    content = (tmp_path / "run" / "last.pt").read_bytes()
-    with pytest.raises(ConfigError, match=rf"last\.pt.*another configuration.*\({named}\)"):
-        start(make_config(**changes)).resume()
-    assert (tmp_path / "run" / "last.pt").read_bytes() == content
-
-
-def test_a_checkpoint_from_before_a_setting_existed_is_accepted(start: Callable[..., Trainer], tmp_path: Path) -> None:
-    run_until(start(), 4)
-    path = tmp_path / "run" / "last.pt"
-    content = torch.load(path, weights_only=True)
-    config = json.loads(content["config"])
-    del config["precision"]
-    torch.save({**content, "config": json.dumps(config)}, path)
-    trainer = start()
-    trainer.resume()
-    assert trainer.state.iteration == 3
-
-
-@pytest.mark.parametrize("keep", [0, 0.3, 0.99])
-def test_a_damaged_checkpoint_is_refused(start: Callable[..., Trainer], tmp_path: Path, keep: float) -> None:
-    run_until(start(), 4)
-    path = tmp_path / "run" / "last.pt"
-    content = path.read_bytes()
-    path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(ConfigError, match=r"checkpoint '.*last\.pt' is damaged"):
-        start().resume()
-
-
-def test_a_checkpoint_of_something_else_is_refused(start: Callable[..., Trainer], tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    torch.save({"weights": torch.zeros(3)}, tmp_path / "run" / "last.pt")
-    with pytest.raises(ConfigError, match=r"checkpoint '.*last\.pt' is damaged"):
-        start().resume()
-
-
-def test_no_checkpoint_is_refused(start: Callable[..., Trainer]) -> None:
-    with pytest.raises(ConfigError, match=r"cannot read checkpoint '.*last\.pt': No such file"):
-        start().resume()
-
-
-# -- when it goes wrong ------------------------------------------------------------------------------
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch, iteration: int, change: Callable[[Tensor], Tensor]) -> None:
-    """Let `change` alter the similarity of one training iteration, counted from 1."""
-    original, seen = module.run_chain, 0
+    stages = [{"iterations": 1, "batch_size": 2, "alpha": alpha} for alpha in (0.25, 0.5)]
+    trainer = start(make_config(training=stages, fine_tuning={"iterations": 1, "batch_size": 2, **tuning}))
+    seen: list[Any] = []
+    original = module.run_chain
 
     def run_chain(*arguments: Any, **settings: Any) -> ChainResult:
-        nonlocal seen
         result = original(*arguments, **settings)
-        seen += torch.is_grad_enabled()
-        spoiled = seen == iteration and torch.is_grad_enabled()
-        return replace(result, similarity=change(result.similarity)) if spoiled else result
+        if settings["end_to_end"]:
+            seen.append(result)
+        return result
 
     monkeypatch.setattr(module, "run_chain", run_chain)
+    run(trainer)
+    (result,) = seen
+    weighted = sum(a * energy.mean().item() for a, energy in zip(expected, result.energies, strict=True))
+    assert trainer.state.history[-1]["bending"] == pytest.approx(weighted, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [lambda s: s * math.nan, lambda s: s / 0, lambda s: s + 0 * torch.sqrt(s - s.detach())],
-    ids=["nan loss", "infinite loss", "nan gradient"],
-)
-def test_what_is_not_finite_stops_the_run_and_names_the_pairs(
-    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]
+# -- when to stop ------------------------------------------------------------------------------------
+
+
+def test_a_phase_ends_when_nothing_gets_better_with_its_best_weights(
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = start()
-    names = [trainer.pairs[i][2] for i in (8, 9)]
-    spoil(monkeypatch, 5, change)
-    before: list[Weights] = []
-    with pytest.raises(ConfigError) as caught:
-        trainer.run(lambda *_: before.append(weights(trainer)))
-    message = str(caught.value)
-    assert "not finite" in message
-    assert "stage 1/2, iteration 5" in message
-    assert "\n" not in message
-    assert all(name in message for name in names)
-    # The weights are those of the last good step, and what was checkpointed can be used.
-    assert len(before) == 4
-    assert same(weights(trainer), before[-1])
-    again = start()
-    again.resume()
-    assert again.state.iteration == 3
+    stage = {"iterations": 40, "batch_size": 1, "learning_rate": 0.01}
+    trainer = start(make_config(training=[stage] * 2, validation_every=2, patience=2))
+    found = iter([0.5, 0.7, 0.6, 0.65, *[0.9 - 0.1 * k for k in range(20)]])
+    original, snapshots = module.validate, []
 
-
-@pytest.mark.parametrize("where", ["loss", "progress", "worker"])
-def test_no_process_is_left_behind(start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    """While whoever caught the exception still holds it."""
-    trainer = start()
-    if where == "loss":
-        spoil(monkeypatch, 2, lambda s: s * math.nan)
-    if where == "worker":
-        monkeypatch.setattr(trainer.pairs, "transforms", None)
-
-    def progress(*_: Any) -> None:
-        assert multiprocessing.active_children()
-        if where == "progress":
-            raise KeyboardInterrupt
-
-    with pytest.raises((ConfigError, KeyboardInterrupt, AttributeError)) as caught:
-        trainer.run(progress)
-    assert multiprocessing.active_children() == []
-    assert caught.value.__traceback__ is not None
-
-
-def test_a_large_gradient_is_shortened(start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One odd pair must not undo a stage: a million times the gradient moves the weights no further."""
-    moved = []
-    for folder, factor in (("plain", 1.0), ("steep", 1e6)):
-        trainer = start(None, folder)
-        with monkeypatch.context() as patch:
-            spoil(patch, 4, lambda s, factor=factor: s * factor)  # type: ignore[misc]
-            snapshots: list[Weights] = []
-            run_until_recorded(trainer, snapshots, 6)
-        moved.append(max((snapshots[5][n] - snapshots[2][n]).abs().max().item() for n in snapshots[0]))
-    assert moved[1] < 3 * moved[0]
-    assert moved[1] != moved[0]
-
-
-def run_until_recorded(trainer: Trainer, snapshots: list[Weights], count: int) -> None:
-    def progress(*_: Any) -> None:
+    def validate(*arguments: Any) -> Any:
+        result = original(*arguments)
         snapshots.append(weights(trainer))
-        if len(snapshots) == count:
-            raise KeyboardInterrupt
+        return replace(result, figures={**result.figures, "validation_similarity": next(found)})
 
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run(progress)
+    monkeypatch.setattr(module, "validate", validate)
+    run(trainer)
+    rows = [(row["phase"], row["iteration"]) for row in trainer.state.history]
+    assert rows == [(0, 2), (0, 4), (0, 6), (0, 8), (1, 2), (1, 4), (1, 6)]
+    best = {**snapshots[1], **{name: w for name, w in snapshots[4].items() if name.startswith("networks.1.")}}
+    assert same(weights(trainer), best)
+    assert trainer.total_iterations() == 14
 
 
-def test_a_run_from_data_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    config: TrainingConfig = make_config()
-    with pytest.raises(ConfigError, match="no file matches"):
-        Trainer(config, tmp_path, tmp_path / "run", CPU)
-    assert not (tmp_path / "run").exists()
+def test_the_best_model_of_a_phase_is_kept_beside_the_last(start: Start, tmp_path: Path) -> None:
+    trainer = start(make_config(validation_every=2))
+    run(trainer)
+    model, header = load_model(tmp_path / "run" / "best.safetensors")
+    second = [row["validation_similarity"] for row in trainer.state.history if row["phase"] == 1]
+    assert header.card["training"]["last_validation"]["validation_similarity"] == max(second)
+    assert set(model.state_dict()) == set(weights(trainer))
+
+
+def test_whoever_watches_hears_of_every_row_and_sees_the_first_pair(start: Start) -> None:
+    heard: list[tuple[str, int, float, Pictures | None]] = []
+
+    class Listener:
+        def record(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
+            heard.append((phase, iteration, row["loss"], pictures))
+
+    trainer = start()
+    trainer.run(quiet, Listener())
+    assert [(phase, iteration) for phase, iteration, _, _ in heard] == [
+        ("stage 1/2", 3),
+        ("stage 1/2", 6),
+        ("stage 2/2", 9),
+        ("stage 2/2", 12),
+    ]
+    pictures = heard[-1][3]
+    assert pictures is not None
+    assert pictures.fixed.shape == pictures.warped.shape == pictures.jacobian.shape == (24, 24)
+    assert 0.5 < pictures.jacobian.mean() < 1.5
+    assert np.abs(pictures.fixed - pictures.warped).max() < 1

@@ -1,0 +1,74 @@
+"""`dlir data check`: everything that a training would read is opened before hours are spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlir.cli.common import CommandGroup, JsonOption, print_json, progress_bar, say
+from dlir.cli.tables import print_table
+from dlir.cli.train import ConfigOption, PresetOption, read_configuration
+
+if TYPE_CHECKING:
+    from dlir.training.check import DataReport
+
+data = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Look at training data.")
+
+
+@data.callback()
+def _group() -> None:
+    """Look at training data."""
+
+
+@data.command()
+def check(
+    data: Annotated[Path, typer.Option(help="Folder below which the configuration's files lie, or a manifest (CSV).")],
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep the prepared images here, for trainings with the same --cache.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Open every image that a training would use; say what cannot be used and why.
+
+    The exit code is 0 where all can be used, 1 where some would be left out, and 2 where nothing could be trained.
+    """
+    configuration = read_configuration(config, preset)
+    from dlir.training.check import check_data
+
+    with progress_bar() as progress:
+        report = check_data(
+            configuration, data, cache, lambda done, total: progress(f"image {done + 1} of {total}", done / total)
+        )
+    if json:
+        print_json(report.to_dict())
+    else:
+        _print(report, data)
+    raise typer.Exit(report.exit_code)
+
+
+def _print(report: DataReport, data: Path) -> None:
+    if report.left_out:
+        print_table("left out", ["what", "why"], [_reason(entry, data) for entry in report.left_out])
+    if report.sources:
+        rows = [
+            [entry["pairs"], str(entry["training"]), str(entry["validation"]), str(entry["images"]), _range(entry)]
+            for entry in report.sources
+        ]
+        print_table("usable", ["pairs", "training", "validation", "images", "voxels"], rows)
+    if report.error:
+        say(f"error: {report.error}")
+
+
+def _reason(entry: dict[str, str], data: Path) -> list[str]:
+    """Without the folder that all share, and without the name twice."""
+    what, why = entry["what"], entry["why"]
+    return [what.removeprefix(f"{data}/"), why.removeprefix(f"training image '{what}' ")]
+
+
+def _range(entry: dict[str, object]) -> str:
+    smallest, largest = (" × ".join(map(str, entry[name])) for name in ("smallest", "largest"))  # type: ignore[call-overload]
+    return smallest if smallest == largest else f"{smallest} to {largest}"

@@ -1,0 +1,189 @@
+"""Which files are opened, whose they are, and who is held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlir.errors import ConfigError
+from dlir.training.config import Source
+from dlir.training.subjects import ImageFile, PairFile, find, find_images, held_out
+from training_runs import SHAPE, write_subjects, write_volume
+
+
+def deaf(what: str, why: str) -> None:
+    raise AssertionError(f"nothing should be left out, but {what} was: {why}")
+
+
+def by_subject(files: list[ImageFile]) -> dict[str, int]:
+    names = [file.subject for file in files]
+    return {name: names.count(name) for name in names}
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+# -- folders -----------------------------------------------------------------------------------------
+
+
+def test_files_of_a_folder_are_a_subject_and_so_is_a_4d_file(tmp_path: Path, rng: np.random.Generator) -> None:
+    for name in ("a", "b"):
+        write_volume(tmp_path / "cine" / f"{name}.nii.gz", rng.random((3, *SHAPE)))
+        for frame in ("1", "2"):
+            write_volume(tmp_path / "pairs" / name / f"{frame}.nii.gz", rng.random(SHAPE))
+            write_volume(tmp_path / "more" / name / f"{frame}.mha", rng.random(SHAPE))
+    files = find_images(Source(files=["**/*.nii.gz", "**/*.mha"]), tmp_path, deaf)
+    assert by_subject(files) == {
+        "cine/a.nii.gz": 3,
+        "cine/b.nii.gz": 3,
+        "pairs/a": 2,
+        "pairs/b": 2,
+        "more/a": 2,
+        "more/b": 2,
+    }
+
+
+def test_between_subjects_every_file_is_one(tmp_path: Path, rng: np.random.Generator) -> None:
+    for name in ("a.nii.gz", "b.nrrd", "c.mha"):
+        write_volume(tmp_path / name, rng.random(SHAPE))
+    write_volume(tmp_path / "d.nii.gz", rng.random((2, *SHAPE)))
+    inter = Source(files=["*"], pairs="inter")
+    assert by_subject(find_images(inter, tmp_path, deaf)) == {"a.nii.gz": 1, "b.nrrd": 1, "c.mha": 1, "d.nii.gz": 2}
+    grouped = Source(files=["*"], pairs="inter", subject="folder")
+    assert by_subject(find_images(grouped, tmp_path, deaf)) == {".": 3, "d.nii.gz": 2}
+
+
+@pytest.mark.data
+def test_a_dicom_archive_is_one_file_of_many_phases(shared_data: Path) -> None:
+    found = find_images(Source(files=["SC-HF-I-4_dicom.zip"]), shared_data / "sunnybrook", deaf)
+    assert by_subject(found) == {"SC-HF-I-4_dicom.zip": 20}
+
+
+def test_a_data_folder_may_have_any_name(tmp_path: Path) -> None:
+    root = tmp_path / "data [2024] *"
+    write_subjects(root, ["one"])
+    assert by_subject(find_images(Source(files=["*/*_frame??.nii.gz"]), root, deaf)) == {"one": 2}
+
+
+def test_masks_lie_where_the_pattern_says(tmp_path: Path, rng: np.random.Generator) -> None:
+    for name in ("a", "b"):
+        write_volume(tmp_path / "images" / f"{name}.nii.gz", rng.random(SHAPE))
+    write_volume(tmp_path / "masks" / "a_lung.nrrd", np.ones(SHAPE))
+    source = Source(files=["images/*"], pairs="inter", mask="masks/{stem}_lung.nrrd")
+    masks = [file.mask for file in find_images(source, tmp_path, deaf)]
+    assert masks == [str(tmp_path / "masks" / "a_lung.nrrd"), None]
+
+
+def test_what_is_no_image_is_left_out_and_named(tmp_path: Path) -> None:
+    write_subjects(tmp_path, ["one"])
+    told: list[tuple[str, str]] = []
+    files = find_images(Source(files=["*/*.nii.gz"]), tmp_path, lambda what, why: told.append((what, why)))
+    assert by_subject(files) == {"one": 2}
+    assert [Path(what).name for what, _ in told] == ["one_frame01_gt.nii.gz", "one_frame12_gt.nii.gz"]
+    assert all("cannot be read as an image" in why for _, why in told)
+
+
+def test_patterns_without_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no file matches \['\*\.nrrd'\] under '.*check"):
+        find(Source(files=["*.nrrd"]), tmp_path, deaf)
+
+
+# -- manifests ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A folder of images a to d, and of a 4D file, beside which manifests can be written."""
+    for name in "abcd":
+        write_volume(tmp_path / f"{name}.nii.gz", rng.random(SHAPE))
+    write_volume(tmp_path / "cine.nii.gz", rng.random((3, *SHAPE)))
+    write_volume(tmp_path / "mask.nii.gz", np.ones(SHAPE))
+    return tmp_path / "manifest.csv"
+
+
+def test_a_manifest_names_images_subjects_masks_and_the_split(table: Path) -> None:
+    rows = ["image,subject,mask,split", "a.nii.gz,x,mask.nii.gz,train", "b.nii.gz,x,,train", "cine.nii.gz,,,Validation"]
+    table.write_text("\n".join(rows))
+    files = find(Source(files=["*"]), table, deaf)
+    assert by_subject(files) == {"x": 2, "cine.nii.gz": 3}
+    assert [file.validation for file in files] == [False, False, True, True, True]
+    assert [file.mask and Path(file.mask).name for file in files] == ["mask.nii.gz", None, None, None, None]
+    assert all(Path(file.image.split("#")[0]).is_file() for file in files)
+
+
+def test_a_manifest_lists_pairs(table: Path) -> None:
+    table.write_text("fixed,moving,fixed_mask\na.nii.gz,b.nii.gz,mask.nii.gz\ncine.nii.gz#0,cine.nii.gz#2,\n")
+    first, second = find(Source(files=["*"], pairs="listed"), table, deaf)
+    assert isinstance(first, PairFile)
+    assert isinstance(second, PairFile)
+    assert (first.fixed.subject, first.moving.subject) == ("a.nii.gz", "b.nii.gz")
+    assert first.fixed.mask == str(table.parent / "mask.nii.gz")
+    assert second.moving.image == str(table.parent / "cine.nii.gz#2")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "content", "named"),
+    [
+        ("intra", "picture,subject\na.nii.gz,x\n", "no column 'picture' to have: intra pairs need image"),
+        ("listed", "fixed,label\na.nii.gz,b.nii.gz\n", "'label'"),
+        ("listed", "fixed\na.nii.gz\n", "lacks a column: listed pairs need fixed and moving"),
+        ("inter", "image,split\na.nii.gz,test\n", "line 2: split 'test' is neither train nor validation"),
+        ("listed", "fixed,moving\na.nii.gz,\n", "line 2: 'moving' is empty"),
+        ("inter", "", "lacks a column"),
+    ],
+)
+def test_a_manifest_that_is_wrong_is_refused(table: Path, pairs: str, content: str, named: str) -> None:
+    table.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        find(Source.model_validate({"files": ["*"], "pairs": pairs}), table, deaf)
+    assert named in str(caught.value)
+    assert str(table) in str(caught.value)
+
+
+def test_a_manifest_that_is_no_text_is_refused(table: Path) -> None:
+    table.write_bytes(b"image\n\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="give a CSV file in UTF-8"):
+        find(Source(files=["*"]), table, deaf)
+
+
+def test_listed_pairs_need_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is no manifest.*\.csv"):
+        find(Source(files=["*"], pairs="listed"), tmp_path, deaf)
+
+
+# -- who is held out ---------------------------------------------------------------------------------
+
+NAMES = ["a/held", "a/other", "b/p1.nii.gz", "b/p2.nii.gz", "c"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("held", {"a/held"}),
+        ("he*", {"a/held"}),
+        ("a/held", {"a/held"}),
+        ("b", {"b/p1.nii.gz", "b/p2.nii.gz"}),
+        ("p1", {"b/p1.nii.gz"}),
+        ("p2.nii.gz", {"b/p2.nii.gz"}),
+        ("d", set()),
+    ],
+)
+def test_validation_subjects_are_named_by_their_files_or_folders(pattern: str, expected: set[str]) -> None:
+    assert held_out(NAMES, Source(files=["*"], validation=[pattern]), 0) == expected
+
+
+def test_the_last_can_be_held_out() -> None:
+    assert held_out(NAMES, Source(files=["*"], validation_last=2), 0) == {"b/p2.nii.gz", "c"}
+
+
+def test_a_part_can_be_held_out_by_the_seed() -> None:
+    names = [f"{i:03}" for i in range(100)]
+    source = Source(files=["*"], validation_fraction=0.2)
+    first, again, other = (held_out(names, source, seed) for seed in (1, 1, 2))
+    assert len(first) == 20
+    assert first == again != other
+    assert len(held_out(names[:2], source, 0)) == 1
