@@ -28,7 +28,7 @@ SPEC = ModelSpec(
 )
 AFFINE, COARSE, FINE = range(3)
 SHAPE = (5, 13, 18)  # of the working grid
-PADDED = (8, 16, 24)
+PADDED = (5, 16, 24)  # whole cells of the deformable stages; the affine one takes any size
 
 
 @pytest.fixture
