@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from dlir.geometry import ImageGrid
 from dlir.model.catalogue import resource_folder
 from dlir.networks.spec import StageSpec
-from dlir.training.config import load_config
+from dlir.training.config_file import load_config
 
 ITERATIONS = 500
 SAMPLES = 2000

@@ -40,6 +40,12 @@ def train(
     cache: Annotated[
         Path | None, typer.Option(help="Folder for prepared images, which runs may share; else in the run folder.")
     ] = None,
+    data_description: Annotated[
+        str | None, typer.Option(help="What the model is trained on, for its card; instead of the configuration's.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Terms under which the model may be used, which follow from the data's.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
     max_iterations: Annotated[
         int | None, typer.Option(min=1, help="At most so many per stage: for a first try of data and configuration.")
@@ -62,6 +68,8 @@ def train(
             "--seed": seed,
             "--max-iterations": max_iterations,
             "--cache": cache,
+            "--licence": licence,
+            "--data-description": data_description,
         }
         if wrong := [name for name, value in given.items() if value is not None]:
             raise OptionError(f"--resume takes everything from the run folder; leave out {', '.join(wrong)}")
@@ -74,6 +82,7 @@ def train(
             raise OptionError("give --data and --output for a new run, or --resume RUN to continue one")
         folder = RunFolder(output)
         configuration = _changed(read_configuration(config, preset), seed, max_iterations)
+        configuration = _with_card(configuration, data_description, licence)
         options = RunOptions(configuration, data, cache or output / "cache")
         if first:
             folder.begin(options)
@@ -110,6 +119,18 @@ def _changed(loaded: TrainingConfig, seed: int | None, max_iterations: int | Non
         stages = len(loaded.training)
         changes |= {"training": capped[:stages], "fine_tuning": capped[stages] if loaded.fine_tuning else None}
     return loaded.model_copy(update=changes)
+
+
+def _with_card(loaded: TrainingConfig, data: str | None, licence: str | None) -> TrainingConfig:
+    """Nobody can guess under which terms a model may be used. Raises OptionError where that is open."""
+    changes = {"data": data or loaded.card.data, "licence": licence or loaded.card.licence}
+    if lacking := [name for name, value in changes.items() if value is None]:
+        option = "--data-description" if lacking[0] == "data" else "--licence"
+        raise OptionError(
+            "a model's card says what it was trained on and under which terms it may be used, and the configuration "
+            f"leaves that to you; give {option}"
+        )
+    return loaded.model_copy(update={"card": loaded.card.model_copy(update=changes)})
 
 
 @contextmanager

@@ -99,6 +99,13 @@ class ModelSpec:
         x, y, z = (f * s for f, s in zip(self.factors(stage), self.stages[stage].spacing_voxels, strict=True))
         return x, y, z
 
+    @property
+    def smallest(self) -> tuple[int, int, int]:
+        """Voxels (x, y, z) of the working grid that an image needs at least: a cell of the coarsest stage."""
+        cells = [self.control_spacing(k) for k in range(len(self.stages))]
+        x, y, z = (max(cell[a] for cell in cells) for a in range(3))
+        return x, y, z
+
     def padded_shape(self, shape: Shape3) -> Shape3:
         """`shape` (z, y, x) rounded up: every stage divides it into whole voxels, a deformable one into whole cells.
 

@@ -29,14 +29,19 @@ def rectifier() -> nn.Module:
 
 
 class Convolution(nn.Conv3d):
-    """nn.Conv3d that uses oneDNN for every size.
+    """nn.Conv3d that uses oneDNN for every size, and bfloat16 on the CPU only where that is right.
 
     For a single image on the CPU torch falls back on a slow path where channels x depth x rows is small,
-    which made thin cine volumes up to ten times slower.
+    which made thin cine volumes up to ten times slower. And in bfloat16 its backward pass returns memory that nobody has
+    written to as gradients of the weights where an axis is shorter than the kernel (seen with torch 2.13).
     """
 
     def forward(self, image: Tensor) -> Tensor:
-        fast = image.device.type == "cpu" and image.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        reduced = image.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if reduced and any(n < k for n, k in zip(image.shape[2:], self.kernel_size, strict=True)):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(image.to(self.weight.dtype))
+        fast = image.device.type == "cpu" and image.dtype == torch.float32 and not reduced
         if torch.is_grad_enabled() or not fast or not torch.backends.mkldnn.is_available():
             return super().forward(image)
         result: Tensor = torch.mkldnn_convolution(

@@ -59,7 +59,7 @@ class Cache:
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self.folder = folder
         self.preprocessing = spec.preprocessing
-        self.smallest = tuple(map(max, zip(*(spec.control_spacing(k) for k in range(len(spec.stages))), strict=True)))
+        self.smallest = spec.smallest
 
     def prepared(self, image: str, mask: str | None = None) -> Prepared:
         """The entry of an image, made where there is none.

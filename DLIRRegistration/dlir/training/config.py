@@ -11,6 +11,8 @@ from dlir.model.spec import ModelSpec
 Size = Annotated[int, Field(gt=0)]
 Length = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Numbers of voxels along x, y and z.
+Voxels = tuple[Size, Size, Size]
 
 
 class Strict(BaseModel):
@@ -89,7 +91,7 @@ class Augmentation(Strict):
     affine: what `random_affine` of a stage applies to the moving image.
     """
 
-    crop: tuple[Size, Size, Size] | None = None
+    crop: Voxels | None = None
     shift: Annotated[int, Field(ge=0)] | None = 16
     trim: float = Field(0.0, ge=0)
     rotate90: bool = True
@@ -113,7 +115,8 @@ class StageTraining(Strict):
     iterations: at most. batch_size: pairs per iteration, over all processes together. micro_batch: pairs that a process
     computes at once, the gradients of several being accumulated; all of its share by default. alpha: weight of the
     bending energy (§2.4). similarity: "ncc", over the whole image as the paper, or "local_ncc", in windows of `window`
-    voxels of the stage's images. random_affine: probability of a random affine map of the moving image.
+    voxels of the stage's images. random_affine: probability of a random affine map of the moving image. crop: instead
+    of the augmentation's.
     """
 
     iterations: int = Field(gt=0)
@@ -124,6 +127,7 @@ class StageTraining(Strict):
     similarity: Literal["ncc", "local_ncc"] = "ncc"
     window: int = Field(7, ge=3)
     random_affine: Share = 0.0
+    crop: Voxels | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> StageTraining:
@@ -147,14 +151,17 @@ class FineTuning(StageTraining):
 
 
 class ModelCard(Strict):
-    """What a user must know before trusting a model. Free text, shown by `dlir models`."""
+    """What a user must know before trusting a model. Free text, shown by `dlir models`.
+
+    data and licence are asked for when training begins, where a configuration for data of any origin leaves them open.
+    """
 
     name: str
     title: str
     anatomy: str
     modality: str
-    data: str
-    licence: str
+    data: str | None
+    licence: str | None
     citation: str
 
 
@@ -176,6 +183,15 @@ class TrainingConfig(Strict):
     validation_every: int = Field(200, gt=0)
     patience: int = Field(0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> TrainingConfig:
+        for stage in (*self.training, *([self.fine_tuning] if self.fine_tuning else [])):
+            if stage.crop is not None and self.augmentation.crop is None:
+                raise ValueError("a stage's crop needs one in augmentation, for images that lie on one grid")
+            if stage.crop is not None and self.augmentation.rotate90 and stage.crop[0] != stage.crop[1]:
+                raise ValueError(f"crop {stage.crop[0]} x {stage.crop[1]} is not square, which rotate90 needs")
+        return self
 
     @property
     def spec(self) -> ModelSpec:

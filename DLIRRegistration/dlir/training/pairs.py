@@ -23,7 +23,7 @@ from dlir.errors import ConfigError
 from dlir.geometry import ImageGrid
 from dlir.training.batch import Batch, Pair, collate
 from dlir.training.cache import Prepared
-from dlir.training.config import Augmentation, RandomAffine
+from dlir.training.config import Augmentation, RandomAffine, Voxels
 from dlir.training.draws import Draw, Drawn
 from dlir.transforms.affine import affine_matrix, transform_points
 from dlir.transforms.sampling import Lattice, inside, lookup
@@ -36,20 +36,33 @@ class PairDataset(Dataset[Pair]):
     """Augmented pairs without end. Pair `index` depends on the seed and the index alone.
 
     That makes a run repeatable, whoever loads the pairs and wherever it was interrupted.
-    draws, weights: where pairs come from, and how often each is asked. random_affine: probability of a random affine
-    map of the moving image; may be set between phases. Raises ConfigError for voxels that are not square in plane where
-    pairs are to be turned.
+    draws, weights: where pairs come from, and how often each is asked. smallest: voxels (x, y, z) that a whole image
+    keeps at least. Raises ConfigError for voxels that are not square in plane where pairs are to be turned.
     """
 
-    def __init__(self, draws: Sequence[Draw], weights: Sequence[float], augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self,
+        draws: Sequence[Draw],
+        weights: Sequence[float],
+        augmentation: Augmentation,
+        seed: int,
+        smallest: Voxels = (1, 1, 1),
+    ) -> None:
         if augmentation.rotate90:
             _check_square(image for draw in draws for image in draw.images())
         self.draws = draws
         self.weights = np.array(weights) / sum(weights)
         self.augmentation = augmentation
-        self.transforms = None if augmentation.crop is None else _transforms(augmentation)
         self.seed = seed
-        self.random_affine = 0.0
+        self.smallest = smallest
+        self.begin(augmentation.crop, 0.0)
+
+    def begin(self, crop: Voxels | None, random_affine: float) -> None:
+        """Settings of a phase: size of corresponding windows, (x, y, z), or None for whole images; and the probability
+        of a random affine map of the moving image.
+        """
+        self.transforms = None if crop is None else _transforms(self.augmentation, crop)
+        self.random_affine = random_affine
 
     def __getitem__(self, index: int) -> Pair:
         generator = np.random.default_rng((self.seed, index))
@@ -66,7 +79,7 @@ class PairDataset(Dataset[Pair]):
     def _whole(self, drawn: Drawn, generator: np.random.Generator) -> Pair:
         images, grids = [], []
         for prepared in (drawn.fixed, drawn.moving):
-            window, grid = _trimmed(prepared.grid, self.augmentation.trim, generator)
+            window, grid = _trimmed(prepared.grid, self.augmentation.trim, self.smallest, generator)
             images.append(_channels(prepared, window))
             grids.append(grid)
         start = centred(grids[0], grids[1])
@@ -82,13 +95,24 @@ class PairDataset(Dataset[Pair]):
         return Pair(images[0], images[1], torch.from_numpy(start).float(), spacing, drawn.name)
 
 
-def validation_batches(draws: Sequence[Draw], augmentation: Augmentation) -> list[Batch]:
-    """The held-out pairs, one a batch, centred and without augmentation."""
-    crop = None
-    if augmentation.crop is not None:
-        x, y, z = augmentation.crop
-        crop = Compose([SpatialPad((z, y, x)), CenterSpatialCrop((z, y, x))])
-    return [collate([_still(drawn, crop)]) for draw in draws for drawn in draw.held_out()]
+class HeldOutPairs(Sequence[Batch]):
+    """The held-out pairs, one a batch, centred and without augmentation; read when they are asked for.
+
+    crop: as for `PairDataset.begin`.
+    """
+
+    def __init__(self, draws: Sequence[Draw], crop: Voxels | None) -> None:
+        self.drawn = [drawn for draw in draws for drawn in draw.held_out()]
+        self.crop = None
+        if crop is not None:
+            x, y, z = crop
+            self.crop = Compose([SpatialPad((z, y, x)), CenterSpatialCrop((z, y, x))])
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+    def __getitem__(self, index: int) -> Batch:  # type: ignore[override]  # no slices
+        return collate([_still(self.drawn[index], self.crop)])
 
 
 def _still(drawn: Drawn, crop: Compose | None) -> Pair:
@@ -115,9 +139,8 @@ def _plain(image: Tensor) -> Tensor:
 # -- corresponding windows of images on one grid ------------------------------------------------------
 
 
-def _transforms(augmentation: Augmentation) -> Compose:
-    assert augmentation.crop is not None
-    x, y, z = augmentation.crop
+def _transforms(augmentation: Augmentation, crop: Voxels) -> Compose:
+    x, y, z = crop
     steps: list[Transform] = []
     if augmentation.shift is not None:
         # Along z any window of an image's slices may come; in plane the crop's centre wanders by `shift`.
@@ -151,11 +174,13 @@ def centred(fixed: ImageGrid, moving: ImageGrid) -> NDArray[np.float64]:
     return matrix
 
 
-def _trimmed(grid: ImageGrid, trim: float, generator: np.random.Generator) -> tuple[tuple[slice, ...], ImageGrid]:
-    """A part of an image, up to `trim` mm shorter along each axis but no less than half of it, and where it lies."""
+def _trimmed(
+    grid: ImageGrid, trim: float, smallest: Voxels, generator: np.random.Generator
+) -> tuple[tuple[slice, ...], ImageGrid]:
+    """A part of an image, up to `trim` mm shorter along each axis but of `smallest` voxels (x, y, z) at least."""
     window = []
-    for size, spacing in zip(grid.shape, grid.spacing[::-1], strict=True):
-        most = min(int(trim / spacing), size // 2)
+    for size, spacing, least in zip(grid.shape, grid.spacing[::-1], smallest[::-1], strict=True):
+        most = min(int(trim / spacing), max(size - least, 0))
         less = int(generator.integers(most + 1))
         first = int(generator.integers(less + 1))
         window.append(slice(first, first + size - less))

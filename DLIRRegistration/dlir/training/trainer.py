@@ -26,7 +26,7 @@ from dlir.training.config_file import differences
 from dlir.training.draws import Draw, fingerprint
 from dlir.training.engine import summed, usable_precision
 from dlir.training.loading import Loader
-from dlir.training.pairs import PairDataset, validation_batches
+from dlir.training.pairs import HeldOutPairs, PairDataset
 from dlir.training.phases import Phase, phases
 from dlir.training.run_folder import BEST, HISTORY, MODEL, RunFolder, listed
 from dlir.training.validation import Pictures, Validation, validate
@@ -97,13 +97,13 @@ class Trainer:
         self.model = MultiStageModel(config.spec).to(fabric.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.model.precision = usable_precision(config.precision, fabric.device)
         weights = [source.weight for source in config.sources]
-        self.pairs = PairDataset(draws, weights, config.augmentation, config.seed)
-        self.validation = validation_batches(draws, config.augmentation)
+        self.pairs = PairDataset(draws, weights, config.augmentation, config.seed, config.spec.smallest)
         self.phases = phases(config)
         for phase in self.phases:
             self._check_shares(phase)
         self.state = RunState()
         self.optimizer: torch.optim.Optimizer | None = None
+        self.held_out = HeldOutPairs((), None)
         self._objective: Any = None
         self._best: dict[str, Tensor] | None = None
         self._whole = True
@@ -129,7 +129,9 @@ class Trainer:
     def _start_phase(self) -> None:
         self.model.requires_grad_(False)
         self._trained().requires_grad_(True)
-        self.pairs.random_affine = self.phase.settings.random_affine
+        crop = self.phase.settings.crop or self.config.augmentation.crop
+        self.pairs.begin(crop, self.phase.settings.random_affine)
+        self.held_out = HeldOutPairs(self.draws, crop)
         optimizer = torch.optim.Adam(self._trained().parameters(), lr=self.phase.settings.learning_rate)
         self._objective, self.optimizer = self.fabric.setup(_Objective(self.model, self.phase), optimizer)
 
@@ -288,7 +290,7 @@ class Trainer:
 
     def validate(self) -> Validation:
         """Figures of the current last stage over the held-out pairs, and pictures of the first of them."""
-        return validate(self.model, self.validation, self.phase.stage, self.fabric)
+        return validate(self.model, self.held_out, self.phase.stage, self.fabric)
 
     def _keep_best(self, row: dict[str, float]) -> None:
         """Keeps the phase's weights where they are the best so far, or counts how long they have not been."""

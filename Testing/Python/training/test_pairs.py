@@ -22,7 +22,7 @@ from dlir.training.cache import Prepared
 from dlir.training.config import Augmentation, RandomAffine
 from dlir.training.draws import InterPairs, IntraPairs, Subject
 from dlir.training.loading import Loader
-from dlir.training.pairs import PairDataset, apply_affine, centred, random_parameters, validation_batches
+from dlir.training.pairs import HeldOutPairs, PairDataset, apply_affine, centred, random_parameters
 from dlir.transforms.affine import affine_matrix
 from grids import make_grid
 from training_runs import SPACING, voxels
@@ -157,6 +157,14 @@ def test_a_crop_may_lie_anywhere() -> None:
     assert [(min(p), max(p)) for p in zip(*places, strict=True)] == [(0, 2), (0, 16), (0, 20)]
 
 
+def test_a_phase_may_have_a_crop_of_its_own() -> None:
+    pairs = coded_pairs()
+    pairs.begin((16, 16, 2), 0.0)
+    assert pairs[0].fixed.shape == pairs[0].moving.shape == (3, 2, 16, 16)
+    batch = HeldOutPairs([IntraPairs((), (coded_subject(),))], (16, 16, 2))[0]
+    assert batch.fixed.shape == (1, 3, 2, 16, 16)
+
+
 def orientation(image: Tensor) -> tuple[tuple[int, ...], ...]:
     """How the original z, y and x change along each axis of a coded crop."""
     return tuple(
@@ -258,7 +266,7 @@ def test_a_random_affine_map_moves_the_moving_image_as_often_as_asked() -> None:
     affine = {"rotation": 20, "translation": 5, "scale": (0.8, 1.2)}
     pairs = unequal(affine=affine)
     plain = [pairs[i] for i in range(40)]
-    pairs.random_affine = 0.5
+    pairs.begin(None, 0.5)
     moved = [not torch.equal(pairs[i].moving, plain[i].moving) for i in range(40)]
     assert 8 < sum(moved) < 32
     assert all(torch.equal(pairs[i].fixed, plain[i].fixed) for i in range(40))
@@ -369,8 +377,7 @@ def test_the_loading_process_says_nothing_of_its_own(
 
 def test_validation_takes_the_largest_motion_both_ways_from_the_middle() -> None:
     subjects = (coded_subject("a", count=4), coded_subject("b", (2, 40, 20)))
-    augmentation = Augmentation(crop=(24, 24, 4), shift=5)
-    first, second = (validation_batches([IntraPairs((), subjects)], augmentation) for _ in range(2))
+    first, second = (HeldOutPairs([IntraPairs((), subjects)], (24, 24, 4)) for _ in range(2))
     names = [["a: 0 to 3"], ["a: 3 to 0"], ["b: 0 to 2"], ["b: 2 to 0"]]
     assert [list(batch.names) for batch in first] == names
     for batch, again, frames in zip(first, second, ((0, 3), (3, 0), (0, 2), (2, 0)), strict=True):
@@ -386,7 +393,7 @@ def test_validation_takes_the_largest_motion_both_ways_from_the_middle() -> None
 def test_validation_between_subjects_takes_each_with_the_next() -> None:
     grids = [make_grid((10 + k, 30, 24), (1.0, 1.5, 2.0), (0, 0, 5.0 * k), (0.1 * k, 0, 0)) for k in range(3)]
     subjects = tuple(known(k, grid.shape, grid) for k, grid in enumerate(grids))
-    batches = validation_batches([InterPairs((), subjects)], Augmentation(rotate90=False, trim=8.0, flip=True))
+    batches = HeldOutPairs([InterPairs((), subjects)], None)
     assert [batch.names for batch in batches] == [("s0 to s1",), ("s1 to s2",), ("s2 to s0",)]
     for k, batch in enumerate(batches):
         assert batch.fixed_shapes[0] == grids[k].shape

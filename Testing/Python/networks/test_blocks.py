@@ -1,0 +1,42 @@
+"""Convolutions that are right whatever their size and precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dlir.networks.blocks import Convolution
+
+
+def poison() -> None:
+    """Leave memory behind that is not zero, for whoever takes it without writing to it."""
+    blocks = [torch.full((n,), float("nan")) for n in (1000, 10_000, 50_000, 200_000)]
+    del blocks
+
+
+SHAPES = [(2, 2, 2), (2, 4, 4), (4, 2, 4), (5, 2, 6), (4, 4, 4), (6, 8, 8)]
+
+
+@pytest.mark.parametrize(("shape", "stride"), [(s, n) for s in SHAPES for n in (1, 2)] + [((1, 4, 4), 1)])
+def test_gradients_in_reduced_precision_are_about_those_in_full(shape: tuple[int, int, int], stride: int) -> None:
+    """torch's own have been anything at all, and not a number, where an axis was shorter than the kernel."""
+    torch.manual_seed(0)
+    layer = Convolution(8, 16, 3 if stride == 1 else 4, stride, padding=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    image = torch.randn(2, 8, *shape).contiguous(memory_format=torch.channels_last_3d)
+    exact = layer(image)
+    weight = torch.randn_like(exact)
+    (expected,) = torch.autograd.grad((exact * weight).sum(), layer.weight)
+    for _ in range(5):
+        poison()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = layer(image)
+        (gradient,) = torch.autograd.grad((found.float() * weight).sum(), layer.weight)
+        assert (gradient - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_reduced_precision_is_used_where_it_is_right() -> None:
+    layer, image = Convolution(4, 4, 3, padding=1), torch.randn(1, 4, 6, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(image).dtype == torch.bfloat16
+        assert layer(image[:, :, :2]).dtype == torch.float32
+        assert layer(layer(image)[:, :, :2]).dtype == torch.float32
