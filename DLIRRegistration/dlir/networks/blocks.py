@@ -31,9 +31,9 @@ def rectifier() -> nn.Module:
 class Convolution(nn.Conv3d):
     """nn.Conv3d that uses oneDNN for every size, and bfloat16 on the CPU only where that is right.
 
-    For a single image on the CPU torch falls back on a slow path where channels x depth x rows is small,
-    which made thin cine volumes up to ten times slower. And in bfloat16 its backward pass returns memory that nobody has
-    written to as gradients of the weights where an axis is shorter than the kernel (seen with torch 2.13).
+    For a single image on the CPU torch falls back on a slow path where channels x depth x rows is small, which made
+    thin cine volumes up to ten times slower. And in bfloat16 its backward pass returns memory that nobody has written
+    to as gradients of the weights where an axis is shorter than the kernel (seen with torch 2.13).
     """
 
     def forward(self, image: Tensor) -> Tensor:
