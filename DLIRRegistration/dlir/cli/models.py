@@ -1,4 +1,4 @@
-"""`dlir models`: which models there are, and what one says of itself. Reads headers only."""
+"""`dlir models`: which models there are, what one says of itself, and whether it can be used."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 models = typer.Typer(
     cls=CommandGroup,
     invoke_without_command=True,
-    help="List the models, or show one: those that come with DLIR, and your own in the folder that Slicer's module "
-    "keeps or that the environment variable DLIR_MODELS names.",
+    help="List the models, show or check one: those that come with DLIR, and your own in the folder that Slicer's "
+    "module keeps or that the environment variable DLIR_MODELS names.",
 )
 
 _LISTED = ("title", "anatomy", "modality", "licence")
@@ -54,6 +54,28 @@ def show(
         print_json(_full(header))
     else:
         print(full_text(header))
+
+
+@models.command()
+def check(
+    name: Annotated[str, typer.Argument(help="Name of a model, or a model file.")],
+    json: JsonOption = False,
+) -> None:
+    """Verify a model from its first byte to a registration; the exit code is 1 where something is wrong."""
+    from dlir.model.catalogue import resolve_model
+    from dlir.registration.check import check_model
+
+    path = resolve_model(name)
+    findings = check_model(path)
+    good = all(finding.problem is None for finding in findings)
+    if json:
+        print_json({"file": str(path), "good": good, "findings": [vars(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print(f"{'ok' if finding.problem is None else 'wrong':<6} {finding.what}")
+            if finding.problem is not None:
+                print(f"       {finding.problem}")
+    raise typer.Exit(0 if good else 1)
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
