@@ -120,23 +120,24 @@ def test_models_are_added_and_removed(bench: Bench, tmp_path: Path, monkeypatch:
     slicer.app.testing = False
     bench.unfold("modelsButton")
     assert not bench.ui.removeModelButton.enabled
+    shipped = _items(bench.ui.modelSelector)
     own = tmp_path / "mine.safetensors"
     shutil.copyfile(resource_folder("Models") / "cardiac-cine.safetensors", own)
 
     chosen = str(own)
     monkeypatch.setattr("DLIRRegistrationLib.panel.models.choose_file", lambda *_: chosen)
     bench.click("addModelButton")
-    assert _items(bench.ui.modelSelector) == ["cardiac-cine", "mine"]
+    assert _items(bench.ui.modelSelector) == [*shipped, "mine"]
     assert bench.ui.removeModelButton.enabled
     assert "mine.safetensors" in bench.ui.modelCardView.plainText
-    bench.ui.modelSelector.currentIndex = 1
+    bench.ui.modelSelector.currentIndex = len(shipped)
     assert bench.parameters.model == "mine"
 
     bench.click("addModelButton")
     assert "already is a model 'mine'" in bench.ui.statusLabel.text
 
     bench.click("removeModelButton")
-    assert _items(bench.ui.modelSelector) == ["cardiac-cine"]
+    assert _items(bench.ui.modelSelector) == shipped
     assert list(folder.iterdir()) == []
     assert own.exists()
 
@@ -146,6 +147,7 @@ def test_a_file_that_is_no_model_is_refused(bench: Bench, tmp_path: Path, monkey
     wrong.write_bytes(b"nonsense")
     monkeypatch.setattr("DLIRRegistrationLib.panel.models.choose_file", lambda *_: str(wrong))
     bench.unfold("modelsButton")
+    shipped = _items(bench.ui.modelSelector)
     bench.click("addModelButton")
     assert "wrong.safetensors" in bench.ui.statusLabel.text
-    assert _items(bench.ui.modelSelector) == ["cardiac-cine"]
+    assert _items(bench.ui.modelSelector) == shipped
