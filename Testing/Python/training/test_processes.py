@@ -69,13 +69,24 @@ def test_one_process_needs_no_sums_of_others() -> None:
     assert summed(make_fabric("cpu"), [1.5, 2.0]) == [1.5, 2.0]
 
 
-def test_reduced_precision_is_used_where_the_device_has_it() -> None:
+def test_reduced_precision_is_used_where_the_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     cpu, mps = torch.device("cpu"), torch.device("mps")
-    assert usable_precision("bfloat16", cpu) == torch.bfloat16
+    for name in ("avx512_bf16", "amx_bf16"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name: {name: True}, raising=False)
+        assert usable_precision("bfloat16", cpu) == torch.bfloat16
     assert usable_precision("float32", cpu) == torch.float32
     assert usable_precision("bfloat16", mps) == torch.float32
+
+
+def test_reduced_precision_that_a_processor_only_emulates_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
+    assert usable_precision("bfloat16", torch.device("cpu")) == torch.float32
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert usable_precision("bfloat16", torch.device("cpu")) == torch.float32
 
 
 def test_more_devices_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
