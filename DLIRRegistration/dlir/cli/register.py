@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +22,7 @@ from dlir.cli.common import (
 )
 from dlir.cli.tables import print_report
 from dlir.errors import OptionError
+from dlir.registration.clock import Clock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,19 +92,6 @@ class Finished:
     report: dict[str, Any]
 
 
-@dataclass
-class _Clock:
-    """Seconds of the steps around the registration itself."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
-
-
 def register(
     fixed: Annotated[str, typer.Option(help="Image that stays: NIfTI, NRRD, MHA, DICOM folder or .zip; 4D as FILE#7.")],
     moving: Annotated[str, typer.Option(help="Image that is brought onto the fixed one.")],
@@ -169,7 +154,7 @@ def run_job(job: Job, outputs: OutputFolder, progress: Progress) -> Finished:
     from dlir.model.catalogue import resolve_model
     from dlir.model.file import read_header
 
-    clock, names = _Clock(), _output_names(job)
+    clock, names = Clock(), _output_names(job)
     model = read_header(resolve_model(job.model))
     for name in names.values():
         outputs.file(name)
@@ -224,7 +209,7 @@ def _request(job: Job, volumes: dict[str, Volume]) -> Request:
 
 
 def _register(
-    request: Request, model_file: Path, device_name: str, clock: _Clock, progress: Progress
+    request: Request, model_file: Path, device_name: str, clock: Clock, progress: Progress
 ) -> Outcome[RegistrationResult]:
     with clock.step("load"):
         from dlir.registration.session import Session

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from dlir.evaluation.scores import structure_scores
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume, check_values
 from dlir.io.writing import write_bytes
+from dlir.registration.clock import Clock
 from dlir.registration.report import Request, build_report
 from dlir.registration.result import RegistrationResult
 from dlir.registration.session import Session, propagate
@@ -44,25 +44,12 @@ class _Inputs:
     backward_labels: list[Volume]
 
 
-@dataclass
-class _Clock:
-    """Seconds of the steps around the registration itself."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
-
-
 def run(asked: RegisterRequest, session: Session, progress: Progress, notify: Callable[[str], None]) -> Done:
     """Do what was asked; the files lie in the request's folder when this returns.
 
     Raises the DLIRErrors of the parts, each one line for the user.
     """
-    start, clock, model = time.perf_counter(), _Clock(), Path(asked.model)
+    start, clock, model = time.perf_counter(), Clock(), Path(asked.model)
     progress("reading", 0.0)
     with clock.step("read"):
         inputs = _read(asked)
