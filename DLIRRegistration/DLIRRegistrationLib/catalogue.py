@@ -54,6 +54,18 @@ def remove(name: str) -> None:
         raise ModelError(f"cannot remove model file '{entry.path}': {error.strerror}; check its permissions") from None
 
 
+def model_problem(name: str) -> str | None:
+    """Why a model cannot be asked for anything, as one sentence for a tooltip. What its file holds does not count."""
+    if not name:
+        return "Choose a model."
+    try:
+        resolve_model(name)
+    except ModelError as error:
+        text = str(error)
+        return f"{text[:1].upper()}{text[1:]}."
+    return None
+
+
 def card_line(name: str) -> str:
     """Anatomy, modality and licence of a model (a name, or a file) in one line; what is wrong where it has no card."""
     try:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from DLIRRegistrationLib.catalogue import model_problem
+
 if TYPE_CHECKING:
     from DLIRRegistrationLib.verdict import Verdict
 
@@ -74,8 +76,9 @@ class RegistrationInputs:
                 yield f"The {name} volume '{node.GetName()}' is a colour or vector image; choose a scalar one."
         if self.fixed is not None and self.fixed is self.moving:
             yield "Fixed and moving are the same volume; choose two different ones."
-        if not self.model:
-            yield "Choose a model."
+        wrong = model_problem(self.model)
+        if wrong:
+            yield wrong
         for name, mask in (("fixed", self.fixed_mask), ("moving", self.moving_mask)):
             if mask is not None:
                 yield from _mask_problems(name, mask)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from DLIRRegistrationLib.catalogue import model_problem
+
 if TYPE_CHECKING:
     from DLIRRegistrationLib.verdict import Verdict
 
@@ -42,8 +44,9 @@ class SequenceInputs:
             yield f"The sequence '{name}' has less than two frames; choose another."
         elif not 0 <= self.reference < count:
             yield f"The sequence '{name}' has no frame {self.reference + 1}; choose one of 1 to {count}."
-        if not self.model:
-            yield "Choose a model."
+        wrong = model_problem(self.model)
+        if wrong:
+            yield wrong
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Whether to trust a registration, in plain language, from its report (see `DLIRRegistrationLib.report`).
 
 The limits are for warning, not for diagnosis. Those that no definition gives were set between two measurements of
-the model that ships: "held out" are its 40 registrations of the two phases of hearts that it was not trained on, for
-the similarity five of these hearts both ways; "mismatched" are registrations of hearts of different people, which a
-verdict has to catch.
+the model `cardiac-cine`: "held out" are its 40 registrations of the two phases of hearts that it was not trained on,
+for the similarity five of these hearts both ways; "mismatched" are registrations of hearts of different people, which
+a verdict has to catch. The model `hippocampus`, whose images are of different people, keeps them all in 40 held out
+pairs: similarity afterwards 0.73 to 0.86, of what lacked 0.45 to 0.72 removed, SD of the Jacobian 0.20 to 0.29.
 """
 
 from __future__ import annotations

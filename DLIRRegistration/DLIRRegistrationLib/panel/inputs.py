@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from DLIRRegistrationLib import catalogue
 from DLIRRegistrationLib.panel.masks import MaskChooser
 from DLIRRegistrationLib.panel.section import Host, Section, silently
+from DLIRRegistrationLib.panel.values import all_present
 
 
 class InputsSection(Section):
@@ -28,7 +29,7 @@ class InputsSection(Section):
         self.refresh_models()
 
     def refresh_models(self) -> None:
-        """The catalogue has changed."""
+        """Read the catalogue, at first and when it has changed; `show` then chooses in it."""
         box = self.ui.modelSelector
         usable = [entry for entry in catalogue.entries() if entry.header is not None]
 
@@ -39,13 +40,11 @@ class InputsSection(Section):
 
         silently(box, fill)
         self._carded = None
-        if self.host.parameters is not None:
-            self.show()
 
     def show(self) -> None:
         parameters = self.host.parameters
         self._show_model(parameters.model)
-        self._show_segmentations(list(parameters.segmentations))
+        self._show_segmentations(all_present(parameters.segmentations))
         for mask in self._masks:
             mask.show()
         self.ui.initializeSelector.enabled = parameters.initialTransform is None

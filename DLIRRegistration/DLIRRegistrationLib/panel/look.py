@@ -12,7 +12,7 @@ from DLIRRegistrationLib import display
 from DLIRRegistrationLib.deformation import CAVEAT
 from DLIRRegistrationLib.layout import JACOBIAN_VIEW, current_views, make_layout_known
 from DLIRRegistrationLib.panel.section import Host, Section
-from DLIRRegistrationLib.panel.values import present
+from DLIRRegistrationLib.panel.values import all_present, present
 
 _OF_WARPED = ("layoutButton", "fadeSlider", "checkerboardCheckBox", "checkerboardSpinBox", "beforeCheckBox")
 _OF_TRANSFORM = ("gridCheckBox", "glyphsCheckBox")
@@ -108,9 +108,8 @@ class LookSection(Section):
 
     def _show_before(self, now: _Seen) -> None:
         p = self.host.parameters
-        display.show_before(
-            now.before, p.resultFixed, p.resultMoving, now.warped, list(p.resultDrawn), list(p.resultPropagated)
-        )
+        drawn, propagated = all_present(p.resultDrawn), all_present(p.resultPropagated)
+        display.show_before(now.before, p.resultFixed, p.resultMoving, now.warped, drawn, propagated)
 
     def _lay_over(self, now: _Seen) -> None:
         """The Jacobian over the fixed volume: in its own view where there is one, else in all of them."""

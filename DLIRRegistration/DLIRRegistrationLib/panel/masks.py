@@ -64,7 +64,7 @@ class MaskChooser:
         self._tags = [node.AddObserver(event, self._on_segments) for event in events]
 
     def _on_segments(self, caller: Any, event: Any) -> None:
-        if self._section.host.parameters is not None:
+        if self._section.host.settled:
             self.show()
 
     def _on_segment(self, index: int) -> None:

@@ -18,10 +18,18 @@ class ModelsSection(Section):
     def __init__(self, host: Host, on_change: Callable[[], None]) -> None:
         super().__init__(host)
         self._on_change = on_change
+        self._followed: str | None = None
         self.ui.modelList.connect("currentRowChanged(int)", self._on_row)
         self.ui.addModelButton.connect("clicked(bool)", self._on_add)
         self.ui.removeModelButton.connect("clicked(bool)", self._on_remove)
         self._fill()
+
+    def show(self) -> None:
+        """The card is that of the model that has been chosen, until another one is clicked on."""
+        model = self.host.parameters.model
+        if model != self._followed:
+            self._followed = model
+            self._select(model)
 
     def add(self, path: str) -> str | None:
         """Add a model file; its name, or None after saying why it could not be added."""
@@ -37,11 +45,14 @@ class ModelsSection(Section):
     def _fill(self, chosen: str = "") -> None:
         self._entries = catalogue.entries()
         self.ui.modelList.clear()
-        names = [entry.name for entry in self._entries]
         for entry in self._entries:
             text = entry.name if entry.bundled else _("{name} (added by you)").format(name=entry.name)
             self.ui.modelList.addItem(text)
-        self.ui.modelList.setCurrentRow(names.index(chosen) if chosen in names else 0)
+        self._select(chosen)
+
+    def _select(self, name: str) -> None:
+        names = [entry.name for entry in self._entries]
+        self.ui.modelList.setCurrentRow(names.index(name) if name in names else 0)
 
     def _on_row(self, row: int) -> None:
         entry = self._entries[row] if 0 <= row < len(self._entries) else None

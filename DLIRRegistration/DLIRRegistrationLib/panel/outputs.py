@@ -5,6 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.panel.section import Section
+from DLIRRegistrationLib.panel.values import all_present
 
 
 class OutputsSection(Section):
@@ -17,7 +18,7 @@ class OutputsSection(Section):
         ui.transformKindSelector.enabled = parameters.wantTransform
         ui.transformKindSelectorLabel.enabled = parameters.wantTransform
         ui.jacobianSelector.enabled = parameters.wantJacobian
-        count = len(parameters.segmentations)
+        count = len(all_present(parameters.segmentations))
         ui.outputSegmentationSelector.enabled = count == 1
         ui.outputSegmentationSelectorLabel.enabled = count > 0
         ui.outputSegmentationSelector.toolTip = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import qt
-import slicer
 
 from DLIRRegistrationLib.panel.alignment import align_labels
 from DLIRRegistrationLib.panel.apply import ApplySection
@@ -35,7 +34,7 @@ class Panel:
         self.inputs = InputsSection(self.host)
         self.apply = ApplySection(self.host, self.show)
         self.look = LookSection(self.host)
-        self.models = ModelsSection(self.host, self.inputs.refresh_models)
+        self.models = ModelsSection(self.host, self._on_catalogue)
         self.train = TrainSection(self.host, self.models.add)
         rest = [section(self.host) for section in (OutputsSection, TrustSection, SequenceSection)]
         self.sections = [self.inputs, self.apply, self.look, self.models, self.train, *rest]
@@ -54,8 +53,8 @@ class Panel:
         self.host.parameters = parameters
 
     def show(self) -> None:
-        """Bring all widgets in line with the parameters; not while a scene is read, which changes them one by one."""
-        if self.host.parameters is not None and not self._closed and not slicer.mrmlScene.IsImporting():
+        """Bring all widgets in line with the parameters."""
+        if self.host.settled and not self._closed:
             for section in self.sections:
                 section.show()
 
@@ -76,6 +75,10 @@ class Panel:
         self.host.status.close()
         for section in self.sections:
             section.close()
+
+    def _on_catalogue(self) -> None:
+        self.inputs.refresh_models()
+        self.show()
 
     def _on_idle(self) -> None:
         if not self.runner.busy:

@@ -85,8 +85,8 @@ class Runner:
 
     def _progress(self, step: str, fraction: float) -> None:
         if self._task is not None:
-            self._bar.value = round(100 * min(max(fraction, 0.0), 1.0))
             self._bar.format = step[:1].upper() + step[1:]
+            self._bar.value = round(100 * min(max(fraction, 0.0), 1.0))
 
     def _end(self, tell: Callable[[], None]) -> None:
         if self._task is None:  # closed

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.panel.runner import Runner
@@ -28,6 +29,11 @@ class Host:
     parameters: Any = None
     missing: str | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether there are parameters that mean something: while a scene is read, they change one by one."""
+        return self.parameters is not None and not slicer.mrmlScene.IsImporting()
+
     def obstacle(self) -> str | None:
         """Why nothing can be started at present, whatever is chosen; for a tooltip."""
         return _("Wait for the end of what is running, or cancel it.") if self.runner.busy else self.missing
@@ -47,8 +53,8 @@ class Section:
         """Let go of nodes, timers and processes; nothing is called afterwards."""
 
     def write(self, name: str, value: Any) -> None:
-        """The user has chosen a value."""
-        if self.host.parameters is not None and getattr(self.host.parameters, name) != value:
+        """The user has chosen a value. What a widget tells while a scene is read is nobody's choice."""
+        if self.host.settled and getattr(self.host.parameters, name) != value:
             setattr(self.host.parameters, name, value)
 
 

@@ -31,6 +31,8 @@ class SequenceSection(Section):
         sequence = present(self.host.parameters.sequence)
         frames = sequence.GetNumberOfDataNodes() if sequence is not None else 0
         self.ui.referenceFrameSpinBox.maximum = max(frames, 1)
+        # Slicer writes it before the limit is known.
+        self.ui.referenceFrameSpinBox.value = self.host.parameters.referenceFrame
         self.ui.referenceFrameSpinBox.enabled = frames > 0
         self.ui.referenceFrameSpinBox.suffix = _(" of {count}").format(count=frames) if frames else ""
         button = self.ui.registerSequenceButton

@@ -14,6 +14,11 @@ def present(node: Any) -> Any | None:
     return node if node is not None and node.GetScene() is not None else None
 
 
+def all_present(nodes: Any) -> list[Any]:
+    """Those of a list of the parameters that are there: a scene may name a node whose file it has lost."""
+    return [node for node in nodes if present(node)]
+
+
 def inputs_of(parameters: Any) -> RegistrationInputs:
     """What is chosen to be registered, with what."""
     return RegistrationInputs(
@@ -24,7 +29,7 @@ def inputs_of(parameters: Any) -> RegistrationInputs:
         moving_mask=_mask(parameters.movingMask, parameters.movingMaskSegment),
         initial_transform=present(parameters.initialTransform),
         initialize=parameters.initialize.value,
-        segmentations=tuple(filter(present, parameters.segmentations)),
+        segmentations=tuple(all_present(parameters.segmentations)),
         fixed_segmentation=present(parameters.fixedSegmentation),
         moving_landmarks=present(parameters.movingLandmarks),
         fixed_landmarks=present(parameters.fixedLandmarks),
@@ -34,7 +39,7 @@ def inputs_of(parameters: Any) -> RegistrationInputs:
 
 def outputs_of(parameters: Any) -> OutputSelection:
     """Where the results go; what is not wanted has no node."""
-    count = len(tuple(filter(present, parameters.segmentations)))
+    count = len(all_present(parameters.segmentations))
     return OutputSelection(
         warped=present(parameters.warpedVolume) if parameters.wantWarped else None,
         transform=present(parameters.outputTransform) if parameters.wantTransform else None,

@@ -58,6 +58,10 @@ def test_a_volume_that_left_the_scene_is_not_used(scene: MRML, pair: tuple[Any, 
 
 def test_a_model_is_needed(pair: tuple[Any, Any]) -> None:
     assert RegistrationInputs(*pair, model="").problem() == "Choose a model."
+    missing = RegistrationInputs(*pair, model="hipocampus").problem()
+    assert missing is not None
+    assert missing.startswith("There is no model 'hipocampus'; choose one of hippocampus")
+    assert RegistrationInputs(*pair, model="hippocampus").problem() is None
 
 
 def test_a_mask_needs_its_segment(scene: MRML, pair: tuple[Any, Any]) -> None:

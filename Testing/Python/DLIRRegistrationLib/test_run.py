@@ -16,6 +16,7 @@ import SimpleITK as sitk
 import slicer
 import vtk
 
+from dlir.model.catalogue import all_models
 from DLIRRegistrationLib.frames import grid_of_volume, move_points, points_ras, transform_between
 from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationResult
 from DLIRRegistrationLib.run import Run
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from DLIRRegistrationLib.worker import WorkerClient
     from mrml import MRML
     from small_pair import SmallPair
+
+# Whatever they were trained for: one of them has an affine stage, one has not.
+each_model = pytest.mark.parametrize("model", [entry.name for entry in all_models() if entry.bundled])
 
 
 def run(inputs: RegistrationInputs, worker: WorkerClient, outputs: OutputSelection | None = None) -> RegistrationResult:
@@ -82,10 +86,12 @@ def test_a_pair_becomes_nodes_with_sensible_names(scene: MRML, pair: SmallPair, 
     assert 0 < result.seconds < 60
 
 
+@each_model
 def test_the_transform_node_gives_the_warped_volume(
-    scene: MRML, pair: SmallPair, worker: WorkerClient, tmp_path: Path
+    scene: MRML, pair: SmallPair, worker: WorkerClient, tmp_path: Path, model: str
 ) -> None:
-    result = run(RegistrationInputs(pair.fixed, pair.moving), worker)
+    result = run(RegistrationInputs(pair.fixed, pair.moving, model), worker)
+    assert result.report["model"]["name"] == model
     storage = result.transform.CreateDefaultStorageNode()
     storage.UnRegister(None)
     storage.SetFileName(str(tmp_path / "transform.h5"))
@@ -122,8 +128,9 @@ def test_only_what_is_wanted_is_made(scene: MRML, pair: SmallPair, worker: Worke
     assert len(names(scene)) == len(before) + 2  # transform and report
 
 
-def test_a_grid_transform_says_the_same(pair: SmallPair, worker: WorkerClient) -> None:
-    inputs = RegistrationInputs(pair.fixed, pair.moving)
+@each_model
+def test_a_grid_transform_says_the_same(pair: SmallPair, worker: WorkerClient, model: str) -> None:
+    inputs = RegistrationInputs(pair.fixed, pair.moving, model)
     native = run(inputs, worker).transform
     grid = run(inputs, worker, OutputSelection(transform_kind="grid")).transform
     assert grid.GetTransformFromParentAs("vtkOrientedGridTransform") is not None
@@ -305,7 +312,7 @@ def test_the_end_is_told_once_and_on_the_caller_s_thread(pair: SmallPair, worker
     ("change", "message"),
     [
         ({"moving": None}, "Choose a moving volume"),
-        ({"model": "nonsense"}, "there is no model 'nonsense'"),
+        ({"model": "nonsense"}, "There is no model 'nonsense'"),
         ({"device": "abacus"}, "device 'abacus' is unknown"),
         ({"fixed_mask": "empty"}, "no segment"),
     ],

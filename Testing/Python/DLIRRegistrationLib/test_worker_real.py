@@ -151,5 +151,8 @@ def test_files_go_with_the_request(client: WorkerClient, ask: Ask) -> None:
     total = held.sum()
     folder = Path(done.files["warped"]).parent
     client.release(name)
-    assert not folder.exists() or sys.platform == "win32"
+    end = time.monotonic() + 30
+    while folder.exists() and sys.platform != "win32":  # deleted little by little, not to hold up the caller
+        assert time.monotonic() < end
+        client.poll()
     assert held.sum() == total  # who still holds an array may read on

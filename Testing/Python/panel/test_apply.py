@@ -60,11 +60,12 @@ def test_an_input_cannot_be_overwritten(bench: Bench) -> None:
 
 def test_apply_shows_the_steps_and_then_the_verdict(bench: Bench) -> None:
     fixed, moving = bench.pair()
-    seen = []
+    seen: list[str] = []
+    bench.ui.progressBar.valueChanged.connect(lambda: seen.append(bench.ui.progressBar.format))
     bench.script.hold = True
     bench.click("applyButton")
-    bench.wait(lambda: (seen.append(bench.ui.progressBar.format), seen[-1] == "Figures")[1])
-    assert [step for step in dict.fromkeys(seen) if step != "Starting"] == ["Reading", "Stage 2 of 3", "Figures"]
+    bench.wait(lambda: bench.ui.progressBar.value == 90)
+    assert [step for step in seen if step != "Starting"] == ["Reading", "Stage 2 of 3", "Figures"]
     assert bench.ui.progressBar.visible
     assert bench.ui.progressBar.value == 90
     assert bench.ui.applyButton.text == "Cancel"

@@ -27,6 +27,31 @@ def test_a_model_that_is_not_there_any_more_is_said(bench: Bench) -> None:
     bench.parameters.model = "gone"
     assert bench.ui.modelSelector.currentIndex == -1
     assert "no model 'gone'" in bench.ui.modelCardLabel.text
+    bench.pair()
+    assert not bench.ui.applyButton.enabled
+    assert "There is no model 'gone'; choose one of" in bench.ui.applyButton.toolTip
+
+
+def test_every_model_that_ships_can_be_chosen_and_says_what_it_is_for(bench: Bench) -> None:
+    from DLIRRegistrationLib import catalogue
+
+    box, shipped = bench.ui.modelSelector, [entry.name for entry in catalogue.entries()]
+    assert _items(box) == shipped
+    assert {"cardiac-cine", "hippocampus"} <= set(shipped)
+    cards = set()
+    for index, name in enumerate(shipped):
+        box.currentIndex = index
+        assert bench.parameters.model == name
+        anatomy, modality, licence = bench.ui.modelCardLabel.text.split(" · ")
+        assert licence.startswith("CC ")
+        cards.add((anatomy, modality))
+        assert bench.ui.modelList.currentRow == index
+        assert f"{name}.safetensors" in bench.ui.modelCardView.plainText
+    assert len(cards) == len(shipped)
+    bench.pair()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert bench.runs[0].inputs.model == shipped[-1]
 
 
 def test_segmentations_are_checked_and_come_with_the_run(bench: Bench) -> None:
@@ -49,10 +74,50 @@ def test_segmentations_are_checked_and_come_with_the_run(bench: Bench) -> None:
     assert [node.GetName() for node in bench.parameters.resultPropagated] == ["lungs propagated"]
 
 
+def test_nodes_that_a_scene_has_lost_do_no_harm(bench: Bench) -> None:
+    """Their names stay in the parameters where a file of the scene could not be read."""
+    bench.parameters.segmentations = [bench.segmentation("heart", "LV")]
+    lost = "vtkMRMLSegmentationNode99"
+    for name in ("segmentations", "resultDrawn", "resultPropagated"):
+        bench.parameters.parameterNode.AddNodeReferenceID(name, lost)
+    bench.pair()
+    assert bench.ui.segmentationsSelector.toolTip == "To be carried to the fixed image: heart."
+    assert bench.ui.outputSegmentationSelector.enabled
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    bench.parameters.parameterNode.AddNodeReferenceID("resultPropagated", lost)
+    bench.parameters.showBefore = True
+    assert len(bench.runs[0].inputs.segmentations) == 1
+
+
 def test_segmentations_of_the_parameters_are_shown_as_checked(bench: Bench) -> None:
     node = bench.segmentation("heart", "LV")
     bench.parameters.segmentations = [node]
     assert bench.ui.segmentationsSelector.checkedNodes() == [node]
+
+
+def test_a_scene_that_is_read_unchecks_nothing(bench: Bench) -> None:
+    """CTK notices that checked nodes have gone when others come, and says so in the midst of reading."""
+    from PySide6.QtCore import Qt
+
+    node, scene = bench.segmentation("heart", "LV"), bench.mrml.scene
+    bench.parameters.segmentations = [node]
+    scene.StartState(scene.ImportState)
+    bench.ui.segmentationsSelector.setCheckState(node, Qt.CheckState.Unchecked)
+    assert list(bench.parameters.segmentations) == [node]
+    scene.EndState(scene.ImportState)
+    assert bench.ui.segmentationsSelector.checkedNodes() == [node]
+
+
+def test_a_mask_that_is_read_keeps_its_segment(bench: Bench) -> None:
+    heart, scene = bench.segmentation("heart", "LV", "RV"), bench.mrml.scene
+    bench.parameters.fixedMask, bench.parameters.fixedMaskSegment = heart, "RV"
+    scene.StartState(scene.ImportState)
+    heart.GetSegmentation().RemoveSegment("RV")
+    heart.GetSegmentation().AddEmptySegment("RV", "RV")
+    scene.EndState(scene.ImportState)
+    assert bench.parameters.fixedMaskSegment == "RV"
+    assert bench.ui.fixedMaskSegmentSelector.currentText == "RV"
 
 
 def test_a_mask_is_a_segment_or_a_whole_segmentation(bench: Bench) -> None:
@@ -136,8 +201,11 @@ def test_models_are_added_and_removed(bench: Bench, tmp_path: Path, monkeypatch:
     bench.click("addModelButton")
     assert "already is a model 'mine'" in bench.ui.statusLabel.text
 
+    bench.pair()
+    assert bench.ui.applyButton.enabled
     bench.click("removeModelButton")
     assert _items(bench.ui.modelSelector) == shipped
+    assert "There is no model 'mine'" in bench.ui.applyButton.toolTip
     assert list(folder.iterdir()) == []
     assert own.exists()
 

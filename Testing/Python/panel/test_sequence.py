@@ -45,6 +45,17 @@ def test_every_frame_is_registered_to_the_chosen_one(bench: Bench) -> None:
     assert "<b>Good.</b>" in bench.ui.statusLabel.text
 
 
+def test_a_script_may_choose_the_frame_before_the_sequence(bench: Bench) -> None:
+    bench.parameters.referenceFrame = 3
+    assert bench.ui.referenceFrameSpinBox.value == 1, "without a sequence there is no other"
+    import slicer
+
+    with slicer.util.NodeModify(bench.parameters):
+        bench.parameters.referenceFrame = 3
+        bench.parameters.sequence = _cine(bench, 5)
+    assert (bench.ui.referenceFrameSpinBox.value, bench.parameters.referenceFrame) == (3, 3)
+
+
 def test_a_sequence_needs_two_frames(bench: Bench) -> None:
     bench.ui.sequenceSelector.setCurrentNode(_cine(bench, 1))
     assert not bench.ui.registerSequenceButton.enabled
