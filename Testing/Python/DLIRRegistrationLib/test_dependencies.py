@@ -69,7 +69,7 @@ class Answer:
 
 def use(packages: Packages, monkeypatch: pytest.MonkeyPatch) -> Packages:
     monkeypatch.setattr(dependencies.importlib.util, "find_spec", packages.find_spec)
-    monkeypatch.setattr(dependencies.importlib.metadata, "version", packages.version)
+    monkeypatch.setattr("importlib.metadata.version", packages.version)
     return packages
 
 
