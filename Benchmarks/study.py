@@ -20,16 +20,20 @@ from dlir.evaluation.report.build import build_report
 from dlir.evaluation.report.content import Evaluated
 from dlir.evaluation.results import Row, common_cases
 from dlir.evaluation.study import RESULTS, Outcome, Study
-from dlir.evaluation.summary import Measure, measures, structures
+from dlir.evaluation.summary import Measure, measures, statistics, structures
 from dlir.evaluation.tables import markdown, mean_sd, median_iqr, summary_table
 from dlir.io.writing import write_text
 from dlir.model.catalogue import resolve_model
+from dlir.model.file import load_model, save_model
 
 KEPT = Path(__file__).parent / "results"
 
 # The columns of the paper's tables, of one structure and of the deformation.
 LABEL_KEYS = ("dice", "hd", "asd")
 TOPOLOGY_KEYS = ("folding_percent", "jacobian_sd")
+
+# A table, head first, and its title.
+Section = tuple[str, Sequence[Sequence[str]]]
 
 
 @dataclass
@@ -55,25 +59,32 @@ class Benchmark:
     def _records(self) -> Path:
         return KEPT / f"{self.name}.jsonl"
 
-    def run(self, data: DataSet, pairs: Sequence[Pair], methods: Sequence[Method]) -> None:
-        """Evaluates what is missing, writes a report, and keeps the records."""
+    def run(self, data: DataSet, pairs: Sequence[Pair], methods: Sequence[Method]) -> list[Row]:
+        """Evaluates what is missing, writes a report, and keeps the records. Their rows, pair by pair."""
         outcome: Outcome = self.study.run(
             data, pairs, methods, lambda name, done: print(f"{done:5.0%}  {name}", flush=True)
         )
         for problem in outcome.problems:
             print(f"left out: {problem.pair} {problem.method}: {problem.message}", flush=True)
-        report = self.work / f"{data.title.replace(' ', '-')}.html"
+        report = self.work / f"{data.title.replace(' ', '-')}-{len(pairs)}-pairs.html"
         write_text(report, build_report(Evaluated(self.study, data, pairs, methods, outcome)))
         shutil.copy(self.work / RESULTS, self._records)
         self.rows += outcome.rows
         print(f"report  {report}")
+        return outcome.rows
 
-    def keep_tables(self, sections: Sequence[tuple[str, Sequence[Sequence[str]]]], notes: Sequence[str]) -> None:
+    def keep_tables(self, sections: Sequence[Section], notes: Sequence[str]) -> None:
         """Writes and prints NAME.md."""
-        parts = [f"# {self.name}", *notes, *(f"## {title}\n\n{markdown(table)}" for title, table in sections)]
-        text = "\n\n".join(parts) + "\n"
-        write_text(KEPT / f"{self.name}.md", text)
-        print(text)
+        keep_tables(self.name, sections, notes)
+
+
+def keep_tables(name: str, sections: Sequence[Section], notes: Sequence[str]) -> None:
+    """Writes and prints Benchmarks/results/NAME.md."""
+    parts = [f"# {name}", *notes, *(f"## {title}\n\n{markdown(table)}" for title, table in sections)]
+    text = "\n\n".join(parts) + "\n"
+    KEPT.mkdir(exist_ok=True)
+    write_text(KEPT / f"{name}.md", text)
+    print(text)
 
 
 def label_tables(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
@@ -92,6 +103,21 @@ def columns(found: Sequence[Measure], name: str) -> list[Measure]:
     """The paper's columns for one structure."""
     by_key = {m.key: m for m in found}
     return [by_key[key] for key in (*(f"{k}_{name}" for k in LABEL_KEYS), *TOPOLOGY_KEYS)]
+
+
+def keep_in_card(model: NetworkMethod, rows: Sequence[Row], data: str) -> None:
+    """Puts a model's means over `rows`, its own on images kept from training, into its file's card.
+
+    data: what the rows are of, in words.
+    """
+    loaded, header = load_model(model.path)
+    by_key = {m.key: statistics(map(m.value, rows)).mean for m in measures(rows)}
+    figures = {
+        **{f"dice_{name}": round(by_key[f"dice_{name}"], 3) for name in structures(rows)},
+        "folding_percent": round(by_key["folding_percent"], 4),
+        "jacobian_sd": round(by_key["jacobian_sd"], 3),
+    }
+    save_model(model.path, loaded, header.card | {"held_out": {"data": data, **figures}})
 
 
 def machine() -> str:

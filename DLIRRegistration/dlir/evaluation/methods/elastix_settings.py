@@ -58,22 +58,22 @@ def parameter_maps(stages: Sequence[StageSpec], *, bending: bool) -> list[Parame
     """One map for the affine stage, if there is one, and one for all B-spline stages, coarse to fine.
 
     A B-spline stage becomes a resolution with its own grid spacing and smoothing; the finest one's image is used
-    as it is, each coarser one's smoothed by the ratio of their resolutions. bending: with the bending energy as a
-    second metric, of which elastix's definition is per mm and not the paper's.
+    as it is, each coarser one's smoothed by the ratio of their resolutions. The affine map is found on the image as it
+    is: neither smoothing nor several resolutions bring hippocampi of two persons closer. bending: with the bending
+    energy as a second metric, of which elastix's definition is per mm and not the paper's.
     """
-    finest = stages[-1].resolution
-    maps = [_affine(stage, finest) for stage in stages if stage.kind == "affine"]
+    maps = [_affine() for stage in stages if stage.kind == "affine"]
     deformable = [stage for stage in stages if stage.kind == "bspline"]
     return [*maps, *([_bspline(deformable, bending)] if deformable else [])]
 
 
-def _affine(stage: StageSpec, finest: Vector3) -> ParameterMap:
+def _affine() -> ParameterMap:
     return {
         **_PLAIN,
         **_COMMON,
         "Transform": ["AffineTransform"],
         "NumberOfResolutions": ["1"],
-        "ImagePyramidSchedule": _factors(stage.resolution, finest),
+        "ImagePyramidSchedule": ["1", "1", "1"],
         "AutomaticScalesEstimation": ["true"],
         # Every method starts from the same place, so elastix must not choose another.
         "AutomaticTransformInitialization": ["false"],

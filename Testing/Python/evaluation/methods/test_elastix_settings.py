@@ -24,6 +24,9 @@ BREATHING = (
     bspline((1, 1, 2.5), (8, 8, 10)),
 )  # Table 5
 
+# As Resources/Presets/hippocampus.yaml: one spacing twice, at two resolutions.
+HIPPOCAMPUS = (bspline((2, 2, 2), (8, 8, 8)), bspline((2, 2, 2), (4, 4, 4)), bspline((1, 1, 1), (4, 4, 4)))
+
 
 @pytest.mark.parametrize(
     ("stages", "spacing", "grid", "pyramid"),
@@ -33,8 +36,9 @@ BREATHING = (
         (CHEST, "16.0 16.0 16.0", "4 4 4 2 2 2 1 1 1", "4 4 4 2 2 2 1 1 1"),
         (BREATHING, "8.0 8.0 10.0", "4 4 4 2 2 2 1 1 1", "4 4 2 2 2 1 1 1 1"),
         (CHEST[:2], "64.0 64.0 64.0", "1 1 1", "1 1 1"),
+        (HIPPOCAMPUS, "4.0 4.0 4.0", "2 2 2 1 1 1 1 1 1", "2 2 2 2 2 2 1 1 1"),
     ],
-    ids=["cine, one stage", "cine, two stages", "chest", "4D chest", "chest, first stages"],
+    ids=["cine, one stage", "cine, two stages", "chest", "4D chest", "chest, first stages", "one spacing twice"],
 )
 def test_stages_become_resolutions(stages: tuple[StageSpec, ...], spacing: str, grid: str, pyramid: str) -> None:
     values = parameter_maps(stages, bending=False)[-1]
@@ -53,13 +57,15 @@ def test_the_optimiser_is_the_papers() -> None:
         assert values["Metric"][0] == "AdvancedNormalizedCorrelation"
 
 
-def test_an_affine_stage_comes_first_and_smoothed_by_its_own_resolution() -> None:
+def test_an_affine_stage_comes_first_and_is_the_same_whatever_follows() -> None:
     affine, deformable = parameter_maps(CHEST, bending=True)
     assert affine["Transform"] == ["AffineTransform"]
-    assert affine["ImagePyramidSchedule"] == ["4", "4", "4"]
+    assert affine["ImagePyramidSchedule"] == ["1", "1", "1"]
     assert affine["Metric"] == ["AdvancedNormalizedCorrelation"]  # an affine map bends nothing
     assert deformable["Metric"][1] == "TransformBendingEnergyPenalty"
-    assert [m["Transform"] for m in parameter_maps(CHEST[:1], bending=True)] == [["AffineTransform"]]
+    for count in (1, 2, 3):
+        assert parameter_maps(CHEST[:count], bending=True)[0] == affine
+    assert len(parameter_maps(CHEST[:1], bending=True)) == 1
 
 
 def test_bending_energy_is_a_second_metric() -> None:
