@@ -144,7 +144,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     mrml, logic = MRML(), RegistrationApi()
-    logic.worker = WorkerClient(sys.executable, {"OMP_NUM_THREADS": str(options.threads)})
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), str(options.threads))
+    logic.worker = WorkerClient(sys.executable, limits)
     try:
         measure_sample(mrml, logic.worker, options.repetitions)
         measure_synthetic(mrml, logic.worker, tuple(options.size))
