@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
+from native_libraries import BROWSER_ADVICE, find_browser
+
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -24,9 +24,9 @@ def take_screenshot(page: Path, picture: Path, profile: Path, size: tuple[int, i
 
     profile: a folder of its own for the browser's user data.
     """
-    browser = next(filter(None, map(shutil.which, _NAMES)), None)
+    browser = find_browser()
     if browser is None:
-        pytest.skip(f"no browser is installed ({', '.join(_NAMES)}); on Debian: apt install chromium")
+        pytest.skip(BROWSER_ADVICE)
     command = [browser, *_FLAGS, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"]
     done = subprocess.run(
         [*command, f"--screenshot={picture}", page.resolve().as_uri()], capture_output=True, text=True, timeout=180

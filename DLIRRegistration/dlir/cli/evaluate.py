@@ -36,6 +36,7 @@ OUTPUTS = {
     "tables": "tables.md",
     "report": "report.html",
 }
+PARQUET = "pairs.parquet"
 
 
 class DataKind(str, Enum):
@@ -85,9 +86,10 @@ def evaluate(
 ) -> None:
     """Evaluate MODELs on a data set with labels or landmarks.
 
-    Writes pairs.csv (one row per pair and method), summary.csv, comparisons.csv (Wilcoxon, Holm), tables.md and
-    report.html, which needs no network. Finished registrations are kept in results.jsonl and transforms/: the same
-    command goes on where it was stopped. A pair that cannot be used is reported and left out.
+    Writes pairs.csv (one row per pair and method; as pairs.parquet too where pyarrow is installed), summary.csv,
+    comparisons.csv (Wilcoxon, Holm), tables.md and report.html, which needs no network. Finished registrations are
+    kept in results.jsonl and transforms/: the same command goes on where it was stopped. A pair that cannot be used is
+    reported and left out.
 
     \b
     acdc        patientNNN folders with Info.cfg
@@ -200,7 +202,7 @@ def run(
 
 
 def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
-    """Tables and report of an evaluation, and what --json prints."""
+    """Tables and report of an evaluation, and what --json prints; Parquet where its package is installed."""
     from dlir.evaluation import tables
     from dlir.evaluation.report.build import build_report
     from dlir.evaluation.results import common_cases
@@ -219,7 +221,13 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
     }
     for name, text in texts.items():
         write_text(output / OUTPUTS[name], text)
-    return _summary(evaluated, rows)
+    written = dict(OUTPUTS)
+    if tables.can_write_parquet():
+        tables.write_pairs_parquet(output / PARQUET, evaluated.outcome.rows)
+        written["parquet"] = PARQUET
+    else:
+        (output / PARQUET).unlink(missing_ok=True)  # of an earlier run, and without what this one adds
+    return {**_summary(evaluated, rows), "outputs": written}
 
 
 def _summary(evaluated: Evaluated, rows: Sequence[Row]) -> dict[str, Any]:
@@ -240,5 +248,4 @@ def _summary(evaluated: Evaluated, rows: Sequence[Row]) -> dict[str, Any]:
             name: {"seconds": plain(times(own)), **{m.key: plain(statistics(map(m.value, own))) for m in found}}
             for name, own in by_method(rows).items()
         },
-        "outputs": OUTPUTS,
     }

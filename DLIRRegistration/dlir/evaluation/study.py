@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlir.errors import DLIRError, OutputError
-from dlir.evaluation.datasets.base import DataSet, Pair, Scan, both_ways
+from dlir.evaluation.datasets.base import DataSet, Pair, Scan, both_ways, distinct
 from dlir.evaluation.methods.base import Method, Registered, settings_digest
 from dlir.evaluation.results import Key, Results, Row
 from dlir.evaluation.scoring import LoadedPair, LoadedScan, load_pair, load_scan, score
@@ -67,12 +67,12 @@ class Study:
     ) -> Outcome:
         """Evaluates what is missing.
 
-        A pair or a method that fails is reported and left out; only errors of writing end the run. Pairs of the
-        same two scans are taken together, for their inverse consistency, and the methods in turn for each of them,
-        so that whatever else the machine does falls on all alike.
+        A pair or a method that fails is reported and left out; only errors of writing, and pairs that are not
+        `distinct`, end the run. Pairs of the same two scans are taken together, for their inverse consistency, and the
+        methods in turn for each of them, so that whatever else the machine does falls on all alike.
         """
         problems: list[Problem] = []
-        groups = both_ways(pairs)
+        groups = both_ways(distinct(pairs))
         for number, group in enumerate(groups):
             missing = [m for m in methods if any(self.key(data, p, m) not in self.results.rows for p in group)]
             if missing:

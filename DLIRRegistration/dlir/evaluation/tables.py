@@ -1,18 +1,22 @@
-"""An evaluation as tables: CSV for programs, markdown for people."""
+"""An evaluation as tables: CSV and Parquet for programs, markdown for people."""
 
 from __future__ import annotations
 
 import csv
+import importlib
+import importlib.util
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from dlir.evaluation.metrics import error_statistics
 from dlir.evaluation.results import Row
 from dlir.evaluation.significance import Comparison
 from dlir.evaluation.summary import Measure, Statistics, by_method, measures, statistics, structures, times
+from dlir.io.writing import replacing
 
 UNDEFINED = "–"
 LABEL_KEYS = ("dice", "hd", "hd95", "asd")
@@ -26,8 +30,8 @@ def digits(measure: Measure) -> int:
     return _DIGITS[measure.key.partition("_")[0]]
 
 
-def pairs_csv(rows: Sequence[Row]) -> str:
-    """One line per pair and method, every figure a column; empty where it is not defined."""
+def pairs_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A line per pair and method, every figure under the name of its column; None or `nan` where it is not defined."""
     found = measures(rows)
     landmarks = any(row.after for row in rows)
     table = []
@@ -54,7 +58,31 @@ def pairs_csv(rows: Sequence[Row]) -> str:
             for when, errors in (("before", row.before), ("after", row.after)):
                 values |= {f"tre_{when}_{key}": value for key, value in asdict(error_statistics(errors)).items()}
         table.append(values)
-    return _csv(table)
+    return table
+
+
+def pairs_csv(rows: Sequence[Row]) -> str:
+    """`pairs_table` as text; empty where a figure is not defined."""
+    return _csv(pairs_table(rows))
+
+
+def can_write_parquet() -> bool:
+    """Whether the package that writes Parquet is installed."""
+    return importlib.util.find_spec("pyarrow") is not None
+
+
+def write_pairs_parquet(path: Path, rows: Sequence[Row]) -> None:
+    """`pairs_table` as Apache Parquet, null where a figure is not defined. Needs pyarrow. Raises OutputError."""
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    table = pairs_table(rows)
+    columns = {}
+    for name in table[0] if table else ():
+        values = [None if isinstance(v, float) and math.isnan(v) else v for v in (line[name] for line in table)]
+        # A column of nothing is one of numbers, so that files of several evaluations can be read together.
+        kind = arrow.float64() if all(v is None for v in values) else None
+        columns[name] = arrow.array(values, type=kind)
+    with replacing(path) as temporary:
+        parquet.write_table(arrow.table(columns), str(temporary))
 
 
 def summary_csv(rows: Sequence[Row]) -> str:
@@ -117,26 +145,30 @@ def time_cell(figures: Statistics) -> str:
 def summary_table(rows: Sequence[Row], chosen: Sequence[Measure], cell: Cell) -> list[list[str]]:
     """Head and one line per method: n, the chosen measures, and seconds as mean (SD).
 
-    Figures of a method that did nothing and cannot fold are left undefined, as in the paper's tables.
+    Figures of a method that did nothing and cannot fold are left undefined, as in the paper's tables. Where a measure
+    is not defined on all of the n pairs, as the distance to a structure that was lost, its cell says on how many it is.
     """
     table = [["method", "n", *(measure.label for measure in chosen), "time (s)"]]
     for method, own in by_method(rows).items():
-        nothing_done = all(row.seconds is None for row in own)
-        cells = [
-            UNDEFINED if nothing_done and _is_topology(m) else cell(statistics(map(m.value, own)), digits(m))
-            for m in chosen
-        ]
-        table.append([method, str(len({row.case for row in own})), *cells, time_cell(times(own))])
+        n, nothing_done = len({row.case for row in own}), all(row.seconds is None for row in own)
+        cells = []
+        for measure in chosen:
+            figures = statistics(map(measure.value, own))
+            fewer = f" (n = {figures.count})" if 0 < figures.count < n else ""
+            undefined = nothing_done and _is_topology(measure)
+            cells.append(UNDEFINED if undefined else cell(figures, digits(measure)) + fewer)
+        table.append([method, str(n), *cells, time_cell(times(own))])
     return table
 
 
 def summary_tables(rows: Sequence[Row], cell: Cell) -> list[list[list[str]]]:
-    """One `summary_table` per structure, and one of all that is not of a structure."""
-    found = measures(rows)
-    groups = [[m for m in found if m.key in {f"{k}_{name}" for k in LABEL_KEYS}] for name in structures(rows)]
-    of_structures = {m.key for group in groups for m in group}
-    groups.append([m for m in found if m.key not in of_structures])
-    return [summary_table(rows, group, cell) for group in groups]
+    """One `summary_table` per structure, of the pairs that have it, and one of all that is not of a structure."""
+    found = {m.key: m for m in measures(rows)}
+    tables = []
+    for name in structures(rows):
+        chosen = [found.pop(f"{key}_{name}") for key in LABEL_KEYS]
+        tables.append(summary_table([row for row in rows if name in row.labels], chosen, cell))
+    return [*tables, summary_table(rows, list(found.values()), cell)]
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli_runs import make_model, refuse, succeed
-from dlir.cli.evaluate import OUTPUTS, DataKind, make_methods
+from dlir.cli.evaluate import OUTPUTS, PARQUET, DataKind, make_methods
 from dlir.errors import OptionError
-from dlir.evaluation.datasets import DATA_SETS
+from dlir.evaluation import tables
+from dlir.evaluation.datasets import DATA_SETS, TESTED_ON
 from dlir.evaluation.methods.base import settings_digest
 from dlir.evaluation.report import build
+from dlir.evaluation.results import Row
 from evaluation_runs import write_subjects
 
 
@@ -167,4 +170,21 @@ def test_elastix_goes_stage_by_stage_with_the_model(model_file: Path) -> None:
 
 
 def test_the_command_line_knows_every_data_set() -> None:
-    assert [kind.value for kind in DataKind] == list(DATA_SETS)
+    assert [kind.value for kind in DataKind] == list(DATA_SETS) == list(TESTED_ON)
+
+
+def test_parquet_is_written_where_it_can_be(
+    data: Path, tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    def write(path: Path, rows: Sequence[Row]) -> None:
+        path.write_text(str(len(rows)))
+
+    monkeypatch.setattr(tables, "write_pairs_parquet", write)
+    monkeypatch.setattr(tables, "can_write_parquet", lambda: True)
+    summary = json.loads(succeed(arguments(data, tmp_path / "out", "--limit", "2", "--json")))
+    assert summary["outputs"]["parquet"] == PARQUET
+    assert (tmp_path / "out" / PARQUET).read_text() == "2"
+    monkeypatch.setattr(tables, "can_write_parquet", lambda: False)
+    summary = json.loads(succeed(arguments(data, tmp_path / "out", "--json")))
+    assert "parquet" not in summary["outputs"]
+    assert not (tmp_path / "out" / PARQUET).exists()  # it would lack four of the six pairs

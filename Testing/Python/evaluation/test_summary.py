@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,11 +127,11 @@ def test_people_read_medians_or_means() -> None:
     assert tables.summary_table(ROWS, chosen, tables.median_iqr) == [
         ["method", "n", "Dice LV", "HD LV (mm)", "Folding (% of voxels)", "time (s)"],
         ["before", "2", "0.600 ± 0.100", "15.0 ± 5.0", "–", "–"],
-        ["DLIR", "2", "0.800 ± 0.000", "6.0 ± 0.0", "0.500 ± 0.000", "1.00 (0.71)"],
+        ["DLIR", "2", "0.800 ± 0.000 (n = 1)", "6.0 ± 0.0 (n = 1)", "0.500 ± 0.000", "1.00 (0.71)"],
     ]
     means = tables.summary_table(ROWS, chosen, tables.mean_sd)
     assert means[1][2:4] == ["0.600 ± 0.141", "15.0 ± 7.1"]
-    assert means[2][2] == "0.800"
+    assert means[2][2] == "0.800 (n = 1)"
     assert tables.markdown(means).splitlines()[1] == "| --- | --- | --- | --- | --- | --- |"
 
 
@@ -139,6 +140,30 @@ def test_every_structure_has_a_table_and_the_rest_one_more() -> None:
     heads = [table[0] for table in tables.summary_tables(rows, tables.median_iqr)]
     assert [head[2] for head in heads] == ["Dice LV", "Dice RV", "Folding (% of voxels)"]
     assert sum(len(head) - 3 for head in heads) == len(measures(rows))
+
+
+def test_pairs_that_lack_a_structure_do_not_count_in_its_table() -> None:
+    rows = [*ROWS, make_row("c", "DLIR", labels={"RV": LabelScores(0.6, 1, 1, 1, 9, 9)})]
+    left, right, rest = tables.summary_tables(rows, tables.median_iqr)
+    assert [line[:2] for line in left[1:]] == [["before", "2"], ["DLIR", "2"]]
+    assert [line[:2] for line in right[1:]] == [["DLIR", "1"]]
+    assert [line[:2] for line in rest[1:]] == [["before", "2"], ["DLIR", "3"]]
+
+
+def test_parquet_has_what_csv_has(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed; pip install pyarrow")
+    rows = [*ROWS, make_row("c", "DLIR", before=(2.0, 4.0), after=(1.0, 1.0))]
+    tables.write_pairs_parquet(tmp_path / "pairs.parquet", rows)
+    table = parquet.read_table(tmp_path / "pairs.parquet").to_pylist()
+    expected = parse(tables.pairs_csv(rows))
+    assert [list(line) for line in table] == [list(line) for line in expected]
+    for line, text in zip(table, expected, strict=True):
+        for name, value in line.items():
+            if isinstance(value, float):
+                assert value == pytest.approx(float(text[name]), rel=1e-5)
+            else:
+                assert ("" if value is None else str(value)) == text[name]
+    assert list(tmp_path.iterdir()) == [tmp_path / "pairs.parquet"]
 
 
 def test_nothing_measured_is_an_empty_table() -> None:

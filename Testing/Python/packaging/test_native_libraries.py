@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import native_libraries
-from native_libraries import PACKAGES, QT, VTK_CHOICES, advice, missing
+from native_libraries import BROWSERS, PACKAGES, QT, VTK_CHOICES, advice, missing
 
 Absent = Callable[[set[str]], set[str]]
 
@@ -83,6 +83,20 @@ def test_others_are_told(
     native_libraries.main()
     assert apt == []
     assert "will be skipped: no libxkbcommon.so.0; install them" in capsys.readouterr().out
+
+
+def test_a_browser_is_got_where_there_is_none(
+    absent: Absent, apt: list[list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent({"libOSMesa.so.8"})
+    monkeypatch.setattr(native_libraries.shutil, "which", lambda name: None if name in BROWSERS else f"/usr/bin/{name}")
+    native_libraries.main()
+    assert [command[-1] for command in apt] == ["update", "chromium"]
+    assert "report will be skipped: no browser (chromium, " in capsys.readouterr().out, "none has come"
+    monkeypatch.setattr(native_libraries.os, "geteuid", lambda: 1000)
+    native_libraries.main()
+    assert len(apt) == 2
+    assert "apt install chromium" in capsys.readouterr().out
 
 
 def test_a_second_way_to_draw_is_not_asked_for(

@@ -14,7 +14,7 @@ from dlir.evaluation.datasets.folder import ImageFolder, Manifest
 from dlir.evaluation.datasets.learn2reg import Learn2Reg
 from dlir.evaluation.datasets.sunnybrook import Sunnybrook
 
-__all__ = ["DATA_SETS", "DataSet", "Pair", "Scan", "open_data_set"]
+__all__ = ["DATA_SETS", "TESTED_ON", "DataSet", "Pair", "Scan", "open_data_set"]
 
 DATA_SETS: dict[str, Callable[[Path], DataSet]] = {
     "acdc": Acdc,
@@ -24,6 +24,17 @@ DATA_SETS: dict[str, Callable[[Path], DataSet]] = {
     "decathlon": Decathlon,
     "folder": ImageFolder,
     "manifest": Manifest,
+}
+
+# On what the tests of each reader run: the data themselves, or files written in the format that is published.
+TESTED_ON: dict[str, str] = {
+    "acdc": "the real files",
+    "sunnybrook": "real images, as DICOM and as NIfTI; contours written in the published format around real labels",
+    "dirlab": "files written in the published format, not the data themselves",
+    "learn2reg": "files written in NLST's published format, not the data themselves",
+    "decathlon": "the real hippocampi",
+    "folder": "images of a phantom, as NRRD",
+    "manifest": "a table of the real lung CT pair that comes with elastix, and of a phantom",
 }
 
 

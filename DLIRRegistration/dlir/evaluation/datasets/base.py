@@ -104,15 +104,32 @@ def both_ways(pairs: Iterable[Pair]) -> list[list[Pair]]:
     return list(groups.values())
 
 
+def distinct(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs, each of them once. Raises EvaluationError where two scans have one name: results are kept by names."""
+    scans: dict[str, Scan] = {}
+    found: dict[str, Pair] = {}
+    for pair in pairs:
+        for scan in (pair.fixed, pair.moving):
+            known = scans.setdefault(scan.name, scan)
+            if known != scan:
+                unlike = [key for key, value in vars(scan).items() if value != vars(known).get(key)]
+                raise EvaluationError(
+                    f"two scans are called '{scan.name}' but differ in {', '.join(unlike)}; a manifest must say the "
+                    "same of an image in all its rows, or give different images different subjects or names"
+                )
+        found.setdefault(pair.name, pair)
+    return list(found.values())
+
+
 def select(pairs: Sequence[Pair], subjects: Sequence[str] = (), limit: int | None = None) -> list[Pair]:
     """The pairs both of whose subjects match one of the patterns, and of these `limit`, spread over the whole list.
 
     subjects: shell patterns; none means all. Pairs of the same two scans stay together, so the result may be one
-    pair short of `limit`. Raises EvaluationError where nothing is left.
+    pair short of `limit`. Raises EvaluationError where nothing is left, and for names that are not `distinct`.
     """
     chosen = [
         pair
-        for pair in pairs
+        for pair in distinct(pairs)
         if not subjects or all(any(fnmatchcase(s.subject, p) for p in subjects) for s in (pair.fixed, pair.moving))
     ]
     if not chosen:

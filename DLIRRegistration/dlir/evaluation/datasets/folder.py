@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,7 +70,8 @@ class Manifest:
     """A CSV table with one pair a row, in the direction it says. Paths count from the table's folder.
 
     Columns: fixed and moving (images); optional fixed_label, moving_label, fixed_mask, moving_mask,
-    fixed_landmarks, moving_landmarks, fixed_subject, moving_subject. Without subjects, an image is its own.
+    fixed_landmarks, moving_landmarks, fixed_subject, moving_subject. Without subjects, an image is its own. An image is
+    called by its file's name, or, where two files or phases share that, as the table writes it.
     """
 
     labels: Mapping[int, str] = {}
@@ -87,15 +89,18 @@ class Manifest:
             raise EvaluationError(f"manifest '{self.path}' cannot be read ({error}); give a CSV table") from None
         if not rows or not {"fixed", "moving"} <= set(rows[0]):
             raise EvaluationError(f"manifest '{self.path}' needs the columns fixed and moving and a row; correct it")
-        return [Pair(self._scan(row, "fixed"), self._scan(row, "moving")) for row in rows]
+        written = {row.get(role) or "" for row in rows for role in ("fixed", "moving")}
+        alike = Counter(stem(Path(image)) for image in written)
+        names = {image: image if alike[stem(Path(image))] > 1 else stem(Path(image)) for image in written}
+        return [Pair(self._scan(row, "fixed", names), self._scan(row, "moving", names)) for row in rows]
 
-    def _scan(self, row: Mapping[str, str | None], role: str) -> Scan:
+    def _scan(self, row: Mapping[str, str | None], role: str, names: Mapping[str, str]) -> Scan:
         def path(column: str) -> str:
             name = row.get(column) or ""
             return str(self.path.parent / name) if name else ""
 
         image = row.get(role) or ""
-        name = stem(Path(image))
+        name = names[image]
         subject = row.get(f"{role}_subject") or ""
         return Scan(
             subject or name,

@@ -61,7 +61,7 @@ def _draw(
             continue
         _draw_box(axes, own, place, palette[name])
         around = place + rng.uniform(-0.2, 0.2, shown.size)
-        axes.plot(shown, around, ".", color=palette[name], markersize=3.5, alpha=0.6, markeredgewidth=0)
+        axes.plot(shown, around, ".", color=palette[name], markersize=6, alpha=0.75, markeredgewidth=0)
         _point_at(axes, own, place, (low, high), palette[name])
     margin = 0.03 * (high - low)
     axes.set(xlim=(low - margin, high + margin), ylim=(len(values) - 0.4, -0.6))

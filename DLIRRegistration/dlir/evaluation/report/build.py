@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from dlir.evaluation.datasets import DATA_SETS, TESTED_ON
 from dlir.evaluation.report.charts import add_box_plots, add_curves, add_landmarks, add_scatters
 from dlir.evaluation.report.content import Evaluated, count_cases
 from dlir.evaluation.report.examples import add_examples
@@ -37,14 +38,16 @@ def build_report(evaluated: Evaluated) -> str:
         add_tests(page, rows, found)
         add_box_plots(page, rows, found)
         add_scatters(page, rows, found)
-        add_landmarks(page, rows)
+        add_landmarks(page, rows, found)
         add_examples(page, evaluated, rows, found)
     add_curves(page, evaluated)
     page.section("Methods", "Whatever decides the outcome.")
-    page.table([["method", "settings"], *([m.name, _short(m.settings)] for m in evaluated.methods)])
+    page.table([["method", "settings"], *([m.name, _short(m.settings)] for m in evaluated.methods)], words=True)
     page.section("How it is measured")
     for text in _DEFINITIONS:
         page.text(text)
+    page.section("How the readers of data sets were tested", "By the tests of DLIR itself, not by this evaluation.")
+    page.table([["data set", "tested on"], *([name, TESTED_ON[name]] for name in DATA_SETS)], words=True)
     return page.html()
 
 

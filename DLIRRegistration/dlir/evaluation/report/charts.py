@@ -44,28 +44,32 @@ def add_box_plots(page: Page, rows: Sequence[Row], found: Sequence[Measure]) -> 
 
 
 def add_scatters(page: Page, rows: Sequence[Row], found: Sequence[Measure]) -> None:
-    """The first method that registers against all later ones, in up to three structures."""
-    active = registering(rows)
-    if len(active) < 2 or not structures(rows):
+    """The first method that registers against all later ones: in up to three structures, else by landmarks."""
+    active, names = registering(rows), structures(rows)[:_SCATTERED]
+    chosen = [m for m in found if m.key in ({f"dice_{name}" for name in names} or {"tre_mean"})]
+    if len(active) < 2 or not chosen:
         return
-    names = structures(rows)[:_SCATTERED]
+    what = f"Dice coefficient (no unit) of {', '.join(names)}" if names else "Mean landmark error (mm)"
     page.section("Method against method")
     page.figure(
-        chart_uri(
-            method_scatter(rows, [m for m in found if m.key in {f"dice_{n}" for n in names}], active[0], active[1:])
-        ),
-        f"Dice coefficient (no unit) of {', '.join(names)}, pair by pair: {active[0]} across, the others up; n = "
-        f"{count_cases(rows)} pairs. Above the line the other method is better. As Figures 9 and 15 of the paper.",
+        chart_uri(method_scatter(rows, chosen, active[0], active[1:])),
+        f"{what}, pair by pair: {active[0]} across, the others up; n = {count_cases(rows)} pairs. "
+        f"{'Above' if names else 'Below'} the line the other method is better. As Figures 9 and 15 of the paper.",
     )
 
 
-def add_landmarks(page: Page, rows: Sequence[Row]) -> None:
+def add_landmarks(page: Page, rows: Sequence[Row], found: Sequence[Measure]) -> None:
     """Landmark errors pair by pair and landmark by landmark."""
     with_landmarks = [row for row in rows if row.after]
     if not with_landmarks:
         return
     page.section("Landmarks", "Distance between corresponding landmarks in mm, mean (SD), as Table 6 of the paper.")
     page.table(landmark_table(with_landmarks))
+    page.figure(
+        chart_uri(box_plots(with_landmarks, [m for m in found if m.key == "tre_mean"], colors(list(by_method(rows))))),
+        f"Mean landmark error of each pair (mm); n = {count_cases(with_landmarks)} pairs. As Figure 14 (d) of the "
+        "paper.",
+    )
     if registering(with_landmarks):
         page.figure(
             chart_uri(landmark_histograms(with_landmarks)),

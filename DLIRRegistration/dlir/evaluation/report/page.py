@@ -21,7 +21,8 @@ p { max-width: 78ch; margin: 8px 0; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; margin: 10px 0; }
 th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
 th { font-weight: 600; border-bottom: 1px solid #999; vertical-align: bottom; white-space: normal; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, .words th, .words td { text-align: left; }
+.words td:last-child { white-space: normal; overflow-wrap: anywhere; }
 figure { margin: 18px 0 28px; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption { font-size: 13px; color: #444; max-width: 95ch; margin-top: 6px; }
@@ -51,13 +52,14 @@ class Page:
         """A paragraph."""
         self._parts.append(f"<p>{escape(text)}</p>")
 
-    def table(self, rows: Sequence[Sequence[str]]) -> None:
-        """A table, head first."""
+    def table(self, rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
+        """A table, head first. words: the last column holds text, which is broken into lines, and not numbers."""
         head, *body = rows
         cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
         lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
+        kind = ' class="words"' if words else ""
         self._parts.append(
-            f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
+            f'<div class="scroll"><table{kind}><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
         )
 
     def figure(self, uri: str, caption: str) -> None:

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Okabe and Ito's colours, which most people can tell apart; the first is for what was before.
 _COLORS = ("#999999", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# Inches beside each panel, so that the ticks of two neighbours do not run into each other.
+_BETWEEN = 0.08
 _CHART_DPI, _PICTURE_DPI, _PICTURE_QUALITY = 110, 150, 82
 
 
@@ -22,7 +25,7 @@ def colors(methods: Sequence[str]) -> dict[str, str]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that size in inches, drawn without a display."""
-    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(width, height), facecolor="white", layout=ConstrainedLayoutEngine(w_pad=_BETWEEN))
     FigureCanvasAgg(figure)
     return figure
 

@@ -8,7 +8,7 @@ import pytest
 
 from dlir.errors import EvaluationError, OptionError
 from dlir.evaluation.datasets import DATA_SETS, open_data_set
-from dlir.evaluation.datasets.base import Pair, Scan, both_ways, ordered_pairs, select
+from dlir.evaluation.datasets.base import Pair, Scan, both_ways, distinct, ordered_pairs, select
 
 PEOPLE = [Scan(f"p{i}") for i in range(5)]
 
@@ -48,6 +48,21 @@ def test_a_limit_keeps_both_ways_together_and_spreads_over_the_list(limit: int) 
 
 def test_no_limit_means_all() -> None:
     assert select(ordered_pairs(PEOPLE), limit=20) == select(ordered_pairs(PEOPLE)) == ordered_pairs(PEOPLE)
+
+
+def test_a_pair_that_is_listed_twice_counts_once() -> None:
+    pairs = ordered_pairs(PEOPLE)
+    assert select([*pairs, *pairs[:3]]) == pairs
+
+
+def test_two_scans_of_one_name_are_refused() -> None:
+    """Results are kept by names: the second would silently get those of the first."""
+    pairs = [Pair(Scan("a", image="x/a.nrrd"), Scan("b")), Pair(Scan("a", image="y/a.nrrd"), Scan("c"))]
+    with pytest.raises(EvaluationError, match="two scans are called 'a' but differ in image;"):
+        select(pairs)
+    relabelled = [Pair(Scan("a", label="1.nrrd"), Scan("b")), Pair(Scan("a", label="2.nrrd"), Scan("c"))]
+    with pytest.raises(EvaluationError, match="differ in label;"):
+        distinct(relabelled)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DATA_SETS if kind != "manifest"])

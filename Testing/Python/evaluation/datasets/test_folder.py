@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dlir.errors import EvaluationError
+from dlir.evaluation.datasets.base import select
 from dlir.evaluation.datasets.folder import ImageFolder, Manifest
 from evaluation_runs import GRID, OFFSETS, write_phase, write_subjects
 
@@ -77,12 +78,22 @@ def test_a_table_names_pairs_and_what_belongs_to_them(tmp_path: Path) -> None:
 
 
 def test_a_table_of_images_alone(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("fixed,moving\nx/a.nii.gz,x/b.nii.gz\n,b.nii.gz\n")
+    (tmp_path / "t.csv").write_text("fixed,moving\nx/a.nii.gz,x/b.nii.gz\n,x/b.nii.gz\n")
     first, second = Manifest(tmp_path / "t.csv").pairs()
     assert first.name == "b-to-a"
     assert first.fixed.label == ""
     with pytest.raises(EvaluationError, match="a row without a fixed image"):
         second.fixed.read_image()
+
+
+def test_images_of_one_name_in_different_folders_are_told_apart(tmp_path: Path) -> None:
+    rows = ["fixed,moving", "p1/ed.nrrd,p1/es.nrrd", "p2/ed.nrrd,p2/es.nrrd", "p2/cine.nii.gz#0,p2/cine.nii.gz#7"]
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    assert [pair.name for pair in select(Manifest(tmp_path / "t.csv").pairs())] == [
+        "p1/es.nrrd-to-p1/ed.nrrd",
+        "p2/es.nrrd-to-p2/ed.nrrd",
+        "p2/cine.nii.gz#7-to-p2/cine.nii.gz#0",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "fixed,moving\n"])

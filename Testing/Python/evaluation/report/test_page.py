@@ -52,6 +52,13 @@ def test_every_tag_is_closed_and_every_text_escaped() -> None:
     assert image["alt"] == 'it\'s "n = 4" & <more>'
 
 
+def test_a_column_of_words_is_broken_into_lines() -> None:
+    page = make_page()
+    page.table([["method", "settings"], ["A", "x" * 500]], words=True)
+    tables = [attributes.get("class") for tag, attributes in Reader(page.html()).tags if tag == "table"]
+    assert tables == [None, "words"]
+
+
 def test_links_lead_to_sections_of_the_page() -> None:
     reader = Reader(make_page().html())
     links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]

@@ -14,6 +14,7 @@ from matplotlib.image import imread
 
 from browser import take_screenshot
 from cli_runs import make_model
+from dlir.evaluation.datasets import TESTED_ON
 from dlir.evaluation.datasets.base import Pair, Scan
 from dlir.evaluation.datasets.folder import ImageFolder
 from dlir.evaluation.methods.base import Method
@@ -60,10 +61,24 @@ def test_it_says_what_was_left_out(page: str) -> None:
 
 def test_every_figure_has_units_and_n(page: str) -> None:
     captions = figures(page)
-    assert len(captions) == 6  # topology, labels, landmarks, three examples
+    assert len(captions) == 7  # topology, labels, landmarks twice, three examples
     for caption in captions:
         assert re.search(r"n = \d+|n is the number", caption), caption
         assert re.search(r"\bmm\b|no unit|%", caption), caption
+
+
+def test_methods_are_compared_by_landmarks_where_there_are_no_labels(small: Evaluated) -> None:
+    rows = [replace(row, labels={}, transform="") for row in small.outcome.rows]
+    rows += [replace(row, method="again") for row in rows if row.method == "shift"]
+    captions = figures(build_report(replace(small, outcome=Outcome(rows, []))))
+    (scatter,) = [caption for caption in captions if "Figures 9 and 15" in caption]
+    assert scatter.startswith("Mean landmark error (mm), pair by pair: shift across")
+    assert "Below the line the other method is better" in scatter
+
+
+def test_it_says_on_what_each_reader_was_tested(page: str) -> None:
+    for name, files in TESTED_ON.items():
+        assert f"<td>{name}</td><td>{files}</td>" in unescape(page)
 
 
 def test_an_example_that_cannot_be_shown_is_said_so(small: Evaluated) -> None:
@@ -103,8 +118,8 @@ def test_forty_pairs_open_in_a_browser(tmp_path: Path) -> None:
     path.write_text(page, encoding="utf-8")
     assert path.stat().st_size < LIMIT_BYTES
     assert "40 pairs of 20 subjects, 4 methods" in page
-    # topology, labels, scatter, landmarks, worst, median, its stages, best, curves
-    assert len(figures(page)) == 9
+    # topology, labels, scatter, landmarks twice, worst, median, its stages, best, curves
+    assert len(figures(page)) == 10
     references = re.findall(r'(?:src|href)="([^"]{0,40})', page)
     assert all(reference.startswith(("data:image/", "#s")) for reference in references)
     assert not re.search(r"https?:|url\(|@import|<script|<link", page)
