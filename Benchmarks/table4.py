@@ -50,10 +50,11 @@ def drawn(pairs: Sequence[Pair], count: int) -> list[Pair]:
 
 
 def stage_by_stage(model: NetworkMethod) -> list[Method]:
-    """elastix up to each of a model's stages, and up to the last with bending energy too."""
-    stages, preprocessing, names = model.spec.stages, model.spec.preprocessing, stage_names(model.spec)
-    plain = [ElastixMethod(f"SE {name}", stages[: k + 1], preprocessing) for k, name in enumerate(names)]
-    return [*plain, ElastixMethod(f"SE {names[-1]} + BP", stages, preprocessing, bending=True)]
+    """elastix up to each of a model's stages."""
+    return [
+        ElastixMethod(f"SE {name}", model.spec.stages[: k + 1], model.spec.preprocessing)
+        for k, name in enumerate(stage_names(model.spec))
+    ]
 
 
 def table(rows: Sequence[Row], cell: Cell) -> list[list[str]]:
@@ -94,7 +95,7 @@ def main() -> None:
     described = f"{len(pairs)} ordered pairs of the last {HELD_OUT} subjects of the Decathlon's hippocampus data"
     notes = [
         f"{described}, from aligned image centres, and the first {options.sample} of them as a sample; n is the number "
-        "of pairs that all methods of a table have. SE: elastix, up to the same stage; BP: bending penalty.",
+        "of pairs that all methods of a table have. SE: elastix, up to the same stage.",
         machine(),
     ]
     benchmark.keep_tables(sections, notes)
