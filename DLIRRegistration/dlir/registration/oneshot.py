@@ -37,7 +37,7 @@ from dlir.transforms.dense import (
     trace,
     trace_with_determinant,
 )
-from dlir.transforms.sampling import Lattice, exact_dtype, inside, lookup
+from dlir.transforms.sampling import Lattice, Samples, exact_dtype, inside, lookup
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
 
 # Voxels resampled at once: few enough to stay in the cache, which also bounds the memory of points and fields.
@@ -226,8 +226,8 @@ class Registration:
         jacobian = np.empty(oriented.shape, np.float32)
         within = np.empty(oriented.shape, bool)
         dtype = exact_dtype(self.device)
-        image = torch.from_numpy(np.asarray(moving.array, np.float32)).to(self.device, dtype)[None, None]
-        outside = float(image.min())
+        image = torch.from_numpy(np.asarray(moving.array, np.float32)).to(self.device, dtype)
+        samples, outside = Samples(image[None, None], Lattice(moving.grid.shape)), float(image.min())
         for low, high in slabs(oriented.shape, _SLAB_VOXELS):
             lattice = Lattice(
                 (high - low, *oriented.shape[1:]),
@@ -243,8 +243,8 @@ class Registration:
                     determinant = torch.ones(1, 1, *lattice.shape)
             with clock.step("resample", done):
                 index, factor = self._to_moving(pair, moving.grid, points)
-                valid = inside(Lattice(moving.grid.shape), index)
-                values = lookup(image, Lattice(moving.grid.shape), index)[0]
+                valid = inside(samples.lattice, index)
+                values = samples.at(index)[0]
                 warped[low:high] = torch.where(valid, values, outside)[0].cpu().numpy()
                 within[low:high] = valid[0].cpu().numpy()
             with clock.step("jacobian", done):

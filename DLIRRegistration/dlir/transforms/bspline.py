@@ -48,8 +48,16 @@ def expand(coefficients: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     # The axis that grows least goes first, so that most of the work is one product along the last axis.
     field = torch.matmul(mz, coefficients.reshape(b * c, gz, gy * gx))
     field = torch.matmul(my, field.reshape(b * c * mz.shape[0], gy, gx))
-    field = torch.matmul(field, mx.T)
+    field = along_last(field, mx)
     return field.reshape(b, c, mz.shape[0], my.shape[0], mx.shape[0])
+
+
+def along_last(field: Tensor, matrix: Tensor) -> Tensor:
+    """Apply `matrix` (n, g) along the last axis of (N, m, g): (N, m, n).
+
+    Slice by slice: as one product of all rows it takes up to twice the time on the CPU.
+    """
+    return torch.bmm(field, matrix.T.expand(len(field), -1, -1))
 
 
 def evaluate_lattice(

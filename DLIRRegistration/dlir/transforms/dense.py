@@ -3,7 +3,7 @@
 The finest stage is evaluated exactly where its points lie, on a lattice. The points it moves fall between
 lattices, so every coarser stage is sampled first and interpolated there. Along an axis whose control points
 are many voxels apart it is sampled on a lattice of its own and interpolated linearly: the error is at most
-h^2/8 times the second derivative, which second differences of the coefficients bound, so the lattice is
+h^2/16 times the second derivative, which second differences of the coefficients bound, so the lattice is
 just fine enough. Along an axis whose control points are a few voxels apart (thick slices) the B-spline is
 evaluated as it is: four taps are two linear look-ups between control points.
 
@@ -13,18 +13,17 @@ Everything is in voxels of a reference grid and its axes (x, y, z).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dlir.geometry import Shape3
-from dlir.transforms.bspline import PADDING, basis_matrix, control_positions, expand
-from dlir.transforms.sampling import Lattice, displace, exact_dtype, lookup
+from dlir.transforms.bspline import PADDING, along_last, basis_matrix, control_positions, expand
+from dlir.transforms.sampling import Lattice, Samples, displace, exact_dtype
 
 Spacing3 = tuple[int, int, int]
 # Lowest and highest position along x, y and z.
@@ -34,9 +33,14 @@ Region = tuple[tuple[float, float], ...]
 STAGE_TOLERANCE = 0.03
 # Control spacing in voxels below which an axis is evaluated as a spline instead of being sampled.
 _SAMPLED_FROM = 4
+# Second differences of the coefficients in mm, over this number times the squared samples per control spacing, bound
+# the error. 16 for one axis; less, because the axes' errors add to each other, and to be as close as plain samples are.
+_CURVE = 12
 # Samples of the determinant per control spacing, along an axis that is sampled and along one that is not. It is shown
 # and counted, nothing is displaced by it: an error of a hundredth is no harm, and its sign is always right.
 _DETERMINANT_SAMPLES = (5, 3)
+# Points of a lattice whose determinants are computed at once.
+_PART = 1 << 17
 # Control spacings at both ends of a padded grid in which nothing moves.
 _STILL = 1
 # Fine lattice points per point at which coarser stages are followed, where control points are far apart.
@@ -87,13 +91,21 @@ class StageField:
     def displacement_and_determinant(self, lattice: Lattice) -> tuple[Tensor, Tensor]:
         """Displacement (1, 3, z, y, x) and Jacobian determinant (1, 1, z, y, x) of x + d(x), both exact."""
         along_y, (bx, dx) = self._without_x(lattice)
-        value = torch.matmul(along_y[0], bx.T).reshape(1, 3, *lattice.shape)
+        value = along_last(along_y[0], bx).reshape(1, 3, *lattice.shape)
         return value, self._determinant_of(along_y, bx, dx, lattice.shape)
 
     def determinant(self, lattice: Lattice) -> Tensor:
         """(1, 1, z, y, x): the determinant alone."""
         along_y, (bx, dx) = self._without_x(lattice)
-        return self._determinant_of(along_y, bx, dx, lattice.shape)
+        fields = [field.reshape(3, *lattice.shape[:2], -1) for field in along_y]
+        # Part by part: the nine derivatives of a whole lattice would take more memory than all else.
+        parts = [
+            self._determinant_of(
+                [field[:, low:high].flatten(0, 1) for field in fields], bx, dx, (high - low, *lattice.shape[1:])
+            )
+            for low, high in slabs(lattice.shape, _PART)
+        ]
+        return torch.cat(parts, 2)
 
     def _without_x(self, lattice: Lattice) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
         """The field and its derivatives by y and by z, expanded along z and y; matrices that expand them along x."""
@@ -106,7 +118,7 @@ class StageField:
 
     def _determinant_of(self, along_y: Sequence[Tensor], bx: Tensor, dx: Tensor, shape: Shape3) -> Tensor:
         ux, uy, uz = (
-            torch.matmul(field, m.T).reshape(3, *shape)
+            along_last(field, m).reshape(3, *shape)
             for field, m in ((along_y[0], dx), (along_y[1], bx), (along_y[2], bx))
         )
         ux[0] += 1
@@ -142,17 +154,16 @@ class SampledStage:
     """A stage ready to be evaluated anywhere; its determinant is sampled when it is first asked for."""
 
     stage: StageField
-    values: Tensor
-    lattice: Lattice
+    samples: Samples
     spline_axes: tuple[int, ...]
     region: Region | None = None
 
     @cached_property
-    def _determinants(self) -> tuple[Tensor, Lattice]:
+    def _determinants(self) -> Samples:
         many, few = _DETERMINANT_SAMPLES
         samples = [many if spacing >= _SAMPLED_FROM else few for spacing in self.stage.spacing]
         lattice = self.stage.control_lattice(samples, _STILL, self.region)
-        return self.stage.determinant(lattice), lattice
+        return Samples(self.stage.determinant(lattice), lattice)
 
     def displacement(self, points: Tensor) -> Tensor:
         """(1, 3, ...) at points (1, ..., 3)."""
@@ -163,7 +174,7 @@ class SampledStage:
             for axis, (position, share) in zip(self.spline_axes, choice, strict=True):
                 moved[..., axis] = position
                 weight = share if weight is None else weight * share
-            found = lookup(self.values, self.lattice, moved)
+            found = self.samples.at(moved)
             if weight is None:
                 return found
             found = found * weight[:, None]
@@ -173,7 +184,7 @@ class SampledStage:
 
     def _taps(self, positions: Tensor, axis: int) -> list[tuple[Tensor, Tensor]]:
         """The four B-spline taps along an axis as two linear look-ups: positions and weights."""
-        start, step = self.lattice.start[axis], self.lattice.step[axis]
+        start, step = self.samples.lattice.start[axis], self.samples.lattice.step[axis]
         control = (positions - start) / step
         cell = torch.floor(control)
         t = control - cell
@@ -188,8 +199,7 @@ class SampledStage:
 
     def determinant(self, points: Tensor) -> Tensor:
         """(1, 1, ...) at points (1, ..., 3)."""
-        values, lattice = self._determinants
-        return lookup(values, lattice, points)
+        return self._determinants.at(points)
 
 
 def sample_stage(
@@ -205,7 +215,7 @@ def sample_stage(
     samples, sampled = [1, 1, 1], []
     for axis in wide:
         difference = torch.diff(in_mm, n=2, dim=4 - axis).norm(dim=1).max().item()
-        needed = max(1, math.ceil(math.sqrt(difference / (8 * tolerance / len(wide)))))
+        needed = max(2, math.ceil(math.sqrt(difference / (_CURVE * tolerance / len(wide)))))
         if needed <= stage.spacing[axis]:
             samples[axis] = needed
             sampled.append(axis)
@@ -214,12 +224,27 @@ def sample_stage(
     more = [stage.spacing[axis] if axis in spline_axes else 0 for axis in range(3)]
     trimmed = region and tuple((low - m, high + m) for (low, high), m in zip(region, more, strict=True))
     lattice = stage.control_lattice(samples, region=trimmed)
-    matrices = []
-    for axis, positions, size in zip((2, 1, 0), lattice.positions(in_mm.device), in_mm.shape[2:], strict=True):
-        control = control_positions(positions, stage.spacing[axis])
-        as_they_are = torch.eye(size, device=in_mm.device)
-        matrices.append(basis_matrix(control, size) if axis in sampled else as_they_are[control.round().long()])
-    return SampledStage(stage, expand(stage.coefficients, matrices), lattice, spline_axes, region)
+    mz, my, mx = (
+        _sampling_matrix(control_positions(positions, stage.spacing[axis]), size, samples[axis], axis in sampled)
+        for axis, positions, size in zip((2, 1, 0), lattice.positions(in_mm.device), in_mm.shape[2:], strict=True)
+    )
+    # Expanded along z while the field is small, and laid out slice by slice, as look-ups read it.
+    slices = torch.einsum("zk,bckyx->bzcyx", mz, stage.coefficients).flatten(0, 2)
+    values = along_last(torch.matmul(my, slices), mx).reshape(-1, lattice.shape[0], 3, *lattice.shape[1:])
+    if torch.is_inference_mode_enabled() and values.device.type == "cpu":
+        values = values.double()  # as look-ups read it, so that it is not kept twice
+    return SampledStage(stage, Samples(values.transpose(1, 2), lattice), spline_axes, region)
+
+
+def _sampling_matrix(control: Tensor, size: int, samples: int, sampled: bool) -> Tensor:
+    """(P, size): from coefficients to what stands at positions `control` (P,) of a sampled axis, or of one that is not.
+
+    Lines between true values run beside a curve, by up to h^2/8 times its second derivative. Values that lie half as
+    far on the other side leave half the error: a spline's second derivative is itself a line between control points.
+    """
+    if not sampled:
+        return torch.eye(size, device=control.device)[control.round().long()]
+    return basis_matrix(control, size) - basis_matrix(control, size, 2) / (16 * samples**2)
 
 
 def slabs(shape: Shape3, voxels: int) -> list[tuple[int, int]]:
@@ -267,8 +292,8 @@ def _follow(
         if determinant:
             factor = factor * stage.determinant(reached)
         reached = displace(reached, stage.displacement(reached))
-    added = _splined((reached - start).movedim(-1, 1), lattice.shape, strides)
-    return added, _linear(factor, lattice.shape, strides) if determinant else factor
+    added = _interpolated((reached - start).movedim(-1, 1), lattice.shape, strides, _spline_matrix)
+    return added, _interpolated(factor, lattice.shape, strides, _linear_matrix) if determinant else factor
 
 
 def _thinned(lattice: Lattice, strides: Sequence[int]) -> Lattice:
@@ -278,10 +303,12 @@ def _thinned(lattice: Lattice, strides: Sequence[int]) -> Lattice:
     return Lattice((z, y, x), lattice.start, (sx, sy, sz))
 
 
-def _splined(values: Tensor, shape: Shape3, strides: Sequence[int]) -> Tensor:
-    """Interpolate (1, C, z, y, x) on a thinned lattice back to `shape` by cubic splines."""
+def _interpolated(
+    values: Tensor, shape: Shape3, strides: Sequence[int], matrix: Callable[[int, int, int], Tensor]
+) -> Tensor:
+    """Interpolate (1, C, z, y, x) on a thinned lattice back to `shape`, by a `matrix` for each axis."""
     matrices = [
-        _spline_matrix(n, size, stride).to(values)
+        matrix(n, size, stride).to(values)
         for n, size, stride in zip(shape, values.shape[2:], reversed(strides), strict=True)
     ]
     return expand(values, matrices)
@@ -294,9 +321,9 @@ def _spline_matrix(target: int, source: int, stride: int) -> Tensor:
 
     At both ends the outer two pieces are one polynomial, so that nothing is assumed of what lies beyond.
     """
-    positions = torch.arange(target, dtype=torch.float64) / stride
     if stride == 1 or source < _LEAST_FOR_SPLINE:
-        return (1 - (positions[:, None] - torch.arange(source)).abs()).clamp(min=0).float()
+        return _linear_matrix(target, source, stride)
+    positions = torch.arange(target, dtype=torch.float64) / stride
     knots = torch.arange(source, dtype=torch.float64) + 1
     conditions = torch.zeros(source + 2, source + 2, dtype=torch.float64)
     conditions[1:-1] = basis_matrix(knots, source + 2)
@@ -306,8 +333,9 @@ def _spline_matrix(target: int, source: int, stride: int) -> Tensor:
     return matrix
 
 
-def _linear(values: Tensor, shape: Shape3, strides: Sequence[int]) -> Tensor:
-    """Interpolate (1, C, z, y, x) on a thinned lattice back to `shape` linearly."""
-    reached = [(n - 1) * s + 1 for n, s in zip(values.shape[2:], reversed(strides), strict=True)]
-    z, y, x = shape
-    return F.interpolate(values, reached, mode="trilinear", align_corners=True)[:, :, :z, :y, :x]
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _linear_matrix(target: int, source: int, stride: int) -> Tensor:
+    """(target, source): linear interpolation of `source` values at i / stride."""
+    positions = torch.arange(target, dtype=torch.float64) / stride
+    return (1 - (positions[:, None] - torch.arange(source)).abs()).clamp(min=0).float()

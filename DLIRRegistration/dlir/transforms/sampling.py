@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -57,31 +58,90 @@ class Lattice:
         return points
 
     def displaced(self, displacement: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(B, z, y, x, 3): the points of the lattice + displacement (B, 3, z, y, x)."""
-        z, y, x = self.positions(displacement.device, dtype)
-        parts = displacement.unbind(1)
-        return torch.stack([parts[0] + x, parts[1] + y[:, None], parts[2] + z[:, None, None]], -1)
+        """(B, z, y, x, 3): the points of the lattice + displacement (B, 3, z, y, x).
+
+        In memory each coordinate lies by itself, which is what element-wise operations are fast on.
+        """
+        points = displacement.to(dtype, copy=True)
+        for axis, positions in zip((2, 1, 0), self.positions(displacement.device, dtype), strict=True):
+            points[:, axis] += positions.reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
+        return points.movedim(1, -1)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """`values` (B, C, z, y, x) that lie on `lattice`, to be looked up at any points, any number of times."""
+
+    values: Tensor
+    lattice: Lattice
+
+    def at(self, points: Tensor, mode: str = "bilinear") -> Tensor:
+        """Interpolate at `points` (B, ..., 3): (B, C, ...), in the type of the points.
+
+        Beyond the outermost samples the nearest one is repeated. mode: "bilinear" (trilinear) or "nearest".
+        """
+        learning = torch.is_grad_enabled() and (self.values.requires_grad or points.requires_grad)
+        if self.values.device.type == "cpu" and mode == "bilinear" and not learning:
+            found = self._between_slices(points)
+        else:
+            found = _grid_sample(self.values.to(points.dtype), self._fractions(points), mode)
+        return found.reshape(*found.shape[:2], *points.shape[1:-1])
+
+    def _fractions(self, points: Tensor) -> Tensor:
+        """Points (B, ..., 3) -> (B, 1, 1, N, 3), -1 and 1 at the outer borders of the samples."""
+        sizes = self.lattice.shape[::-1]
+        scales = [2 / (step * n) for step, n in zip(self.lattice.step, sizes, strict=True)]
+        offsets = [1 / n - 1 - start * scale for n, start, scale in zip(sizes, self.lattice.start, scales, strict=True)]
+        grid = torch.addcmul(points.new_tensor(offsets), points, points.new_tensor(scales))
+        return grid.reshape(len(grid), 1, 1, -1, 3)
+
+    def _between_slices(self, points: Tensor) -> Tensor:
+        """(B, C, N): bilinear look-ups in the slices below and above each point, and a line between them.
+
+        torch's 2D sampling on the CPU is vectorized and its 3D sampling is not: this takes a quarter of the time. All
+        slices lie one below the other in one tall image, too tall for single precision.
+        """
+        batch, channels, depth, height, width = self.values.shape
+        x, y, z = (
+            (points[..., a].reshape(len(points), -1).double() - self.lattice.start[a]) / self.lattice.step[a]
+            for a in range(3)
+        )
+        between = min(2, depth)
+        below = z.clamp_(0, depth - 1).floor().clamp_(max=depth - between)
+        rows = ((depth - between) * channels + 1) * height
+        row = y.clamp_(0, height - 1).add_(below, alpha=channels * height)
+        grid = torch.stack([x.mul_(2 / width).add_(1 / width - 1), row.mul_(2 / rows).add_(1 / rows - 1)])
+        # The channels of a slice follow each other, so that those of the next slice are just more channels.
+        image = self._by_slices.as_strided(
+            (batch, between * channels, rows, width),
+            (channels * depth * height * width, height * width, width, 1),
+        )
+        found = _grid_sample(image, grid.movedim(0, -1)[:, None], "bilinear")
+        if between == 2:
+            found = torch.lerp(found[:, :channels], found[:, channels:], z.sub_(below)[:, None])
+        return found.to(points.dtype)
+
+    @cached_property
+    def _by_slices(self) -> Tensor:
+        """(B, z, C, y, x) in double precision."""
+        return self.values.detach().transpose(1, 2).double().contiguous()
+
+
+def _grid_sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """`values` (B, C, (z,) y, x) at `grid` (B, 1, (1,) N, 2 or 3), beyond the border the nearest: (B, C, N)."""
+    # On the CPU torch samples the elements of a batch in parallel, but not the points of one: deal them out.
+    batch, axes = len(grid), grid.shape[-1]
+    alone = batch == 1 and values.device.type == "cpu"
+    parts = math.gcd(grid.shape[-2], torch.get_num_threads()) if alone else 1
+    grid = grid.reshape(batch * parts, *[1] * (axes - 1), -1, axes)
+    values = values.expand(batch * parts, *values.shape[1:])
+    sampled = F.grid_sample(values, grid, mode=mode, padding_mode="border", align_corners=False)
+    return sampled.reshape(batch, parts, values.shape[1], -1).transpose(1, 2).flatten(2)
 
 
 def lookup(values: Tensor, lattice: Lattice, points: Tensor, mode: str = "bilinear") -> Tensor:
-    """Interpolate `values` (B, C, z, y, x), lying on `lattice`, at `points` (B, ..., 3): (B, C, ...).
-
-    Beyond the outermost samples the nearest one is repeated. mode: "bilinear" (trilinear) or "nearest".
-    """
-    # align_corners=False maps -1..1 to the outer borders of the samples, which also holds for one sample.
-    scales = [2 / (step * n) for step, n in zip(lattice.step, lattice.shape[::-1], strict=True)]
-    offsets = [
-        1 / n - 1 - start * scale for n, start, scale in zip(lattice.shape[::-1], lattice.start, scales, strict=True)
-    ]
-    grid = torch.addcmul(points.new_tensor(offsets), points, points.new_tensor(scales))
-    batch, channels, shape = grid.shape[0], values.shape[1], grid.shape[1:-1]
-    # On the CPU torch samples the elements of a batch in parallel, but not the points of one: deal them out.
-    alone = batch == 1 and values.device.type == "cpu"
-    parts = math.gcd(math.prod(shape), torch.get_num_threads()) if alone else 1
-    grid = grid.reshape(batch * parts, -1, 1, 1, 3)
-    values = values.expand(batch * parts, -1, -1, -1, -1)
-    sampled = F.grid_sample(values, grid, mode=mode, padding_mode="border", align_corners=False)
-    return sampled.reshape(batch, parts, channels, -1).transpose(1, 2).reshape(batch, channels, *shape)
+    """As `Samples.at`, for values (B, C, z, y, x) that are looked up once."""
+    return Samples(values, lattice).at(points, mode)
 
 
 def inside(lattice: Lattice, points: Tensor) -> Tensor:

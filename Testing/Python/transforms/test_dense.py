@@ -193,7 +193,7 @@ def test_trimming_to_a_region_changes_nothing_in_it(spacing: Size3) -> None:
     low, high = (np.array(spacing) * part for part in (2.3, 4.6))
     region = tuple(zip(low.tolist(), high.tolist(), strict=True))
     whole, trimmed = (sample_stage(stage, (1.0, 1.0, 1.0), TOLERANCE, within) for within in (None, region))
-    assert trimmed.values.numel() < whole.values.numel()
+    assert trimmed.samples.values.numel() < whole.samples.values.numel()
     points = torch.from_numpy(np.random.default_rng(0).uniform(low, high, (1, 500, 3))).float()
     torch.testing.assert_close(trimmed.displacement(points), whole.displacement(points), rtol=0, atol=1e-5)
     torch.testing.assert_close(trimmed.determinant(points), whole.determinant(points), rtol=0, atol=1e-5)
@@ -210,7 +210,18 @@ def test_a_smooth_stage_is_sampled_within_the_tolerance(spacing: Size3, toleranc
     error = np.linalg.norm(found - expected, axis=1).max()
     # Samples are as few as the bound allows, so the tolerance is not missed by far.
     assert 0.02 * tolerance < error <= tolerance
-    assert sampled.values.shape[2:] == sampled.lattice.shape
+    assert sampled.samples.values.shape[2:] == sampled.samples.lattice.shape
+
+
+def test_every_stage_of_a_batch_is_sampled_for_itself() -> None:
+    """Training follows several pairs at once."""
+    alone = [make_stage(smooth((5, 6, 7), seed), (16, 8, 1)) for seed in (0, 1)]
+    together = StageField(torch.cat([stage.coefficients for stage in alone]), alone[0].spacing)
+    points = scattered(alone[0]).expand(2, -1, -1)
+    found = sample_stage(together, (1.0, 1.5, 2.0), TOLERANCE).displacement(points)
+    for number, stage in enumerate(alone):
+        expected = sample_stage(stage, (1.0, 1.5, 2.0), TOLERANCE / 4).displacement(points[number : number + 1])
+        assert (found[number] - expected[0]).abs().max() <= 1.25 * TOLERANCE
 
 
 # -- chains ------------------------------------------------------------------------------------------

@@ -135,6 +135,27 @@ def test_points_of_any_shape_and_every_channel(shape: tuple[int, ...]) -> None:
             torch.testing.assert_close(found[b, c].flatten(), alone.flatten())
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_looked_up_is_the_same_whether_it_is_learned_from_or_not(shape: tuple[int, int, int]) -> None:
+    """Without gradients the CPU looks between slices, with them in the whole volume."""
+    lattice = Lattice(shape, (1.5, -2.0, 0.5), (4.0, 0.5, 2.0))
+    values = torch.randn(2, 3, *shape, generator=torch.manual_seed(0), dtype=torch.float64)
+    size = torch.tensor(lattice.step) * torch.tensor(shape[::-1])
+    points = torch.tensor(lattice.start) + size * (1.4 * torch.rand(2, 50, 3, generator=torch.manual_seed(1)) - 0.3)
+    learned = lookup(values.requires_grad_(True), lattice, points.double())
+    assert learned.requires_grad
+    with torch.no_grad():
+        found = lookup(values, lattice, points.double())
+    torch.testing.assert_close(found, learned.detach(), rtol=0, atol=1e-10)
+
+
+def test_what_is_looked_up_has_the_type_of_the_points() -> None:
+    image, lattice = random_image((3, 4, 5)), Lattice((3, 4, 5))
+    for dtype in (torch.float32, torch.float64):
+        assert lookup(image, lattice, lattice.points(dtype=dtype)[None]).dtype == dtype
+        assert lookup(image, lattice, lattice.points(dtype=dtype)[None], "nearest").dtype == dtype
+
+
 def test_lattice_positions_and_points_agree() -> None:
     lattice = Lattice((2, 3, 4), (0.5, 1.0, -2.0), (2.0, 1.0, 0.25))
     points = lattice.points()
