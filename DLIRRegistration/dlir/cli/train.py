@@ -90,7 +90,7 @@ def train(
         say(f"reading the images in {options.data}")
     try:
         with _display() as progress:
-            model = train(folder, options, device.value, devices, workers, _tell, progress)
+            model = train(folder, options, device.value, devices, workers, _tell, progress, say)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"continue the run with --resume {folder.path}") from None
     if first:

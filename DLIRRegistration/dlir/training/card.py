@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from dlir.training.trainer import RunState
 
 
-def make_card(
-    config: TrainingConfig, draws: Sequence[Draw], state: RunState, fabric: Fabric, precision: torch.dtype
-) -> dict[str, Any]:
+def make_card(config: TrainingConfig, draws: Sequence[Draw], state: RunState, fabric: Fabric) -> dict[str, Any]:
     """The configuration's own card, and what the run adds: counts, settings, time, hardware, figures and versions."""
     training, validation = (sum(counts) for counts in zip(*(draw.counts() for draw in draws), strict=True))
     return {
@@ -33,7 +31,7 @@ def make_card(
             "device": _device(fabric.device),
             "processes": fabric.world_size,
             "threads": torch.get_num_threads(),
-            "precision": str(precision).removeprefix("torch."),
+            "precision": ", then ".join(state.precisions),
             "code_version": __version__,
             "torch": torch.__version__,
             "subjects": training,

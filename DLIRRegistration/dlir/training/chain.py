@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -64,6 +65,40 @@ def _shape(image: Tensor) -> Shape3:
     return z, y, x
 
 
+def _predict(
+    model: MultiStageModel, stage: int, fixed: Tensor, current: Tensor, batch: Batch, *, checkpointing: bool
+) -> tuple[Tensor, Tensor]:
+    """Coefficients (B, 3, gz, gy, gx) of a deformable stage on the batch's common grid, and bending energies (B,).
+
+    fixed, current: images of the stage. Each pair is seen without the padding that others of its batch cause: networks
+    find zeros beyond its border, its grid ends there, and its energy is that of its own domain, as in inference. Pairs
+    of one size run together.
+    """
+    factors, cells = model.spec.factors(stage)[::-1], model.spec.control_spacing(stage)[::-1]
+    whole = [n * f for n, f in zip(_shape(fixed), factors, strict=True)]
+    alike: dict[Shape3, list[int]] = {}
+    for number, shape in enumerate(batch.fixed_shapes):
+        alike.setdefault(model.spec.padded_shape(shape), []).append(number)
+    coefficients: dict[int, Tensor] = {}
+    energies: dict[int, Tensor] = {}
+    for padded, members in alike.items():
+        z, y, x = (n // f for n, f in zip(padded, factors, strict=True))
+        those: list[int] | slice = members if len(alike) > 1 else slice(None)  # no copy of a batch of one size
+        images = (fixed[those, :, :z, :y, :x], current[those, :, :z, :y, :x])
+        if checkpointing:
+            own = checkpoint(model.predict_coefficients, stage, *images, use_reentrant=False)
+        else:
+            own = model.predict_coefficients(stage, *images)
+        energy = _energy(model, stage, own, padded, batch.spacing[those])
+        # The field is zero beyond its grid, and so are the coefficients that the common one has there.
+        lacking = [(n - m) // c for n, m, c in zip(whole, padded, cells, strict=True)]
+        own = F.pad(own, [v for n in reversed(lacking) for v in (0, n)])
+        coefficients |= zip(members, own, strict=True)
+        energies |= zip(members, energy, strict=True)
+    order = range(len(fixed))
+    return torch.stack([coefficients[k] for k in order]), torch.stack([energies[k] for k in order])
+
+
 def _energy(model: MultiStageModel, stage: int, coefficients: Tensor, padded: Shape3, spacing: Tensor) -> Tensor:
     control = model.spec.control_spacing(stage)
     step = [max(c / _ENERGY_SAMPLES, 0.5) for c in control]
@@ -105,14 +140,10 @@ def run_chain(
                 points = transform_points(matrix, _trace(lattice, fixed, chain, coarser))
                 source = model.lattice(_shape(moving), stage)
                 current = lookup(model.pool(moving[:, :1], stage), source, _within(model, stage, batch, points))
-                images = (model.pool(fixed[:, :1], stage), current)
-                if checkpointing:
-                    coefficients = checkpoint(model.predict_coefficients, stage, *images, use_reentrant=False)
-                else:
-                    coefficients = model.predict_coefficients(stage, *images)
+                pooled = model.pool(fixed[:, :1], stage)
+                coefficients, energy = _predict(model, stage, pooled, current, batch, checkpointing=checkpointing)
                 coarser[:0] = [sample_stage(field, voxel_size, STAGE_TOLERANCE) for field in chain[-1:]]
                 chain.append(StageField(coefficients, model.spec.control_spacing(stage)))
-                energy = _energy(model, stage, coefficients, _shape(fixed), batch.spacing)
             energies.append(energy)
             if stage == last:
                 lattice, source = model.lattice(_shape(fixed), stage), model.lattice(_shape(moving), stage)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dlir.model.spec import ModelSpec
 
@@ -24,13 +25,14 @@ class Strict(BaseModel):
 class Source(Strict):
     """Images of one kind, and how they make pairs.
 
-    files: patterns relative to the data folder. Not used where the data are given as a table (manifest).
+    files: patterns relative to the data folder, of files or of folders that hold one DICOM series each; a file *.dcm
+        stands for its folder. Not used where the data are given as a table (manifest).
     pairs: "intra" pairs any two volumes of one subject, on one grid; "inter" volumes of any two subjects, whatever
         their grids; "listed" those that a manifest lists, row by row.
     subject: what a subject is: "folder", all files of a folder, or "file". A 4D file is a subject always. By default
         folders for intra pairs and files for inter pairs.
     mask: where an image's mask lies, relative to the data folder, from {folder} and {stem} of the image: voxels outside
-        of it do not count in the similarity. An image without such a file counts whole.
+        of it do not count in the similarity. An image without such a file counts whole. No mask is taken for an image.
     validation: patterns of the subjects kept for validation: names of their files or of any folder above.
     validation_last, validation_fraction: instead, so many of them, the last by name; or such a part, drawn by the seed.
     weight: how often this source is drawn, relative to the others.
@@ -54,6 +56,13 @@ class Source(Strict):
         if self.largest_motion and self.pairs != "intra":
             raise ValueError("largest_motion is for intra pairs")
         return self
+
+    @field_validator("mask")
+    @classmethod
+    def _can_be_filled_in(cls, mask: str | None) -> str | None:
+        if unknown := [name for _, name, _, _ in Formatter().parse(mask or "") if name not in (None, "folder", "stem")]:
+            raise ValueError(f"{{{unknown[0]}}} is neither {{folder}} nor {{stem}}")
+        return mask
 
     @property
     def subject_is_file(self) -> bool:
@@ -170,7 +179,8 @@ class TrainingConfig(Strict):
 
     validation_every: iterations between validations, each of which is followed by a checkpoint. patience: validations
     without a better similarity after which a phase ends, with its best weights; 0 for never.
-    precision: of the convolutions, where the device has it; everything else is computed in float32.
+    precision: of the convolutions; everything else is computed in float32. bfloat16 is used where the device computes
+        with it: on CUDA, and on a CPU that has instructions for it; else float32. The model's card says which it was.
     """
 
     card: ModelCard

@@ -15,6 +15,9 @@ from dlir.training.config import Source, TrainingConfig
 from dlir.training.draws import Draw, Drawn, InterPairs, IntraPairs, ListedPairs, Subject
 from dlir.training.subjects import Found, ImageFile, Notice, PairFile, find, held_out
 
+# Sides of a voxel that differ by less, relatively, count as equal.
+_SQUARE = 0.01
+
 # Hears of progress: images done and in all.
 Prepares = Callable[[int, int], None]
 
@@ -42,9 +45,15 @@ def load_data(
         _make(source, entries, prepared, cache, config.seed, data, notice)
         for source, entries in zip(config.sources, found, strict=True)
     ]
-    if config.augmentation.crop is not None:
-        for draw in draws:
+    for draw in draws:
+        if config.augmentation.crop is not None:
             _check_one_grid(draw)
+        if config.augmentation.rotate90:
+            _check_square(draw)
+    if config.patience and not any(draw.held_out() for draw in draws):
+        raise ConfigError(
+            f"patience {config.patience} needs a validation, and nobody is held out for it; hold some out"
+        )
     return draws
 
 
@@ -146,15 +155,14 @@ def _listed(
     usable = [
         entry for entry in found if all((file.image, file.mask) in prepared for file in (entry.fixed, entry.moving))
     ]
-    pairs = {}
+    pairs: list[tuple[str, Drawn]] = []
+    stated: dict[str, bool | None] = {}
     for entry in usable:
         fixed, moving = (prepared[file.image, file.mask] for file in (entry.fixed, entry.moving))
-        pairs[f"{entry.fixed.subject} to {entry.moving.subject}"] = Drawn(
-            fixed, moving, f"{entry.fixed.subject} to {entry.moving.subject}"
-        )
-    stated = {f"{e.fixed.subject} to {e.moving.subject}": e.fixed.validation for e in usable}
-    training, validation = _split(sorted(pairs), stated, source, seed)
-    groups = [tuple(pair for name, pair in pairs.items() if name in names) for names in (training, validation)]
+        pairs.append((entry.subject, Drawn(fixed, moving, f"{entry.fixed.subject} to {entry.moving.subject}")))
+        stated[entry.subject] = entry.fixed.validation if stated.get(entry.subject) is None else stated[entry.subject]
+    training, validation = _split(sorted(stated), stated, source, seed)
+    groups = [tuple(pair for subject, pair in pairs if subject in names) for names in (training, validation)]
     _check_training(len(groups[0]), len(groups[1]), f"pairs in '{data}'")
     return ListedPairs(*groups)
 
@@ -170,3 +178,14 @@ def _check_one_grid(draw: Draw) -> None:
                     f"pair '{pair.name}' lies on two different grids, and augmentation.crop needs one; resample the "
                     "images or leave the crop out"
                 )
+
+
+def _check_square(draw: Draw) -> None:
+    """Pairs that are turned by 90 degrees in plane keep their voxels' size only where these are square there."""
+    for image in draw.images():
+        x, y, _ = image.grid.spacing
+        if abs(x - y) > _SQUARE * x:
+            raise ConfigError(
+                f"voxels of image '{image.name}' measure {x:g} x {y:g} mm in plane and cannot be turned; "
+                "set rotate90: false"
+            )

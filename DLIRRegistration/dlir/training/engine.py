@@ -30,6 +30,8 @@ def make_fabric(device: str = "auto", devices: int = 1) -> Fabric:
     elif "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ:
         nodes = int(os.environ.get("SLURM_NNODES", "1"))
         devices = int(os.environ["SLURM_NTASKS"]) // nodes
+        if devices * nodes > 1 and "SLURM_NTASKS_PER_NODE" not in os.environ:
+            raise DeviceError(f"SLURM was asked for tasks, not for tasks per node; ask for --ntasks-per-node={devices}")
     if kind == "cuda" and devices > torch.cuda.device_count():
         raise DeviceError(f"{devices} devices are asked for, and there are {torch.cuda.device_count()}; ask for fewer")
     if kind == "mps" and devices > 1:
@@ -66,5 +68,5 @@ def usable_precision(wanted: str, device: torch.device) -> torch.dtype:
 def _processor_has_bfloat16() -> bool:
     # Tells of x86-64 alone, and only newer versions of torch have it; nothing else that torch offers tells such
     # instructions from emulation.
-    found = getattr(torch.cpu, "get_capabilities", dict)()
+    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

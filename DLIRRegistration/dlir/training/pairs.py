@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dlir.errors import ConfigError
 from dlir.geometry import ImageGrid
 from dlir.training.batch import Batch, Pair, collate
 from dlir.training.cache import Prepared
@@ -28,16 +27,13 @@ from dlir.training.draws import Draw, Drawn
 from dlir.transforms.affine import affine_matrix, transform_points
 from dlir.transforms.sampling import Lattice, inside, lookup
 
-# Sides of a voxel that differ by less, relatively, count as equal.
-_SQUARE = 0.01
-
 
 class PairDataset(Dataset[Pair]):
     """Augmented pairs without end. Pair `index` depends on the seed and the index alone.
 
     That makes a run repeatable, whoever loads the pairs and wherever it was interrupted.
     draws, weights: where pairs come from, and how often each is asked. smallest: voxels (x, y, z) that a whole image
-    keeps at least. Raises ConfigError for voxels that are not square in plane where pairs are to be turned.
+    keeps at least.
     """
 
     def __init__(
@@ -48,8 +44,6 @@ class PairDataset(Dataset[Pair]):
         seed: int,
         smallest: Voxels = (1, 1, 1),
     ) -> None:
-        if augmentation.rotate90:
-            _check_square(image for draw in draws for image in draw.images())
         self.draws = draws
         self.weights = np.array(weights) / sum(weights)
         self.augmentation = augmentation
@@ -151,16 +145,6 @@ def _transforms(augmentation: Augmentation, crop: Voxels) -> Compose:
     if augmentation.flip:
         steps += [RandFlip(prob=0.5, spatial_axis=2), RandFlip(prob=0.5, spatial_axis=0)]
     return Compose(steps)
-
-
-def _check_square(images: Iterable[Prepared]) -> None:
-    for image in images:
-        x, y, _ = image.grid.spacing
-        if abs(x - y) > _SQUARE * x:
-            raise ConfigError(
-                f"voxels of image '{image.name}' measure {x:g} x {y:g} mm in plane and cannot be turned; "
-                "set rotate90: false"
-            )
 
 
 # -- whole images, each on its own grid ---------------------------------------------------------------

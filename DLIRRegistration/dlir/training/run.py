@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from dlir.errors import DLIRError
 from dlir.io.writing import write_json
 from dlir.training.cache import Cache
 from dlir.training.curves import draw_curves
@@ -20,28 +22,45 @@ from dlir.training.watching import Board, Nobody
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 
+# Hears what a user should know.
+Remark = Callable[[str], None]
+
+
 def is_first_process() -> bool:
     """Whether this process leads the run: it alone writes, and reports."""
     return all(int(os.environ.get(name, "0")) == 0 for name in _RANKS)
 
 
 def train(
-    folder: RunFolder, options: RunOptions, device: str, devices: int, workers: int, notice: Notice, progress: Progress
+    folder: RunFolder,
+    options: RunOptions,
+    device: str,
+    devices: int,
+    workers: int,
+    notice: Notice,
+    progress: Progress,
+    remark: Remark = lambda text: None,
 ) -> Path:
     """Train what is left of the run in `folder` and return its model file.
 
     device, devices: as for `make_fabric`. workers: processes that prepare batches, for each process that trains.
-    notice: hears of images that are left out. Raises ConfigError for unusable data or settings,
-    OutputError where nothing can be written.
+    notice: hears of images that are left out. remark: hears what else a user should know. Raises ConfigError for
+    unusable data or settings, and leaves the folder to another run then; OutputError where nothing can be written.
     """
     first = is_first_process()
-    # The first process prepares the images before there are others, or while they wait for it.
-    draws = _prepare(folder, options, notice) if first else []
-    fabric = make_fabric(device, devices)
-    if not first:
-        draws = load_data(options.config, options.data, _cache(options), lambda what, why: None)
-    trainer = Trainer(options.config, draws, folder, fabric, workers)
+    try:
+        # The first process prepares the images before there are others, or while they wait for it.
+        draws = _prepare(folder, options, notice) if first else []
+        fabric = make_fabric(device, devices)
+        if not first:
+            draws = load_data(options.config, options.data, _cache(options), lambda what, why: None)
+        trainer = Trainer(options.config, draws, folder, fabric, workers)
+    except DLIRError:
+        folder.abandon()
+        raise
     trainer.resume()
+    if first and (former := trainer.state.precisions[-1:]) not in ([], [trainer.precision]):
+        remark(f"until now the run was computed in {former[0]}; this device goes on in {trainer.precision}")
     watcher = Board(folder.file(BOARD), trainer.total_iterations()) if first else Nobody()
     model = trainer.run(progress if first else lambda *figures: None, watcher)
     if first:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import weakref
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -46,6 +49,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: IO[bytes] | None = None
+        self._begun = False
 
     def file(self, name: str) -> Path:
         """Where a file of the run lies."""
@@ -74,6 +78,12 @@ class RunFolder:
             self.file(OPTIONS),
             {"data": str(options.data.resolve()), "cache": str(options.cache.resolve()), "config": values},
         )
+        self._begun = True
+
+    def abandon(self) -> None:
+        """Forget a run that was begun here and could not be set up, so that the folder can be used again."""
+        if self._begun:
+            self.file(OPTIONS).unlink(missing_ok=True)
 
     def resume(self, *, hold: bool = True) -> RunOptions:
         """The options of the run in the folder. Raises OutputError or ConfigError where there is none to continue.
@@ -121,15 +131,18 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise OutputError(f"another process is training into '{self.path}'; wait for it or end it") from None
+        # The processes that prepare batches outlive a killed run by some seconds, and must not hold its folder.
+        os.register_at_fork(after_in_child=partial(_let_go, weakref.ref(self._lock)))
 
     # -- the checkpoint --------------------------------------------------------------------------
 
-    def write_checkpoint(self, content: dict[str, Any]) -> None:
-        """Whole or not at all. Raises OutputError."""
+    def write_tensors(self, name: str, content: Any) -> Path:
+        """Keep tensors in the folder, whole or not at all, and return where. Raises OutputError."""
         # By way of memory: torch does not say why it could not write a file.
         data = BytesIO()
         torch.save(content, data)
-        write_bytes(self.file(CHECKPOINT), data.getvalue())
+        write_bytes(self.file(name), data.getvalue())
+        return self.file(name)
 
     def read_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         """None where the run was ended before its first one. Raises ConfigError for a damaged one."""
@@ -143,6 +156,11 @@ class RunFolder:
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError, UnpicklingError):
             raise ConfigError(f"checkpoint '{path}' is damaged or no checkpoint; start the run afresh") from None
         return content
+
+
+def _let_go(lock: weakref.ref[IO[bytes]]) -> None:
+    if (held := lock()) is not None:
+        held.close()
 
 
 def listed(found: list[str], most: int = 3) -> str:

@@ -23,7 +23,7 @@ _ROLE = "training image"
 _PAIR_COLUMNS = ("fixed", "moving")
 _COLUMNS = {
     "image": ("image", "mask", "subject", "split"),
-    "pair": ("fixed", "moving", "fixed_mask", "moving_mask", "split"),
+    "pair": ("fixed", "moving", "fixed_mask", "moving_mask", "subject", "split"),
 }
 _SPLITS = {"": None, "train": False, "validation": True}
 
@@ -43,10 +43,14 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class PairFile:
-    """One pair of a manifest, fixed and moving image."""
+    """One pair of a manifest, fixed and moving image.
+
+    subject: as the manifest calls it, or the pair's own name. Pairs of one subject are held out together or not at all.
+    """
 
     fixed: ImageFile
     moving: ImageFile
+    subject: str
 
 
 Found = list[ImageFile] | list[PairFile]
@@ -66,15 +70,24 @@ def find(source: Source, data: Path, notice: Notice) -> Found:
 
 def find_images(source: Source, root: Path, notice: Notice) -> list[ImageFile]:
     """The volumes of a source below the folder `root`, by name. Raises ConfigError where there is no file."""
-    files = sorted({f for pattern in source.files for f in glob.glob(pattern, root_dir=root, recursive=True)})
+    matching = {f for pattern in source.files for f in glob.glob(pattern, root_dir=root, recursive=True)}
+    files = sorted({_series_of(f) for f in matching})
     if not files:
         raise ConfigError(f"no file matches {source.files} under '{root}'; check the data folder and the patterns")
+    masks = {file: _mask_beside(source, root, Path(file)) for file in files}
+    taken = set(masks.values())
     found: list[ImageFile] = []
-    for file in files:
+    for file, mask in masks.items():
         path = Path(file)
         subject = path if source.subject_is_file else path.parent
-        found += _volumes(str(root / file), _mask_beside(source, root, path), subject, path, notice)
+        if str(root / file) not in taken:
+            found += _volumes(str(root / file), mask, subject, path, notice)
     return found
+
+
+def _series_of(file: str) -> str:
+    """A slice of a DICOM series stands for the folder that holds it."""
+    return str(Path(file).parent) if file.lower().endswith(".dcm") else file
 
 
 def _volumes(spec: str, mask: str | None, subject: Path, itself: Path, notice: Notice) -> list[ImageFile]:
@@ -107,8 +120,8 @@ def stem(name: str) -> str:
 def _read_manifest(source: Source, path: Path, notice: Notice) -> Found:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-            columns = list(rows[0]) if rows else []
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"cannot read manifest '{path}': {error}; give a CSV file in UTF-8") from None
     kind = "pair" if source.pairs == "listed" else "image"
@@ -121,9 +134,22 @@ def _read_manifest(source: Source, path: Path, notice: Notice) -> Found:
             f"manifest '{path}' {told}: {source.pairs} pairs need {' and '.join(needed)}, and may have "
             f"{', '.join(c for c in known if c not in needed)}"
         )
+    if longer := [number for number, row in enumerate(rows, 2) if None in row]:
+        raise ConfigError(f"manifest '{path}', line {longer[0]}: it has more entries than the first line names columns")
     if kind == "pair":
-        return [_pair_row(path, number, row) for number, row in enumerate(rows, 2)]
-    return [image for number, row in enumerate(rows, 2) for image in _image_row(path, number, row, source, notice)]
+        pairs = [_pair_row(path, number, row) for number, row in enumerate(rows, 2)]
+        _check_splits(path, [(pair.subject, pair.fixed.validation) for pair in pairs])
+        return pairs
+    images = [i for number, row in enumerate(rows, 2) for i in _image_row(path, number, row, source, notice)]
+    _check_splits(path, [(image.subject, image.validation) for image in images])
+    return images
+
+
+def _check_splits(path: Path, stated: Sequence[tuple[str, bool | None]]) -> None:
+    """Raises ConfigError for a subject that is both trained with and validated on."""
+    training, validation = ({name for name, value in stated if value is wanted} for wanted in (False, True))
+    if both := sorted(training & validation):
+        raise ConfigError(f"manifest '{path}': subject '{both[0]}' is in train and in validation; choose one")
 
 
 def _image_row(path: Path, number: int, row: dict[str, str], source: Source, notice: Notice) -> list[ImageFile]:
@@ -143,7 +169,8 @@ def _pair_row(path: Path, number: int, row: dict[str, str]) -> PairFile:
         ImageFile(_entry(path, number, row, name), _beside(path, row.get(f"{name}_mask")), row[name], split)
         for name in _PAIR_COLUMNS
     )
-    return PairFile(fixed, moving)
+    given = (row.get("subject") or "").strip()
+    return PairFile(fixed, moving, given or f"{fixed.subject} to {moving.subject}")
 
 
 def _entry(path: Path, number: int, row: dict[str, str], column: str) -> str:

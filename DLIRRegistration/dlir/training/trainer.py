@@ -28,7 +28,7 @@ from dlir.training.engine import summed, usable_precision
 from dlir.training.loading import Loader
 from dlir.training.pairs import HeldOutPairs, PairDataset
 from dlir.training.phases import Phase, phases
-from dlir.training.run_folder import BEST, HISTORY, MODEL, RunFolder, listed
+from dlir.training.run_folder import BEST, CHECKPOINT, HISTORY, MODEL, RunFolder, listed
 from dlir.training.validation import Pictures, Validation, validate
 from dlir.training.watching import Watcher
 
@@ -45,7 +45,7 @@ class RunState:
 
     phase counts stages, one more for fine-tuning; iteration, within it; pairs, those drawn so far. sums: figures since
     the last row of the history, over `since` iterations. best: highest validation similarity of the phase, which is
-    `stale` validations ago.
+    `stale` validations ago. precisions: of the convolutions, one after the other: they change with the device.
     """
 
     phase: int = 0
@@ -56,6 +56,7 @@ class RunState:
     since: int = 0
     best: float | None = None
     stale: int = 0
+    precisions: list[str] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -113,6 +114,11 @@ class Trainer:
         """The phase under way."""
         return self.phases[self.state.phase]
 
+    @property
+    def precision(self) -> str:
+        """What the convolutions are computed in here, which is not always what the configuration asks for."""
+        return str(self.model.precision).removeprefix("torch.")
+
     def _check_shares(self, phase: Phase) -> None:
         size, processes = phase.settings.batch_size, self.fabric.world_size
         if size % processes or (size // processes) % (phase.settings.micro_batch or 1):
@@ -163,6 +169,8 @@ class Trainer:
 
     def _run_phase(self, progress: Progress, watcher: Watcher) -> None:
         phase, state, loader = self.phase, self.state, self._loader()
+        if state.precisions[-1:] != [self.precision]:
+            state.precisions.append(self.precision)
         figures: dict[str, float] = {}
         clock, waited = time.perf_counter(), 0.0
         # Closed by whatever ends the phase: with it go the processes that prepare batches.
@@ -256,8 +264,7 @@ class Trainer:
         if torch.isfinite(torch.tensor([loss, norm])).all():
             return
         what = "gradient" if torch.isfinite(torch.tensor(loss)) else "loss"
-        kept = self.folder.file(f"not_finite_{self.fabric.global_rank}.pt")
-        torch.save([vars(batch) for batch in batches], kept)
+        kept = self.folder.write_tensors(f"not_finite_{self.fabric.global_rank}.pt", [vars(batch) for batch in batches])
         names = ", ".join(name for batch in batches for name in batch.names)
         raise ConfigError(
             f"the {what} is not finite in {self.phase.name}, iteration {self.state.iteration + 1}, for the pairs "
@@ -306,9 +313,13 @@ class Trainer:
             save_model(self.folder.file(BEST), self.model, self.card())
 
     def save(self) -> None:
-        """Write `last.pt`, `history.json` and `model.safetensors`, each whole or not at all."""
+        """Write `history.json`, `model.safetensors` and `last.pt`, each whole or not at all."""
         if self.fabric.is_global_zero:
-            self.folder.write_checkpoint(
+            write_json(self.folder.file(HISTORY), self.state.history)
+            save_model(self.folder.file(MODEL), self.model, self.card())
+            # Last: a run that is killed before it does all of this again, and then its files belong together.
+            self.folder.write_tensors(
+                CHECKPOINT,
                 {
                     "config": self.config.model_dump_json(),
                     "data": fingerprint(self.draws),
@@ -316,10 +327,8 @@ class Trainer:
                     "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
                     "state": json.dumps(vars(self.state)),
                     "best": self._best,
-                }
+                },
             )
-            write_json(self.folder.file(HISTORY), self.state.history)
-            save_model(self.folder.file(MODEL), self.model, self.card())
         self.fabric.barrier()
 
     def resume(self) -> None:
@@ -350,4 +359,4 @@ class Trainer:
 
     def card(self) -> dict[str, Any]:
         """What the model file says of its making."""
-        return make_card(self.config, self.draws, self.state, self.fabric, self.model.precision)
+        return make_card(self.config, self.draws, self.state, self.fabric)

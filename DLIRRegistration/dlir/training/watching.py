@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dlir.errors import OutputError
 
 if TYPE_CHECKING:
     from dlir.training.validation import Pictures
@@ -27,14 +32,32 @@ class Nobody:
 
 
 class Board:
-    """Writes for TensorBoard. first: the iteration from which on a former run's entries are replaced."""
+    """Writes for TensorBoard. last: the iteration behind which a former run's entries are replaced.
 
-    def __init__(self, folder: Path, first: int) -> None:
+    Raises OutputError where it cannot.
+    """
+
+    def __init__(self, folder: Path, last: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=first)
+        self._folder = folder
+        threading.excepthook = _not_of_tensorboard
+        with self._explained():
+            self._writer = SummaryWriter(str(folder), purge_step=last + 1)
 
     def record(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
+        with self._explained():
+            self._write(phase, iteration, row, pictures)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = f"cannot write into '{self._folder}': {error.strerror}; free some space, then continue the run"
+            raise OutputError(reason) from None
+
+    def _write(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
         for name, value in row.items():
             if name not in ("phase", "iteration"):
                 group = "validation" if name.startswith("validation_") else "training"
@@ -47,6 +70,12 @@ class Board:
                     f"validation/{name}", gray, iteration, dataformats="HWC" if gray.ndim == 3 else "HW"
                 )
         self._writer.flush()
+
+
+def _not_of_tensorboard(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread hands its error to the next call of the writer as well: that is where it is told."""
+    if not type(failed.thread).__module__.startswith("tensorboard"):
+        threading.__excepthook__(failed)
 
 
 def jacobian_shade(determinant: NDArray[np.float32]) -> NDArray[np.float32]:

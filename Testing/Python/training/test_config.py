@@ -99,6 +99,8 @@ def stage(**values: Any) -> Change:
         (lambda c: c["training"][0].update(batch_size=6, micro_batch=4), "training.0: batch_size 6 is no multiple"),
         (lambda c: c["sources"][0].update(validation_last=3), "sources.0: give only one of validation"),
         (lambda c: c["sources"][0].update(pairs="inter", largest_motion=0.5), "sources.0: largest_motion is for intra"),
+        (lambda c: c["sources"][0].update(mask="{name}_mask.nii"), "sources.0.mask: {name} is neither {folder} nor"),
+        (lambda c: c["sources"][0].update(mask="{stem_mask.nii"), "sources.0.mask: "),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: Change, named: str) -> None:

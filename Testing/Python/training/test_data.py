@@ -21,7 +21,7 @@ from dlir.training.config import TrainingConfig
 from dlir.training.config_file import load_config
 from dlir.training.data import load_data
 from dlir.training.draws import Draw, InterPairs, IntraPairs, ListedPairs, fingerprint
-from training_runs import SHAPE, SPACING, make_config, write_subjects, write_volume
+from training_runs import SHAPE, SPACING, make_config, plain_config, write_subjects, write_volume
 
 Load = Callable[..., Sequence[Draw]]
 
@@ -252,6 +252,42 @@ def test_a_listed_pair_on_two_grids_cannot_be_cropped(load: Load, tmp_path: Path
         load(make_config(sources=[source(pairs="listed")]), tmp_path / "pairs.csv")
     (draw,) = load(make_config(sources=[source(pairs="listed")], **WHOLE), tmp_path / "pairs.csv")
     assert draw.counts() == (1, 0)
+
+
+def test_listed_pairs_of_one_subject_are_held_out_together(load: Load, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"{subject}{scan}" for subject in "abcd" for scan in range(3)]
+    for name in names:
+        write_volume(tmp_path / f"{name}.nii.gz", rng.random(SHAPE))
+    rows = [f"{s}{i}.nii.gz,{s}{j}.nii.gz,{s}" for s in "abcd" for i, j in ((0, 1), (0, 2), (1, 2))]
+    (tmp_path / "pairs.csv").write_text("\n".join(["fixed,moving,subject", *rows]))
+    config = make_config(sources=[source(pairs="listed", validation_fraction=0.25)])
+    (draw,) = load(config, tmp_path / "pairs.csv")
+    assert isinstance(draw, ListedPairs)
+    assert draw.counts() == (9, 3)
+    held, kept = ({pair.name[0] for pair in pairs} for pairs in (draw.validation, draw.training))
+    assert len(held) == 1
+    assert not held & kept
+
+
+def test_turning_voxels_that_are_not_square_is_refused(load: Load, tmp_path: Path) -> None:
+    """When the data are checked already, not when the training begins."""
+    rng = np.random.default_rng(0)
+    for frame in ("01", "12"):
+        write_volume(tmp_path / "a" / f"a_frame{frame}.nii.gz", rng.random(SHAPE), (1.0, 1.5, 4.0))
+    model = plain_config()["model"]
+    model["preprocessing"]["native_axes"] = [False, True, True]
+    with pytest.raises(ConfigError, match=r"a_frame01\.nii\.gz'.*1 x 1\.5 mm.*rotate90"):
+        load(make_config(sources=[source()], model=model), tmp_path)
+    still = {"augmentation": {"crop": [24, 24, 4], "rotate90": False}}
+    assert load(make_config(sources=[source()], model=model, **still), tmp_path)[0].counts() == (1, 0)
+
+
+def test_patience_needs_someone_to_validate_on(load: Load, tmp_path: Path) -> None:
+    write_subjects(tmp_path, ["a", "held"])
+    with pytest.raises(ConfigError, match="patience 3 needs a validation, and nobody is held out"):
+        load(make_config(sources=[source()], patience=3), tmp_path)
+    assert load(make_config(sources=[source(validation=["held"])], patience=3), tmp_path)[0].counts() == (1, 1)
 
 
 def test_a_manifest_is_one_source(load: Load, tmp_path: Path) -> None:

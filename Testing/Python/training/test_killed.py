@@ -19,7 +19,7 @@ from trainer_runs import FINE_TUNING, run, same, timeless, weights
 from training_runs import make_config
 
 # Where each of the processes dies: in a given iteration, counted over all phases, or amid a given file, counted from 0.
-# A checkpoint writes last.pt, history.json and model.safetensors; the best model so far comes before them.
+# A checkpoint writes history.json, model.safetensors and last.pt; the best model so far comes before them.
 DEATHS = [("iteration", 2), ("file", 0), ("file", 1), ("iteration", 4), ("file", 2), ("file", 3), ("iteration", 11)]
 
 

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dlir.errors import ConfigError
 from dlir.geometry import ImageGrid
 from dlir.training.batch import Pair, collate
 from dlir.training.cache import Prepared
@@ -200,13 +199,6 @@ def test_padding_is_zero_and_never_counts(shape: tuple[int, int, int]) -> None:
             assert int(present.sum()) == kept
             assert torch.equal(image > 0, present == 1)
             assert torch.equal(counts, present)
-
-
-def test_turning_voxels_that_are_not_square_is_refused() -> None:
-    oblong = coded_subject("oblong", spacing=(1.0, 1.5, 4.0))
-    with pytest.raises(ConfigError, match=r"'oblong 0'.*1 x 1\.5 mm.*rotate90"):
-        coded_pairs(subject=oblong)
-    assert coded_pairs(subject=oblong, rotate90=False)[0].spacing.tolist() == [1.0, 1.5, 4.0]
 
 
 # -- whole images of unequal grids -------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from dlir.errors import DeviceError
+from dlir.model.file import load_model
 from dlir.training.engine import make_fabric, summed, usable_precision
 from training_runs import plain_config, write_subjects
 
@@ -20,6 +22,19 @@ LAUNCHERS = {
     "one process": ["-m", "dlir"],
     "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "dlir"],
     "devices": ["-m", "dlir"],
+    "SLURM": ["-m", "dlir"],
+}
+
+
+# What srun tells each of two tasks on one node.
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "dlir",
+    "SLURM_NTASKS": "2",
+    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_NNODES": "1",
+    "SLURM_NODEID": "0",
+    "SLURM_NODELIST": "127.0.0.1",
 }
 
 
@@ -29,10 +44,17 @@ def train(launcher: str, config: Path, data: Path, output: Path) -> list[dict[st
     more = ["--devices", "2"] if launcher == "devices" else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, *LAUNCHERS[launcher], *map(str, arguments), *more]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("model  ") == 1  # one process speaks
-    assert done.stderr.count("reading the images") == 1
+    tasks = [environment]
+    if launcher == "SLURM":
+        port = str(free_port())
+        ranks = [{"SLURM_PROCID": str(k), "SLURM_LOCALID": str(k), "MASTER_PORT": port} for k in range(2)]
+        tasks = [{**environment, **SLURM, **rank} for rank in ranks]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, env=task, **pipes) for task in tasks]  # type: ignore[call-overload]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(tasks), said
+    assert sum(out.count("model  ") for out, _ in said) == 1  # one process speaks
+    assert sum(err.count("reading the images") for _, err in said) == 1
     rows: list[dict[str, float]] = json.loads((output / "history.json").read_text())
     return rows
 
@@ -51,7 +73,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     }
     one = runs["one process"]
     assert len(one) == 8
-    for launcher in ("torchrun", "devices"):
+    for launcher in ("torchrun", "devices", "SLURM"):
         for alone, together in zip(one, runs[launcher], strict=True):
             assert alone.keys() == together.keys()
             for name in ("phase", "iteration"):
@@ -59,10 +81,16 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
             for name in ("loss", "similarity", "bending", "validation_similarity", "learning_rate"):
                 assert together[name] == pytest.approx(alone[name], abs=1e-4), (launcher, name)
             assert together["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=0.01)
-        card = json.loads((tmp_path / launcher / "run.json").read_text())
-        assert card["config"]["training"][0]["batch_size"] == 4
-    differs = [a["loss"] != b["loss"] for a, b in zip(one, runs["torchrun"], strict=True)]
-    assert any(differs)  # sums in another order: it is not the same process that ran twice
+        assert load_model(tmp_path / launcher / "model.safetensors")[1].card["training"]["processes"] == 2
+        differs = [a["loss"] != b["loss"] for a, b in zip(one, runs[launcher], strict=True)]
+        assert any(differs)  # sums in another order: it is not the same process that ran twice
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def test_one_process_needs_no_sums_of_others() -> None:
@@ -96,3 +124,11 @@ def test_more_devices_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(DeviceError, match="4 devices are asked for, and there are 1"):
         make_fabric("cuda", 4)
+
+
+def test_tasks_that_slurm_may_put_anywhere_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**SLURM, "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
+    with pytest.raises(DeviceError, match="ask for --ntasks-per-node=2"):
+        make_fabric("cpu")

@@ -13,9 +13,13 @@ import torch
 
 from disks import small_disk
 from dlir.errors import ConfigError, OutputError
+from dlir.model.file import load_model
+from dlir.training import trainer as module
 from dlir.training.config import TrainingConfig
+from dlir.training.run import train
+from dlir.training.run_folder import RunFolder, RunOptions
 from dlir.training.trainer import Trainer
-from trainer_runs import FINE_TUNING, Start, Weights, run, run_until, same, timeless, weights
+from trainer_runs import FINE_TUNING, Start, Weights, quiet, run, run_until, same, timeless, weights
 from training_runs import make_config
 
 CPU = torch.device("cpu")
@@ -120,6 +124,54 @@ def test_a_checkpoint_from_before_a_setting_existed_is_accepted(start: Start, tm
     assert trainer.state.iteration == 4
 
 
+def test_a_run_that_ends_amid_its_last_files_makes_them_all_again(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a finished run could keep a model from before its end."""
+    trainer = start()
+    write_model = module.save_model
+
+    def fail_at_the_end(path: Path, *rest: Any) -> None:
+        if trainer.state.phase == 2:
+            raise OutputError("the power went out")
+        write_model(path, *rest)
+
+    monkeypatch.setattr(module, "save_model", fail_at_the_end)
+    with pytest.raises(OutputError, match="power"):
+        run(trainer)
+    monkeypatch.setattr(module, "save_model", write_model)
+    again = start()
+    again.resume()
+    model, header = load_model(run(again))
+    assert header.card["training"]["phases_completed"] == 2
+    assert same(weights(again), model.state_dict())
+
+
+def test_a_change_of_precision_is_told_and_kept(
+    images: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on where the device computes in something else."""
+    folder = RunFolder(tmp_path / "run")
+    stage = {"iterations": 2, "batch_size": 1}
+    options = RunOptions(make_config(precision="bfloat16", training=[stage] * 2), images, shared_cache)
+    folder.begin(options)
+    told: list[str] = []
+    arguments = (folder, options, "cpu", 1, 1, lambda what, why: None)
+
+    def interrupt(phase: str, done: int, total: int, figures: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "usable_precision", lambda wanted, device: torch.bfloat16)
+    for _ in range(2):  # as long as nothing changes, nothing is said
+        with pytest.raises(KeyboardInterrupt):
+            train(*arguments, interrupt, told.append)
+    assert told == []
+    monkeypatch.setattr(module, "usable_precision", lambda wanted, device: torch.float32)
+    training = load_model(train(*arguments, quiet, told.append))[1].card["training"]
+    assert told == ["until now the run was computed in bfloat16; this device goes on in float32"]
+    assert training["precision"] == "bfloat16, then float32"
+
+
 @pytest.mark.parametrize("keep", [0, 0.3, 0.99])
 def test_a_damaged_checkpoint_is_refused(start: Start, tmp_path: Path, keep: float) -> None:
     run_until(start(), 4)
@@ -137,8 +189,9 @@ def test_a_checkpoint_of_something_else_is_refused(start: Start, tmp_path: Path)
         start().resume()
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "last.pt"])
 def test_a_full_disk_at_a_checkpoint_is_named_and_costs_nothing(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     config = make_config(validation_every=2)
     run_until(start(config), 2)
@@ -148,11 +201,12 @@ def test_a_full_disk_at_a_checkpoint_is_named_and_costs_nothing(
     save = trainer.save
 
     def save_on_a_small_disk() -> None:
-        with small_disk(1000):  # not for longer: the processes that prepare batches need memory that counts as files
+        # Not for longer: the processes that prepare batches need memory that counts as files.
+        with small_disk((tmp_path / "run" / name).stat().st_size * 3 // 4):
             save()
 
     monkeypatch.setattr(trainer, "save", save_on_a_small_disk)
-    with pytest.raises(OutputError, match=r"cannot write '.*last\.pt': the disk is full"):
+    with pytest.raises(OutputError, match=rf"cannot write '.*{name}': the disk is full"):
         run(trainer)
     assert (tmp_path / "run" / "last.pt").read_bytes() == content
     assert not list((tmp_path / "run").glob(".dlir-*"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -80,6 +82,42 @@ def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     process.join(60)
     assert process.exitcode == 0
     RunFolder(tmp_path / "run").resume()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no such locks")
+def test_the_lock_ends_though_children_live_on(tmp_path: Path) -> None:
+    """Those that prepare batches notice only after some seconds that their run was killed."""
+    context = multiprocessing.get_context("fork")
+    begun, done = context.Event(), context.Event()
+
+    def hold_and_die() -> None:
+        folder = begin(tmp_path / "run")
+        if os.fork() == 0:
+            begun.set()
+            done.wait(60)
+            os._exit(0)
+        begun.wait(60)
+        assert folder.holds_run
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    process = context.Process(target=hold_and_die)
+    process.start()
+    process.join(60)
+    try:
+        assert begun.is_set()
+        assert process.exitcode == -signal.SIGKILL
+        RunFolder(tmp_path / "run").resume()
+    finally:
+        done.set()
+
+
+def test_a_run_that_could_not_be_set_up_leaves_the_folder_to_another(tmp_path: Path) -> None:
+    begin(tmp_path / "run", seed=1).abandon()
+    begin(tmp_path / "run", seed=2)  # and let go of it
+    resumed = RunFolder(tmp_path / "run")
+    resumed.resume()
+    resumed.abandon()  # it was there before
+    assert resumed.holds_run
 
 
 def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:

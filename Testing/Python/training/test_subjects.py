@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from dlir.errors import ConfigError
 from dlir.training.config import Source
@@ -78,6 +79,50 @@ def test_masks_lie_where_the_pattern_says(tmp_path: Path, rng: np.random.Generat
     assert masks == [str(tmp_path / "masks" / "a_lung.nrrd"), None]
 
 
+def test_a_mask_is_no_image(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Though it lies beside its image and the patterns match it."""
+    for name in ("a", "b"):
+        write_volume(tmp_path / f"{name}.nii.gz", rng.random(SHAPE))
+        write_volume(tmp_path / f"{name}_mask.nii.gz", np.ones(SHAPE))
+    source = Source(files=["**/*.nii.gz"], pairs="inter", mask="{folder}/{stem}_mask.nii.gz")
+    files = find_images(source, tmp_path, deaf)
+    assert by_subject(files) == {"a.nii.gz": 1, "b.nii.gz": 1}
+    assert [file.mask and Path(file.mask).name for file in files] == ["a_mask.nii.gz", "b_mask.nii.gz"]
+
+
+@pytest.mark.parametrize("pattern", ["**/*.dcm", "*/*"])
+def test_a_folder_of_slices_is_one_image(tmp_path: Path, pattern: str) -> None:
+    for case in ("p", "q"):
+        for phase in ("T00", "T50"):
+            write_series(tmp_path / case / phase)
+    files = find_images(Source(files=[pattern]), tmp_path, deaf)
+    assert by_subject(files) == {"p": 2, "q": 2}
+    assert [Path(file.image) for file in files] == [tmp_path / c / t for c in "pq" for t in ("T00", "T50")]
+    inter = find_images(Source(files=[pattern], pairs="inter"), tmp_path, deaf)
+    assert by_subject(inter) == {"p/T00": 1, "p/T50": 1, "q/T00": 1, "q/T50": 1}
+
+
+def write_series(folder: Path) -> None:
+    """Three slices of one DICOM series."""
+    folder.mkdir(parents=True)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for number in range(3):
+        image = sitk.GetImageFromArray(np.full((1, 4, 5), number, np.int16))
+        tags = {
+            "0008|0018": f"1.2.3.{number}",
+            "0008|0060": "CT",
+            "0020|000d": "1.2",
+            "0020|000e": "1.2.3",
+            "0020|0032": f"0\\0\\{2 * number}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{number}.dcm"))
+        writer.Execute(image)
+
+
 def test_what_is_no_image_is_left_out_and_named(tmp_path: Path) -> None:
     write_subjects(tmp_path, ["one"])
     told: list[tuple[str, str]] = []
@@ -134,6 +179,17 @@ def test_a_manifest_lists_pairs(table: Path) -> None:
         ("inter", "image,split\na.nii.gz,test\n", "line 2: split 'test' is neither train nor validation"),
         ("listed", "fixed,moving\na.nii.gz,\n", "line 2: 'moving' is empty"),
         ("inter", "", "lacks a column"),
+        ("inter", "image\na.nii.gz\nb.nii.gz,x\n", "line 3: it has more entries than the first line names columns"),
+        (
+            "intra",
+            "image,subject,split\na.nii.gz,x,train\nb.nii.gz,x,validation\n",
+            "subject 'x' is in train and in validation; choose one",
+        ),
+        (
+            "listed",
+            "fixed,moving,subject,split\na.nii.gz,b.nii.gz,x,train\nb.nii.gz,c.nii.gz,x,validation\n",
+            "subject 'x' is in train and in validation; choose one",
+        ),
     ],
 )
 def test_a_manifest_that_is_wrong_is_refused(table: Path, pairs: str, content: str, named: str) -> None:

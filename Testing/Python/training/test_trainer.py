@@ -122,19 +122,31 @@ def test_the_learning_rate_rises_then_falls(start: Start) -> None:
     assert 0.0002 <= rates[-1] < 0.0004
 
 
-def test_reduced_precision_runs(start: Start) -> None:
+def test_reduced_precision_runs(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the processor only emulates it and a run would not choose it."""
+    monkeypatch.setattr(module, "usable_precision", lambda wanted, device: getattr(torch, wanted))
     results = {}
     for precision in ("float32", "bfloat16"):
         trainer = start(make_config(precision=precision, fine_tuning=FINE_TUNING), precision)
         initial = weights(trainer)
-        path = run(trainer)
-        results[precision] = load_model(path)[0].state_dict()
+        model, header = load_model(run(trainer))
+        results[precision] = model.state_dict()
+        assert header.card["training"]["precision"] == precision
         assert not same(initial, results[precision])
     full, reduced = results["float32"], results["bfloat16"]
     assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in reduced.values())
     assert not same(full, reduced)
     for name, value in full.items():
         torch.testing.assert_close(reduced[name], value, rtol=0, atol=0.1)
+
+
+def test_the_card_says_what_was_computed_in_not_what_was_asked_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "usable_precision", lambda wanted, device: torch.float32)
+    training = load_model(run(start(make_config(precision="bfloat16"))))[1].card["training"]
+    assert training["precision"] == "float32"
+    assert training["config"]["precision"] == "bfloat16"
 
 
 def test_convolutions_keep_channels_last(start: Start, tmp_path: Path) -> None:
