@@ -44,8 +44,9 @@ class RunState:
     """Where a run stands.
 
     phase counts stages, one more for fine-tuning; iteration, within it; pairs, those drawn so far. sums: figures since
-    the last row of the history, over `since` iterations. best: highest validation similarity of the phase, which is
-    `stale` validations ago. precisions: of the convolutions, one after the other: they change with the device.
+    the last row of the history, over `since` iterations that took `lapsed` seconds. best: highest validation similarity
+    of the phase, which is `stale` validations ago. precisions: of the convolutions, one after the other: they change
+    with the device.
     """
 
     phase: int = 0
@@ -54,6 +55,7 @@ class RunState:
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     since: int = 0
+    lapsed: float = 0.0
     best: float | None = None
     stale: int = 0
     precisions: list[str] = field(default_factory=list)
@@ -177,7 +179,7 @@ class Trainer:
         with closing(iter(loader)) as batches:
             while True:
                 if self._is_row_due():
-                    row, pictures = self._record(clock)
+                    row, pictures = self._record()
                     clock = time.perf_counter()
                     watcher.record(phase.name, self.total_iterations(), row, pictures)
                     figures |= row
@@ -188,7 +190,8 @@ class Trainer:
                     break
                 figures = self._step([next(batches) for _ in range(self._micro_batches)])
                 figures["waiting"], waited = loader.seconds - waited, loader.seconds
-                self._count(figures)
+                self._count(figures, time.perf_counter() - clock)
+                clock = time.perf_counter()
 
     def _is_row_due(self) -> bool:
         state, total = self.state, self.phase.settings.iterations
@@ -248,11 +251,12 @@ class Trainer:
         self.optimizer.step()
         return {**figures, "gradient_norm": norm.item(), "learning_rate": rate}
 
-    def _count(self, figures: dict[str, float]) -> None:
+    def _count(self, figures: dict[str, float], seconds: float) -> None:
         state = self.state
         state.pairs += self.phase.settings.batch_size
         state.iteration += 1
         state.since += 1
+        state.lapsed += seconds
         state.sums = {name: state.sums.get(name, 0.0) + value for name, value in figures.items()}
         self._whole = True
 
@@ -273,24 +277,22 @@ class Trainer:
 
     # -- validation and checkpoints --------------------------------------------------------------
 
-    def _record(self, clock: float) -> tuple[dict[str, float], Pictures | None]:
-        """A row of the history: means since the last one, over all processes, and the validation's figures.
-
-        clock: when the first of these iterations began.
-        """
+    def _record(self) -> tuple[dict[str, float], Pictures | None]:
+        """A row of the history: means since the last one, over all processes, and the validation's figures."""
         state = self.state
         sums = summed(self.fabric, list(state.sums.values()))
         count = state.since * self.fabric.world_size
         means = {name: value / count for name, value in zip(state.sums, sums, strict=True)}
         # A share of the time that these iterations took.
-        means["waiting"] = min(1.0, means["waiting"] * state.since / max(time.perf_counter() - clock, 1e-9))
+        means["waiting"] = min(1.0, means["waiting"] * state.since / max(state.lapsed, 1e-9))
+        clock = time.perf_counter()
         found = self.validate()
         # Not to be torn apart by an interrupt.
         self._whole = False
-        state.seconds += time.perf_counter() - clock
+        state.seconds += state.lapsed + time.perf_counter() - clock
         row = {"phase": state.phase, "iteration": state.iteration, "seconds": state.seconds, **means, **found.figures}
         state.history.append(row)
-        state.sums, state.since = {}, 0
+        state.sums, state.since, state.lapsed = {}, 0, 0.0
         self._keep_best(row)
         self._whole = True
         return row, found.pictures

@@ -56,6 +56,19 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     assert timeless(trainer.state.history) == history
 
 
+def test_the_time_before_an_interruption_counts(start: Start) -> None:
+    config = make_config()
+    interrupted = start(config)
+    run_until(interrupted, 2)  # amid the iterations of the first row
+    trainer = start(config)
+    trainer.resume()
+    assert trainer.state.lapsed == interrupted.state.lapsed > 0
+    trainer.state.lapsed += 1000
+    run(trainer)
+    assert 1000 < trainer.state.history[0]["seconds"] < 1100
+    assert trainer.state.lapsed == 0
+
+
 def test_a_run_ended_before_its_first_checkpoint_begins_anew(
     start: Start, uninterrupted: tuple[Weights, list[dict[str, float]]]
 ) -> None:
