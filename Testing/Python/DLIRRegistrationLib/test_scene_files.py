@@ -178,15 +178,14 @@ def test_the_pair_that_ships(scene: MRML, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     (transform,), (volume,) = tmp_path.rglob("native.h5"), tmp_path.rglob("warped.nrrd")
     ours = sitk.ReadImage(str(volume))
-    expected = sitk.Resample(
-        sample.moving.grid.to_sitk(sample.moving.array),
-        ours,
-        sitk.ReadTransform(str(transform)),
-        sitk.sitkLinear,
-        float(sample.moving.array.min()),
-    )
+    moving, read_back = sample.moving.grid.to_sitk(sample.moving.array), sitk.ReadTransform(str(transform))
+    expected = sitk.Resample(moving, ours, read_back, sitk.sitkLinear, float(sample.moving.array.min()))
+    there = sitk.Resample(moving * 0 + 1, ours, read_back, sitk.sitkLinear, 0.0)
     assert ImageGrid.from_sitk(ours).same_as(sample.fixed.grid, 1e-5)
-    difference = np.abs(sitk.GetArrayFromImage(ours) - sitk.GetArrayFromImage(expected))
+    # Of a voxel that maps onto the very border of the moving image, the two may not agree that it is inside.
+    same = sample.result.inside == (sitk.GetArrayFromImage(there) > 0)
+    assert np.count_nonzero(~same) <= 3
+    difference = np.abs(sitk.GetArrayFromImage(ours) - sitk.GetArrayFromImage(expected))[same]
     slope = np.abs(np.array(np.gradient(sample.moving.array))).max() / min(sample.moving.grid.spacing)
     assert difference.max() < 0.01 * slope  # a hundredth of a millimetre at the sharpest edge
     assert np.quantile(difference, 0.99) < 0.5  # intensities are whole numbers
