@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from dlir.errors import ConfigError
 from dlir.io.writing import write_json
 from dlir.model.file import save_model
 from dlir.model.multistage import MultiStageModel
-from dlir.training.batch import Batch
+from dlir.training.batch import Batch, collate
 from dlir.training.card import make_card
 from dlir.training.chain import run_chain
 from dlir.training.config import TrainingConfig
@@ -188,7 +188,7 @@ class Trainer:
                     progress(phase.name, state.iteration, phase.settings.iterations, figures)
                 if self._is_phase_over():
                     break
-                figures = self._step([next(batches) for _ in range(self._micro_batches)])
+                figures = self._step(batches)
                 figures["waiting"], waited = loader.seconds - waited, loader.seconds
                 self._count(figures, time.perf_counter() - clock)
                 clock = time.perf_counter()
@@ -221,32 +221,37 @@ class Trainer:
         """Backward passes per iteration."""
         return self._share // (self.phase.settings.micro_batch or self._share)
 
-    def _loader(self) -> Loader:
-        size, share = self.phase.settings.batch_size, self._share
+    def _numbers(self, ahead: int) -> list[list[int]]:
+        """Numbers of the pairs of each micro batch of this process, so many iterations after the next."""
+        share = self._share
+        first = self.state.pairs + ahead * self.phase.settings.batch_size + self.fabric.global_rank * share
         micro = share // self._micro_batches
-        left = self.phase.settings.iterations - self.state.iteration
-        starts = [self.state.pairs + k * size + self.fabric.global_rank * share for k in range(left)]
-        indices = [
-            list(range(first + part, first + part + micro)) for first in starts for part in range(0, share, micro)
-        ]
-        return Loader(self.pairs, indices, self.workers)
+        return [list(range(k, k + micro)) for k in range(first, first + share, micro)]
 
-    def _step(self, batches: Sequence[Batch]) -> dict[str, float]:
+    def _loader(self) -> Loader:
+        left = self.phase.settings.iterations - self.state.iteration
+        return Loader(self.pairs, [numbers for k in range(left) for numbers in self._numbers(k)], self.workers)
+
+    def _step(self, batches: Iterator[Batch]) -> dict[str, float]:
+        """One iteration. Its micro batches are taken one by one: no more than one is held, and others are prepared
+        while it is computed.
+        """
         assert self.optimizer is not None
         rate = self.phase.learning_rate(self.state.iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         figures: dict[str, float] = {"loss": 0.0, "similarity": 0.0, "bending": 0.0}
-        for k, batch in enumerate(batches):
-            several = self.fabric.world_size > 1 and k + 1 < len(batches)
+        count = self._micro_batches
+        for k in range(count):
+            several = self.fabric.world_size > 1 and k + 1 < count
             with self.fabric.no_backward_sync(self._objective) if several else nullcontext():
-                parts = self._objective(batch.to(self.fabric.device))
-                self.fabric.backward(parts[0] / len(batches))
+                parts = self._objective(next(batches).to(self.fabric.device))
+                self.fabric.backward(parts[0] / count)
             for name, part in zip(("loss", "similarity", "bending"), parts, strict=True):
-                figures[name] += part.item() / len(batches)
+                figures[name] += part.item() / count
         norm = nn.utils.clip_grad_norm_(self._trained().parameters(), _MAX_GRADIENT_NORM)
-        self._check_finite(figures["loss"], norm.item(), batches)
+        self._check_finite(figures["loss"], norm.item())
         self._whole = False
         self.optimizer.step()
         return {**figures, "gradient_norm": norm.item(), "learning_rate": rate}
@@ -260,13 +265,15 @@ class Trainer:
         state.sums = {name: state.sums.get(name, 0.0) + value for name, value in figures.items()}
         self._whole = True
 
-    def _check_finite(self, loss: float, norm: float, batches: Sequence[Batch]) -> None:
+    def _check_finite(self, loss: float, norm: float) -> None:
         """Stops before the weights are touched, so that the last checkpoint and the model stay good.
 
         The norm is that of all processes together, so all stop; each keeps its own pairs.
         """
         if torch.isfinite(torch.tensor([loss, norm])).all():
             return
+        # Not held until now, but what a pair is follows from its number.
+        batches = [collate([self.pairs[number] for number in numbers]) for numbers in self._numbers(0)]
         what = "gradient" if torch.isfinite(torch.tensor(loss)) else "loss"
         kept = self.folder.write_tensors(f"not_finite_{self.fabric.global_rank}.pt", [vars(batch) for batch in batches])
         names = ", ".join(name for batch in batches for name in batch.names)

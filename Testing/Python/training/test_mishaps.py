@@ -18,6 +18,7 @@ from dlir.training import trainer as module
 from dlir.training.chain import ChainResult
 from dlir.training.trainer import Trainer
 from trainer_runs import Start, Weights, run, same, weights
+from training_runs import make_config
 
 CPU = torch.device("cpu")
 
@@ -68,6 +69,24 @@ def test_what_is_not_finite_stops_the_run_and_names_the_pairs(
     (kept,) = torch.load(tmp_path / "run" / "not_finite_0.pt", weights_only=True)
     assert list(kept["names"]) == names
     assert torch.equal(kept["fixed"][0], trainer.pairs[8].fixed)
+
+
+def test_what_is_not_finite_is_kept_in_its_micro_batches(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All of the iteration's, whichever of them it was: the gradient is that of all together."""
+    stage = {"iterations": 6, "batch_size": 4, "micro_batch": 2, "learning_rate": 0.01, "alpha": 0.01}
+    trainer = start(make_config(training=[stage] * 2))
+    spoil(monkeypatch, 3, lambda s: s * math.nan)  # the first half of the second iteration
+    with pytest.raises(ConfigError, match="stage 1/2, iteration 2,") as caught:
+        run(trainer)
+    expected = [[trainer.pairs[i] for i in numbers] for numbers in ((4, 5), (6, 7))]
+    kept = torch.load(tmp_path / "run" / "not_finite_0.pt", weights_only=True)
+    assert len(kept) == 2
+    for batch, pairs in zip(kept, expected, strict=True):
+        assert list(batch["names"]) == [pair.name for pair in pairs]
+        assert torch.equal(batch["moving"], torch.stack([pair.moving for pair in pairs]))
+        assert all(pair.name in str(caught.value) for pair in pairs)
 
 
 @pytest.mark.parametrize("where", ["loss", "progress", "worker"])

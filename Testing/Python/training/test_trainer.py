@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from dlir.losses.similarity import ncc
 from dlir.model.file import load_model
 from dlir.registration.oneshot import Registration
 from dlir.training import trainer as module
+from dlir.training.batch import Batch
 from dlir.training.chain import ChainResult
 from dlir.training.validation import Pictures
 from trainer_runs import FINE_TUNING, Start, Weights, quiet, run, run_until, same, timeless, weights
@@ -177,6 +180,28 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(start: Start, micro_
     for whole, parts in zip(*rows, strict=True):
         for name, value in whole.items():
             assert parts[name] == pytest.approx(value, abs=1e-4), name
+
+
+def test_each_micro_batch_is_used_before_the_next_is_taken(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no more than one is held, and the next are prepared meanwhile."""
+    events: list[str] = []
+    batches, chain = module.Loader.__iter__, module.run_chain
+
+    def taken(loader: module.Loader) -> Iterator[Batch]:
+        with closing(batches(loader)) as given:
+            for batch in given:
+                events.append("taken")
+                yield batch
+
+    def used(*arguments: Any, **settings: Any) -> ChainResult:
+        events.append("used")
+        return chain(*arguments, **settings)
+
+    monkeypatch.setattr(module.Loader, "__iter__", taken)
+    monkeypatch.setattr(module, "run_chain", used)
+    stage = {"iterations": 2, "batch_size": 4, "micro_batch": 1, "learning_rate": 0.01, "alpha": 0.01}
+    run(start(make_config(training=[stage] * 2)))
+    assert events == ["taken", "used"] * 4 * 2 * 2
 
 
 def test_recomputed_activations_change_nothing(start: Start) -> None:
