@@ -30,6 +30,7 @@ from study import KEPT, machine
 from dlir.evaluation.tables import markdown
 from dlir.geometry import Vector3
 from dlir.io.writing import write_text
+from dlir.training.batch import collate
 from dlir.training.cache import Cache
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import load_config, preset_file
@@ -99,8 +100,8 @@ def configuration(preset: str) -> TrainingConfig:
 class Figures:
     """Of one phase. training, loading: peak resident bytes of the process that trains and of the one that loads.
 
-    seconds: of an iteration. waiting: share of it spent waiting for data. iterations: that were measured, all but the
-    first.
+    seconds: of an iteration by the clock. waiting: share of it spent waiting for data. step, load: seconds of the
+    processor that the two processes need for an iteration.
     """
 
     phase: str
@@ -109,7 +110,8 @@ class Figures:
     loading: int
     seconds: float
     waiting: float
-    iterations: int
+    step: float
+    load: float
 
     @property
     def peak(self) -> float:
@@ -138,10 +140,12 @@ def measure(preset: str, phase: int, data: Path, iterations: int, threads: int, 
         parts = settings.batch_size // (settings.micro_batch or settings.batch_size)
         count = max(iterations, math.ceil(LEAST_BATCHES / parts))
         clock: list[float] = []
+        processor: list[float] = []
         waited: list[float] = []
 
         def note(name: str, done: int, total: int, figures: dict[str, float]) -> None:
             clock.append(time.perf_counter())
+            processor.append(time.process_time())
             waited.append(figures["waiting"])
             if done == count + 1:
                 raise _EnoughError
@@ -152,15 +156,19 @@ def measure(preset: str, phase: int, data: Path, iterations: int, threads: int, 
             trainer.validate()
         for loader in multiprocessing.active_children():
             loader.join()  # only of a process that has been waited for is the memory known
+        training, start = _peak_here(), time.process_time()
+        collate([trainer.pairs[index] for index in range(settings.batch_size // parts)])
+        load = parts * (time.process_time() - start)
     elapsed = clock[-1] - clock[0]
     return Figures(
         trainer.phase.name,
         f"{settings.batch_size}" + (f", {settings.micro_batch} at once" if settings.micro_batch else ""),
-        _peak_here(),
+        training,
         1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
         elapsed / count,
         sum(waited[1:]) / elapsed,
-        count,
+        (processor[-1] - processor[0]) / count,
+        load,
     )
 
 
@@ -208,13 +216,15 @@ def measured(preset: str, folder: Path, iterations: int, threads: int) -> list[F
 def table(figures: dict[str, list[Figures | str]]) -> list[list[str]]:
     """Head and one line per preset and phase."""
     lines = [["preset", "stage", "batch", "training (GiB)", "loading (GiB)", "both (GiB)", "s / iteration", "waiting"]]
+    lines[0] += ["processor s, step", "processor s, loading"]
     for preset, phases in figures.items():
         for k, found in enumerate(phases):
             if isinstance(found, str):
-                lines.append([preset, f"{k + 1}", found, *["–"] * 5])
+                lines.append([preset, f"{k + 1}", found, *["–"] * 7])
                 continue
             sizes = (found.training / GIB, found.loading / GIB, found.peak)
-            cells = [*(f"{size:.2f}" for size in sizes), f"{found.seconds:.2f}", f"{100 * found.waiting:.1f} %"]
+            cells = [*(f"{size:.2f}" for size in sizes), f"{found.seconds:.2f}", f"{found.waiting:.1%}"]
+            cells += [f"{found.step:.2f}", f"{found.load:.2f}"]
             lines.append([preset, found.phase, found.batch, *cells])
     return lines
 
@@ -229,10 +239,12 @@ def sentences(figures: dict[str, list[Figures | str]]) -> list[str]:
         verdict = f"Whether {PAPER_GIB} GB are enough is open, for this machine is too small for some stages"
     slowest, waits = max(known, key=lambda item: item[1].waiting)
     fast = "less" if waits.waiting < MOST_WAITING else "NOT less"
+    ratio = max(found.load / found.step for _, found in known)
     return [
         f"{verdict}: of those measured at most {most.peak:.1f} GiB, in {preset}, {most.phase}.",
         f"The step waits for data {fast} than {MOST_WAITING:.0%} of the time: at most {waits.waiting:.1%}, in "
-        f"{slowest}, {waits.phase}.",
+        f"{slowest}, {waits.phase}. Loading takes at most {ratio:.0%} of the processor time of its step: with a core "
+        f"of its own, one loader {'keeps' if ratio < 1 else 'does NOT keep'} ahead.",
     ]
 
 
@@ -246,7 +258,8 @@ def keep(figures: dict[str, list[Figures | str]], iterations: int) -> None:
         *sentences(figures),
         f"Synthetic images: {sizes}. Each stage ran {iterations} iterations or more after a first one, and a "
         f"validation, with its preset's own batches, in {_precision()}, with one process that loads. Peaks of resident "
-        "memory; what the two processes share counts in both.",
+        "memory; what the two processes share counts in both. They shared the cores with whatever else ran, which "
+        "tells in the clock's time and hardly in the processor's.",
         machine(),
     ]
     text = "\n\n".join(["# training_memory", *notes, markdown(table(figures))]) + "\n"
