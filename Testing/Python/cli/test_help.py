@@ -1,4 +1,4 @@
-"""Help: complete, and there at once."""
+"""Help: complete, and without what takes time to import (how long it takes is told by Benchmarks/speed.py)."""
 
 from __future__ import annotations
 
@@ -26,19 +26,6 @@ def test_help_lists_every_command() -> None:
     assert all(command in printed for command in COMMANDS)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs the processor time of child processes")
-@pytest.mark.parametrize("arguments", [["--help"], ["register", "--help"], ["models"]])
-def test_help_is_there_at_once(arguments: list[str]) -> None:
-    """Half a second of work, the best of three; the time on the clock would depend on what else the machine does."""
-    seconds = []
-    for _ in range(3):
-        before = os.times()
-        _run(*arguments)
-        after = os.times()
-        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    assert min(seconds) <= 0.5
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     code = (
@@ -50,6 +37,17 @@ def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SOURCE)
     assert done.returncode == 0, done.stderr
+
+
+def test_listing_models_imports_no_networks() -> None:
+    code = (
+        "import sys\nfrom dlir.cli import main\nsys.argv = ['dlir', 'models']\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "heavy = {'torch', 'SimpleITK', 'scipy', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SOURCE)
+    assert done.returncode == 0, done.stderr
+    assert "cardiac-cine" in done.stdout
 
 
 def test_version() -> None:
