@@ -26,7 +26,7 @@ from dlir.model.multistage import MultiStageModel
 from dlir.model.preprocessing import Prepared, scale
 from dlir.registration.initialization import initialize
 from dlir.registration.result import RegistrationResult
-from dlir.transforms.affine import transform_points
+from dlir.transforms.affine import joins_centers, transform_points
 from dlir.transforms.dense import (
     STAGE_TOLERANCE,
     Region,
@@ -44,6 +44,8 @@ from dlir.transforms.spatial import AffineTransform, BSplineTransform, Composite
 _SLAB_VOXELS = 1 << 18
 # Off-diagonal elements that move no point of an image by this many voxels are rounding.
 _NO_TURN = 1e-9
+# A map that stretches by less than this part is rigid.
+_RIGID = 1e-3
 
 Progress = Callable[[str, float], None]
 
@@ -92,6 +94,16 @@ class _Pair:
     def unmoved(self) -> bool:
         """Whether nothing was moved yet and the two working grids lie on each other, as those of two cine phases do."""
         return not self.stages and float((self.matrix - torch.eye(4).to(self.matrix)).abs().max()) < _NO_TURN
+
+    @property
+    def centered(self) -> bool:
+        """Whether the start does no more than bring the images' centres together, where the first affine stage, which
+        compares them about these, looks for the rest (§2.1).
+        """
+        linear = self.tail.matrix[:3, :3] if self.tail.linear else np.eye(3)
+        rigid = np.abs(linear.T @ linear - np.eye(3)).max() < _RIGID
+        sizes = (torch.tensor([grid.size]) for grid in (self.fixed.working, self.moving.working))
+        return bool(rigid) and bool(joins_centers(self.matrix.cpu(), *sizes))
 
 
 class Registration:
@@ -169,24 +181,25 @@ class Registration:
                 seen = (pair.fixed.seen(pair.shape, factors), pair.moving.seen(pair.moving_shape, factors))
                 pair.seen[factors] = [image.to(self.device)[None, None] for image in seen]
         images = pair.seen[factors]
-        if self.spec.stages[stage].kind == "affine":
-            spacing = torch.tensor([pair.grid.spacing], device=self.device)
-            grids = (pair.fixed.working, pair.moving.working)
-            shapes = tuple(torch.tensor([grid.shape], device=self.device) for grid in grids)
-            with clock.step("networks", done):
-                found = self.model.predict_affine(stage, images[0], images[1], spacing, (shapes[0], shapes[1]))
-            pair.matrix, pair.affine = pair.matrix @ found, found
-            return
+        affine = self.spec.stages[stage].kind == "affine"
+        as_it_is = affine and stage == 0 and pair.centered
         with clock.step("compose", done):
             lattice = self.model.lattice(pair.shape, stage)
             moving_lattice = self.model.lattice(pair.moving_shape, stage)
-            if pair.unmoved and moving_lattice == lattice:
+            if as_it_is or (pair.unmoved and moving_lattice == lattice):
                 warped = images[1]
             else:
                 warped = lookup(images[1], moving_lattice, _mapped(pair.matrix, self._trace(pair, lattice)))
         with clock.step("networks", done):
-            coefficients = self.model.predict_coefficients(stage, images[0], warped)
-        pair.stages.append(StageField(coefficients, self.spec.control_spacing(stage)))
+            if affine:
+                grids = (pair.fixed.working, (pair.moving if as_it_is else pair.fixed).working)
+                sizes = [torch.tensor([grid.shape], device=self.device) for grid in grids]
+                spacing = torch.tensor([pair.grid.spacing], device=self.device)
+                found = self.model.predict_affine(stage, images[0], warped, spacing, (sizes[0], sizes[1]))
+                pair.matrix, pair.affine = pair.matrix @ found, pair.affine @ found
+            else:
+                coefficients = self.model.predict_coefficients(stage, images[0], warped)
+                pair.stages.append(StageField(coefficients, self.spec.control_spacing(stage)))
 
     def _coarser(self, pair: _Pair) -> list[SampledStage]:
         """All stages but the last, sampled, finest first."""

@@ -15,7 +15,7 @@ from dlir.losses.regularization import bending_energy
 from dlir.losses.similarity import ncc
 from dlir.model.multistage import MultiStageModel
 from dlir.training.batch import Batch
-from dlir.transforms.affine import transform_points
+from dlir.transforms.affine import joins_centers, transform_points
 from dlir.transforms.dense import (
     STAGE_TOLERANCE,
     SampledStage,
@@ -134,7 +134,7 @@ def run_chain(
         with torch.set_grad_enabled(torch.is_grad_enabled() and (end_to_end or stage == last)):
             energy = torch.zeros(len(fixed), device=device)
             if model.spec.stages[stage].kind == "affine":
-                matrix = matrix @ _predict_affine(model, stage, fixed, moving, batch)
+                matrix = matrix @ _predict_affine(model, stage, fixed, moving, batch, matrix)
             else:
                 lattice = model.lattice(_shape(fixed), stage)
                 points = transform_points(matrix, _trace(lattice, fixed, chain, coarser))
@@ -160,10 +160,41 @@ def run_chain(
     )
 
 
-def _predict_affine(model: MultiStageModel, stage: int, fixed: Tensor, moving: Tensor, batch: Batch) -> Tensor:
-    shapes = [torch.tensor(shapes, device=fixed.device) for shapes in (batch.fixed_shapes, batch.moving_shapes)]
-    images = (model.pool(fixed[:, :1], stage), model.pool(moving[:, :1], stage))
-    return model.predict_affine(stage, *images, batch.spacing, (shapes[0], shapes[1]))
+def _predict_affine(
+    model: MultiStageModel, stage: int, fixed: Tensor, moving: Tensor, batch: Batch, matrix: Tensor
+) -> Tensor:
+    """(B, 4, 4) of an affine stage, from fixed index to fixed index, applied before `matrix`.
+
+    The first one compares the images about their own centres (§2.1). Where the pair does not start from there, and in
+    later affine stages, it sees the moving image on the fixed grid, as moved so far.
+    """
+    reference, other = model.pool(fixed[:, :1], stage), model.pool(moving[:, :1], stage)
+    shapes, moving_shapes = (
+        torch.tensor(shapes, device=fixed.device) for shapes in (batch.fixed_shapes, batch.moving_shapes)
+    )
+    as_it_is = joins_centers(matrix, shapes.flip(1), moving_shapes.flip(1)) & (stage == 0)
+    found = torch.zeros_like(matrix)
+    if as_it_is.any():
+        images, sizes = (reference[as_it_is], other[as_it_is]), (shapes[as_it_is], moving_shapes[as_it_is])
+        found[as_it_is] = model.predict_affine(stage, *images, batch.spacing[as_it_is], sizes)
+    if not as_it_is.all():
+        lattice, source = model.lattice(_shape(fixed), stage), model.lattice(_shape(moving), stage)
+        points = transform_points(matrix, lattice.points(fixed.device).expand(len(fixed), -1, -1, -1, -1))
+        moved = lookup(other, source, _within(model, stage, batch, points)) * _own(model, stage, batch, lattice)
+        rest = ~as_it_is
+        sizes = (shapes[rest], shapes[rest])
+        found[rest] = model.predict_affine(stage, reference[rest], moved[rest], batch.spacing[rest], sizes)
+    return found
+
+
+def _own(model: MultiStageModel, stage: int, batch: Batch, lattice: Lattice) -> Tensor:
+    """(B, 1, z, y, x): 1 where each fixed image would have voxels were it alone in its batch."""
+    factors = model.spec.factors(stage)[::-1]
+    own = torch.zeros(len(batch.fixed_shapes), 1, *lattice.shape, device=batch.fixed.device)
+    for mask, shape in zip(own, batch.fixed_shapes, strict=True):
+        z, y, x = (n // f for n, f in zip(model.spec.padded_shape(shape), factors, strict=True))
+        mask[:, :z, :y, :x] = 1
+    return own
 
 
 def _within(model: MultiStageModel, stage: int, batch: Batch, points: Tensor) -> Tensor:

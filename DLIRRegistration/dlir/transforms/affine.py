@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Off the centre, or turned at the border, by less than so many voxels counts as not at all.
+_AS_GOOD_AS_NOTHING = 0.1
+
 
 def _rotation(angles: Tensor) -> Tensor:
     """(B, 3) angles about x, y and z in radians -> (B, 3, 3), applied in the order x, y, z."""
@@ -43,3 +46,16 @@ def transform_points(matrix: Tensor, points: Tensor) -> Tensor:
     """(B, 4, 4) applied to points (B, ..., 3)."""
     flat = points.reshape(points.shape[0], -1, 3)
     return (flat @ matrix[:, :3, :3].transpose(1, 2) + matrix[:, None, :3, 3]).reshape(points.shape)
+
+
+def joins_centers(matrix: Tensor, sizes: Tensor, moving_sizes: Tensor) -> Tensor:
+    """(B,): whether a map (B, 4, 4) from index to index brings two grids' centres together and turns nothing.
+
+    sizes, moving_sizes: (B, 3), (x, y, z), of the grids. What the map scales is left to its spacings.
+    """
+    sizes, moving_sizes = sizes.to(matrix), moving_sizes.to(matrix)
+    center = transform_points(matrix, (sizes[:, None] - 1) / 2)[:, 0]
+    off_center = (center - (moving_sizes - 1) / 2).abs().amax(1)
+    linear = matrix[:, :3, :3]
+    turned = (linear - torch.diag_embed(linear.diagonal(dim1=1, dim2=2))) * sizes[:, None] / 2
+    return torch.maximum(off_center, turned.abs().amax((1, 2))) < _AS_GOOD_AS_NOTHING

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from dlir.transforms.affine import affine_matrix, linear_part, transform_points
+from dlir.transforms.affine import affine_matrix, joins_centers, linear_part, transform_points
 from grids import random_grid
 
 IDENTITY = [0.0] * 6 + [1.0] * 3 + [0.0] * 3
@@ -82,6 +82,27 @@ def test_points_of_any_shape(shape: tuple[int, ...]) -> None:
     points = torch.from_numpy(np.random.default_rng(5).normal(size=shape))
     expected = torch.einsum("bij,b...j->b...i", matrix, torch.cat([points, torch.ones_like(points[..., :1])], -1))
     torch.testing.assert_close(transform_points(matrix, points), expected[..., :3])
+
+
+@pytest.mark.parametrize(
+    ("change", "joined"),
+    [
+        (parameters(), True),
+        (parameters(scale=(1.2, 0.8, 1.0)), True),
+        (parameters(translation=(0.05, 0, 0)), True),
+        (parameters(translation=(0, 0.2, 0)), False),
+        (parameters(rotation=(0, 0, 0.02)), False),
+        (parameters(rotation=(0, 0, 0.002)), True),
+        (parameters(shear=(0, 0, 0.05)), False),
+    ],
+)
+def test_centers_that_a_map_joins(change: Tensor, joined: bool) -> None:
+    """Between grids of unequal size, in voxels: a turn counts by what it moves at the border."""
+    sizes, moving_sizes = torch.tensor([[30, 40, 20]]), torch.tensor([[25, 44, 19]])
+    shift = torch.eye(4, dtype=torch.float64)
+    shift[:3, 3] = (moving_sizes - sizes)[0] / 2
+    matrix = shift @ affine_matrix(change, (sizes.double() - 1) / 2)
+    assert joins_centers(matrix, sizes, moving_sizes).tolist() == [joined]
 
 
 def test_gradients_reach_every_parameter() -> None:
