@@ -3,8 +3,8 @@
     python Benchmarks/speed.py --data ACDC [--repetitions 3]
 
 From arrays in memory to warped volume, transform and Jacobian, the model warm. Prints medians: the split of DLIR's
-time, the floor (its convolutions alone, on the same inputs), peak memory, and the ratio to elastix. Needs the bench
-extra unless --no-elastix.
+time, the floor (its convolutions alone, on the same inputs), peak memory, the ratio to elastix, and how long the
+command line takes to show its help. Needs the bench extra unless --no-elastix.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,16 @@ def print_split(splits: list[dict[str, float]], totals: list[float], floors: lis
     print(f"{'floor':<12}{1000 * floor:>8.0f}   the convolutions alone; total / floor = {ratio:.2f}")
 
 
+def time_help() -> float:
+    """Median seconds, on the clock, of `dlir --help` in a process of its own."""
+    seconds = []
+    for _ in range(RUNS_PER_ELASTIX):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "dlir", "--help"], check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that holds patient100")
@@ -101,6 +113,7 @@ def main() -> None:
     if others:
         ratio = statistics.median(others) / statistics.median(totals)
         print(f"elastix      {statistics.median(others):.1f} s, {ratio:.0f} times as long")
+    print(f"dlir --help  {time_help():.2f} s")
 
 
 if __name__ == "__main__":
