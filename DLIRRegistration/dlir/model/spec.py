@@ -67,7 +67,7 @@ class Preprocessing:
 class ModelSpec:
     """Stages in the order they are applied, and the preprocessing they share.
 
-    Raises ModelError unless affine stages come before deformable ones and every stage's resolution is a whole multiple
+    Raises ModelError unless an affine stage comes first and every stage's resolution is a whole multiple
     of the preprocessing's.
     """
 
@@ -78,9 +78,8 @@ class ModelSpec:
         object.__setattr__(self, "stages", tuple(self.stages))
         if not self.stages:
             raise ModelError("a model needs at least one stage")
-        kinds = [stage.kind for stage in self.stages]
-        if "affine" in kinds[kinds.count("affine") :]:
-            raise ModelError("affine stages come before deformable ones, because they are composed last")
+        if any(stage.kind == "affine" for stage in self.stages[1:]):
+            raise ModelError("an affine stage can only be the first one")
         for stage in self.stages:
             for own, base in zip(stage.resolution, self.preprocessing.resolution, strict=True):
                 ratio = own / base

@@ -97,8 +97,8 @@ class _Pair:
 
     @property
     def centered(self) -> bool:
-        """Whether the start does no more than bring the images' centres together, where the first affine stage, which
-        compares them about these, looks for the rest (§2.1).
+        """Whether the start does no more than bring the images' centres together: an affine stage, which compares them
+        about these, then sees both as they are (§2.1).
         """
         linear = self.tail.matrix[:3, :3] if self.tail.linear else np.eye(3)
         rigid = np.abs(linear.T @ linear - np.eye(3)).max() < _RIGID
@@ -182,7 +182,7 @@ class Registration:
                 pair.seen[factors] = [image.to(self.device)[None, None] for image in seen]
         images = pair.seen[factors]
         affine = self.spec.stages[stage].kind == "affine"
-        as_it_is = affine and stage == 0 and pair.centered
+        as_it_is = affine and pair.centered
         with clock.step("compose", done):
             lattice = self.model.lattice(pair.shape, stage)
             moving_lattice = self.model.lattice(pair.moving_shape, stage)
@@ -196,7 +196,7 @@ class Registration:
                 sizes = [torch.tensor([grid.shape], device=self.device) for grid in grids]
                 spacing = torch.tensor([pair.grid.spacing], device=self.device)
                 found = self.model.predict_affine(stage, images[0], warped, spacing, (sizes[0], sizes[1]))
-                pair.matrix, pair.affine = pair.matrix @ found, pair.affine @ found
+                pair.matrix, pair.affine = pair.matrix @ found, found
             else:
                 coefficients = self.model.predict_coefficients(stage, images[0], warped)
                 pair.stages.append(StageField(coefficients, self.spec.control_spacing(stage)))

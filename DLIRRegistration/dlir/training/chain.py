@@ -134,7 +134,7 @@ def run_chain(
         with torch.set_grad_enabled(torch.is_grad_enabled() and (end_to_end or stage == last)):
             energy = torch.zeros(len(fixed), device=device)
             if model.spec.stages[stage].kind == "affine":
-                matrix = matrix @ _predict_affine(model, stage, fixed, moving, batch, matrix)
+                matrix = matrix @ _predict_affine(model, stage, fixed, moving, batch)
             else:
                 lattice = model.lattice(_shape(fixed), stage)
                 points = transform_points(matrix, _trace(lattice, fixed, chain, coarser))
@@ -160,30 +160,28 @@ def run_chain(
     )
 
 
-def _predict_affine(
-    model: MultiStageModel, stage: int, fixed: Tensor, moving: Tensor, batch: Batch, matrix: Tensor
-) -> Tensor:
-    """(B, 4, 4) of an affine stage, from fixed index to fixed index, applied before `matrix`.
+def _predict_affine(model: MultiStageModel, stage: int, fixed: Tensor, moving: Tensor, batch: Batch) -> Tensor:
+    """(B, 4, 4) of the affine stage, from fixed index to fixed index, applied before the start.
 
-    The first one compares the images about their own centres (§2.1). Where the pair does not start from there, and in
-    later affine stages, it sees the moving image on the fixed grid, as moved so far.
+    It compares the images about their own centres (§2.1). Where a pair does not start from there, it sees the moving
+    image on the fixed grid, from where it starts.
     """
     reference, other = model.pool(fixed[:, :1], stage), model.pool(moving[:, :1], stage)
     shapes, moving_shapes = (
         torch.tensor(shapes, device=fixed.device) for shapes in (batch.fixed_shapes, batch.moving_shapes)
     )
-    as_it_is = joins_centers(matrix, shapes.flip(1), moving_shapes.flip(1)) & (stage == 0)
-    found = torch.zeros_like(matrix)
+    as_it_is = joins_centers(batch.start, shapes.flip(1), moving_shapes.flip(1))
+    found = torch.zeros_like(batch.start)
     if as_it_is.any():
         images, sizes = (reference[as_it_is], other[as_it_is]), (shapes[as_it_is], moving_shapes[as_it_is])
         found[as_it_is] = model.predict_affine(stage, *images, batch.spacing[as_it_is], sizes)
     if not as_it_is.all():
         lattice, source = model.lattice(_shape(fixed), stage), model.lattice(_shape(moving), stage)
-        points = transform_points(matrix, lattice.points(fixed.device).expand(len(fixed), -1, -1, -1, -1))
-        moved = lookup(other, source, _within(model, stage, batch, points)) * _own(model, stage, batch, lattice)
+        points = transform_points(batch.start, lattice.points(fixed.device).expand(len(fixed), -1, -1, -1, -1))
+        started = lookup(other, source, _within(model, stage, batch, points)) * _own(model, stage, batch, lattice)
         rest = ~as_it_is
         sizes = (shapes[rest], shapes[rest])
-        found[rest] = model.predict_affine(stage, reference[rest], moved[rest], batch.spacing[rest], sizes)
+        found[rest] = model.predict_affine(stage, reference[rest], started[rest], batch.spacing[rest], sizes)
     return found
 
 

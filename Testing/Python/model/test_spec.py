@@ -140,8 +140,8 @@ def test_preprocessing_of_no_sense_is_refused_in_one_line(changes: dict[str, Any
     ("stages", "message"),
     [
         ((), "at least one stage"),
-        ((COARSE, AFFINE), "affine stages come before"),
-        ((AFFINE, COARSE, AFFINE), "affine stages come before"),
+        ((COARSE, AFFINE), "can only be the first"),
+        ((AFFINE, AFFINE), "can only be the first"),
         ((StageSpec("affine", (2.0, 3.0, 8.0), (4,)),), "no multiple"),
         ((StageSpec("affine", (0.75, 1.5, 8.0), (4,)),), "no multiple"),
     ],

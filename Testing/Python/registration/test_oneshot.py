@@ -10,7 +10,6 @@ import SimpleITK as sitk
 import torch
 
 from dlir.errors import GeometryError
-from dlir.evaluation.methods.network import first_stages
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.model.multistage import MultiStageModel
@@ -213,31 +212,6 @@ def test_an_affine_stage_sees_what_is_left_to_do(pair: tuple[Volume, Volume], st
     expected = initial.apply(alone.transform.apply(points))
     assert np.linalg.norm(initial.apply(points) - expected, axis=1).max() > 5
     assert np.linalg.norm(result.transform.apply(points) - expected, axis=1).max() < 0.3
-
-
-def test_affine_stages_follow_each_other(pair: tuple[Volume, Volume]) -> None:
-    """The second sees the moving image as the first has moved it."""
-    fixed, moving = pair
-    model = make_model((AFFINE, AFFINE))
-    for network in model.networks:
-        network.output.weight.mul_(60.0)
-    first = run(first_stages(model, 1), fixed, moving)
-    whole = run(model, fixed, moving)
-    second = make_model((AFFINE,))
-    second.networks[0] = model.networks[1]
-    rest = run(second, fixed, moving, initial=first.transform)
-    points = fixed.grid.voxel_centers().reshape(-1, 3)
-    assert np.linalg.norm(whole.transform.apply(points) - first.transform.apply(points), axis=1).max() > 5
-    assert whole.transform.apply(points) == pytest.approx(rest.transform.apply(points), abs=1e-3)
-    linear = whole.transform.parts[0]
-    assert isinstance(linear, AffineTransform)
-    assert result_determinant(whole) == pytest.approx(np.linalg.det(linear.matrix[:3, :3]), rel=1e-4)
-
-
-def result_determinant(result: oneshot.RegistrationResult) -> float:
-    """Of a linear transform, which is the same everywhere."""
-    assert np.ptp(result.jacobian) < 1e-6
-    return float(result.jacobian.flat[0])
 
 
 def test_centers_are_aligned_by_default_and_reported(pair: tuple[Volume, Volume]) -> None:

@@ -124,8 +124,8 @@ def wild(model: MultiStageModel) -> MultiStageModel:
 
 @pytest.mark.parametrize(
     "stages",
-    [(MIDDLE, FINE), (COARSE, MIDDLE, FINE), (AFFINE,), (AFFINE, AFFINE), (AFFINE, MIDDLE, FINE)],
-    ids=["2 stages", "3 stages", "affine", "2 affine", "affine and 2 stages"],
+    [(MIDDLE, FINE), (COARSE, MIDDLE, FINE), (AFFINE,), (AFFINE, MIDDLE, FINE)],
+    ids=["2 stages", "3 stages", "affine", "affine and 2 stages"],
 )
 def test_networks_see_in_training_what_they_see_in_inference(stages: tuple[dict[str, Any], ...]) -> None:
     """Every stage's output depends on the image as warped so far, and the affine on the centre of the fixed image."""
@@ -148,8 +148,8 @@ def test_networks_see_in_training_what_they_see_in_inference(stages: tuple[dict[
 
 @pytest.mark.parametrize(
     "stages",
-    [(AFFINE,), (AFFINE, AFFINE), (MIDDLE, FINE), (COARSE, MIDDLE, FINE), (AFFINE, MIDDLE, FINE)],
-    ids=["affine", "2 affine", "2 stages", "3 stages", "affine and 2 stages"],
+    [(AFFINE,), (MIDDLE, FINE), (COARSE, MIDDLE, FINE), (AFFINE, MIDDLE, FINE)],
+    ids=["affine", "2 stages", "3 stages", "affine and 2 stages"],
 )
 def test_unequal_oblique_grids_are_seen_in_a_batch_as_in_inference(
     stages: tuple[dict[str, Any], ...],

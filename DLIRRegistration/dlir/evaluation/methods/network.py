@@ -63,9 +63,8 @@ class NetworkMethod:
 
 def stage_names(spec: ModelSpec) -> list[str]:
     """The paper's names of a model's stages: AIR, and DIR-1, DIR-2, … for the deformable ones."""
-    affine = sum(stage.kind == "affine" for stage in spec.stages)
-    air = ["AIR"] if affine == 1 else [f"AIR-{k + 1}" for k in range(affine)]
-    return [*air, *(f"DIR-{k + 1}" for k in range(len(spec.stages) - affine))]
+    affine = [stage.kind == "affine" for stage in spec.stages]
+    return ["AIR" if is_affine else f"DIR-{k + 1 - sum(affine)}" for k, is_affine in enumerate(affine)]
 
 
 def first_stages(model: MultiStageModel, count: int) -> MultiStageModel:
