@@ -183,7 +183,8 @@ class Registration:
             if pair.unmoved and moving_lattice == lattice:
                 warped = images[1]
             else:
-                warped = lookup(images[1], moving_lattice, _mapped(pair.matrix, self._trace(pair, lattice)))
+                points = _mapped(pair.matrix, self._trace(pair, lattice))
+                warped = Samples(images[1], moving_lattice, rough=True).at(points)
         with clock.step("networks", done):
             coefficients = self.model.predict_coefficients(stage, images[0], warped)
         pair.stages.append(StageField(coefficients, self.spec.control_spacing(stage)))
