@@ -28,8 +28,10 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 
 # Control points of a cubic B-spline that have a share in a value, along one axis.
 _SPLINE_TAPS = 4
-# Rows in one image up to which positions in single precision err by a thousandth of a row at most.
+# Rows in one image up to which positions in single precision err by about a thousandth of a row, and how far points
+# keep from the first and the last row of a slice, that they do not reach into the next one.
 _ROWS_IN_SINGLE = 1 << 13
+_MARGIN = 2e-3
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,9 @@ class Samples:
         rows = ((depth - taps) * channels + 1) * height
         grid = x.new_empty(2, *x.shape)
         torch.sub(x, x0 + dx * (width - 1) / 2, out=grid[0]).div_(dx * width / 2)
-        row = torch.sub(y, y0, out=grid[1]).div_(dy).clamp_(0, height - 1).add_(lowest, alpha=channels * height)
+        margin = min(_MARGIN, (height - 1) / 2) if dtype == torch.float32 else 0.0
+        row = torch.sub(y, y0, out=grid[1]).div_(dy).clamp_(margin, height - 1 - margin)
+        row.add_(lowest, alpha=channels * height)
         row.mul_(2 / rows).add_(1 / rows - 1)
         # The channels of a slice follow each other, so that those of the next slice are just more channels.
         image = self._slices.to(dtype).as_strided(
