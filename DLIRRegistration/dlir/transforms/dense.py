@@ -246,8 +246,9 @@ def _sampling_matrix(control: Tensor, size: int, samples: int, sampled: bool) ->
 
 
 def slabs(shape: Shape3, voxels: int) -> list[tuple[int, int]]:
-    """Split the first axis of `shape` into ranges of at most about `voxels` voxels each."""
+    """Split the first axis of `shape` into like ranges of at most about `voxels` voxels each."""
     thickness = max(1, voxels // (shape[1] * shape[2]))
+    thickness = math.ceil(shape[0] / math.ceil(shape[0] / thickness))
     return [(z, min(z + thickness, shape[0])) for z in range(0, shape[0], thickness)]
 
 

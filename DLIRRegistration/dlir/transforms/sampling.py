@@ -70,9 +70,13 @@ class Lattice:
 
         In memory each coordinate lies by itself, which is what element-wise operations are fast on.
         """
-        points = displacement.to(dtype, copy=True)
+        points = torch.empty_like(displacement, dtype=dtype, memory_format=torch.contiguous_format)
         for axis, positions in zip((2, 1, 0), self.positions(displacement.device, dtype), strict=True):
-            points[:, axis] += positions.reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
+            along = positions.reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
+            if torch.is_grad_enabled():
+                points[:, axis] = along + displacement[:, axis]
+            else:
+                torch.add(along, displacement[:, axis], out=points[:, axis])
         return points.movedim(1, -1)
 
 
