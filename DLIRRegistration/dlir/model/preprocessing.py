@@ -14,12 +14,14 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid, Shape3
 from dlir.model.spec import Preprocessing
-from dlir.transforms.bspline import expand
+from dlir.transforms.bspline import along_last
 
 # One value in so many is sorted to guess a percentile, and the guess is this fraction of its rank, to be on the safe
 # side: sorting an image costs as much as resampling it.
 _EVERY = 61
 _GUESS = 0.97
+# Rows of a resampling matrix that are applied together.
+_ROWS_AT_ONCE = 36
 
 
 def intensity_range(array: NDArray[Any], preprocessing: Preprocessing) -> tuple[float, float]:
@@ -61,10 +63,26 @@ def averaging_matrix(source: int, target: int, start: float, step: float) -> Ten
     return matrix.float()
 
 
-def _windows(matrix: Tensor, factor: int, size: int) -> Tensor:
-    """The rows of `matrix` (target, source), extended by zeros to `size` rows, averaged over `factor` at a time."""
-    windows: Tensor = F.pad(matrix, (0, 0, 0, size - len(matrix))).unflatten(0, (-1, factor))
-    return windows.mean(1)
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _windows(
+    source: int, target: int, start: float, step: float, factor: int, size: int
+) -> list[tuple[slice, Tensor]] | None:
+    """Rows of the averaging matrix, extended by zeros to `size` rows, averaged over `factor` at a time.
+
+    A few rows at a time, each with the columns that they need, because most of the whole matrix is zero. None where it
+    changes nothing, as along slices that stay as they are.
+    """
+    matrix = averaging_matrix(source, target, start, step)
+    windows = F.pad(matrix, (0, 0, 0, size - target)).unflatten(0, (-1, factor)).mean(1)
+    if torch.equal(windows, torch.eye(source)):
+        return None
+    parts = []
+    for rows in windows.split(_ROWS_AT_ONCE):
+        needed = rows.any(0).nonzero()
+        columns = slice(int(needed[0]), int(needed[-1]) + 1) if len(needed) else slice(0, 1)
+        parts.append((columns, rows[:, columns].contiguous()))
+    return parts
 
 
 def resample_axes(
@@ -81,14 +99,21 @@ def resample_axes(
     to_source = target.relative_to(source)
     axes = [int(np.argmax(np.abs(to_source[:3, a]))) for a in range(3)]
     array = array.permute(*(2 - axes[2 - d] for d in range(3)))
-    matrices = [
-        averaging_matrix(
-            source.size[axes[a]], target.size[a], float(to_source[axes[a], 3]), float(to_source[axes[a], a])
-        )
-        for a in (2, 1, 0)
-    ]
-    reduced = [_windows(m, f, n) for m, f, n in zip(matrices, factors[::-1], padded or target.shape, strict=True)]
-    return expand(array[None, None], [m.to(array) for m in reduced])[0, 0]
+    for axis, factor, size in zip((2, 1, 0), factors[::-1], padded or target.shape, strict=True):
+        start, step = float(to_source[axes[axis], 3]), float(to_source[axes[axis], axis])
+        parts = _windows(source.size[axes[axis]], target.size[axis], start, step, factor, size)
+        if parts is not None:
+            array = torch.cat([_along(array, 2 - axis, *part) for part in parts], 2 - axis)
+    return array.contiguous()
+
+
+def _along(array: Tensor, dim: int, columns: slice, matrix: Tensor) -> Tensor:
+    """(z, y, x) times `matrix` along a dimension of which only `columns` count."""
+    matrix = matrix.to(array)
+    if dim == 2:
+        return along_last(array[..., columns], matrix)
+    result: Tensor = torch.matmul(matrix, array[:, columns]) if dim == 1 else torch.tensordot(matrix, array[columns], 1)
+    return result
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ from dlir.transforms.dense import (
 from dlir.transforms.sampling import Lattice, Samples, exact_dtype, inside, lookup
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
 
-# Voxels resampled at once: few enough to stay in the cache, which also bounds the memory of points and fields.
-_SLAB_VOXELS = 1 << 18
+# Voxels resampled at once, which bounds the memory of points and fields. Fewer stay in the cache but take more calls.
+_SLAB_VOXELS = 1 << 19
 # Off-diagonal elements that move no point of an image by this many voxels are rounding.
 _NO_TURN = 1e-9
 # A map that stretches by less than this part is rigid.
@@ -189,7 +189,8 @@ class Registration:
             if as_it_is or (pair.unmoved and moving_lattice == lattice):
                 warped = images[1]
             else:
-                warped = lookup(images[1], moving_lattice, _mapped(pair.matrix, self._trace(pair, lattice)))
+                points = _mapped(pair.matrix, self._trace(pair, lattice))
+                warped = Samples(images[1], moving_lattice, rough=True).at(points)
         with clock.step("networks", done):
             if affine:
                 grids = (pair.fixed.working, (pair.moving if as_it_is else pair.fixed).working)

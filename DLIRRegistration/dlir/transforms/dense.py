@@ -1,11 +1,12 @@
 """A chain of B-spline stages on a whole grid: the fast way, with a known bound on its error (§2.3).
 
 The finest stage is evaluated exactly where its points lie, on a lattice. The points it moves fall between
-lattices, so every coarser stage is sampled first and interpolated there. Along an axis whose control points
-are many voxels apart it is sampled on a lattice of its own and interpolated linearly: the error is at most
-h^2/16 times the second derivative, which second differences of the coefficients bound, so the lattice is
-just fine enough. Along an axis whose control points are a few voxels apart (thick slices) the B-spline is
-evaluated as it is: four taps are two linear look-ups between control points.
+lattices, so every coarser stage is sampled first and interpolated there. Along x, if control points are many
+voxels apart, it is sampled on a lattice of its own and interpolated linearly: the error is at most h^2/16
+times the second derivative, which second differences of the coefficients bound, so the lattice is just fine
+enough. Along y and z the B-spline is evaluated as it is: four taps are two linear look-ups between control
+points. Samples along all axes would need one look-up and more memory than a processor's cache, which takes
+longer to fill and to read than four look-ups do.
 
 Everything is in voxels of a reference grid and its axes (x, y, z).
 """
@@ -16,7 +17,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -31,10 +31,10 @@ Region = tuple[tuple[float, float], ...]
 
 # Error in mm that sampling a stage may add where a chain is followed, in registration and in training alike.
 STAGE_TOLERANCE = 0.03
-# Control spacing in voxels below which an axis is evaluated as a spline instead of being sampled.
+# Control spacing in voxels below which x is evaluated as a spline, too, instead of being sampled.
 _SAMPLED_FROM = 4
 # Second differences of the coefficients in mm, over this number times the squared samples per control spacing, bound
-# the error. 16 for one axis; less, because the axes' errors add to each other, and to be as close as plain samples are.
+# the error. 16 does for one stage; less, because the stages' errors add to each other.
 _CURVE = 12
 # Samples of the determinant per control spacing, along an axis that is sampled and along one that is not. It is shown
 # and counted, nothing is displaced by it: an error of a hundredth is no harm, and its sign is always right.
@@ -163,39 +163,40 @@ class SampledStage:
         many, few = _DETERMINANT_SAMPLES
         samples = [many if spacing >= _SAMPLED_FROM else few for spacing in self.stage.spacing]
         lattice = self.stage.control_lattice(samples, _STILL, self.region)
-        return Samples(self.stage.determinant(lattice), lattice)
+        return Samples(self.stage.determinant(lattice), lattice, rough=True)
 
     def displacement(self, points: Tensor) -> Tensor:
         """(1, 3, ...) at points (1, ..., 3)."""
-        taps = [self._taps(points[..., axis], axis) for axis in self.spline_axes]
-        total: Tensor | None = None
-        for choice in product(*taps):
-            moved, weight = points.clone() if choice else points, None
-            for axis, (position, share) in zip(self.spline_axes, choice, strict=True):
-                moved[..., axis] = position
-                weight = share if weight is None else weight * share
-            found = self.samples.at(moved)
-            if weight is None:
-                return found
-            found = found * weight[:, None]
-            total = found if total is None else total + found
-        assert total is not None
-        return total
+        axes = self.spline_axes
+        slicewise = 2 in axes and self.samples.reads_slices(points)
+        look_up: Callable[[Tensor], Tensor] = self.samples.spline_along_z if slicewise else self.samples.at
+        if slicewise:
+            axes = tuple(axis for axis in axes if axis != 2)
+        # Each of these axes has its two taps along a dimension of its own, so that one look-up serves all combinations.
+        coordinates, shares, rest = list(points.unbind(-1)), [], points.shape[1:-1]
+        for place, axis in enumerate(axes):
+            low, high, share = self._taps(coordinates[axis], axis)
+            coordinates[axis] = torch.stack([low, high], 1)
+            shares.append(share.reshape(-1, *[1] * (len(axes) - place), *rest))
+        taps = [
+            coordinate.reshape(-1, *[2 if axis == a else 1 for a in axes], *rest)
+            for axis, coordinate in enumerate(coordinates)
+        ]
+        found = look_up(torch.stack(torch.broadcast_tensors(*taps)).movedim(0, -1))
+        for share in shares:
+            found = torch.lerp(found[:, :, 0], found[:, :, 1], share)
+        return found
 
-    def _taps(self, positions: Tensor, axis: int) -> list[tuple[Tensor, Tensor]]:
-        """The four B-spline taps along an axis as two linear look-ups: positions and weights."""
+    def _taps(self, positions: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The four B-spline taps along an axis as two linear look-ups: their positions and the share of the second."""
         start, step = self.samples.lattice.start[axis], self.samples.lattice.step[axis]
         control = (positions - start) / step
         cell = torch.floor(control)
         t = control - cell
-        w0, w1 = (1 - t) ** 3 / 6, 2 / 3 - t**2 + t**3 / 2
-        w3 = t**3 / 6
-        low = w0 + w1
+        w1, w3 = 2 / 3 - t**2 + t**3 / 2, t**3 / 6
+        low = (1 - t) ** 3 / 6 + w1
         high = 1 - low
-        return [
-            (start + step * (cell - 1 + w1 / low), low),
-            (start + step * (cell + 1 + w3 / high), high),
-        ]
+        return start + step * (cell - 1 + w1 / low), start + step * (cell + 1 + w3 / high), high
 
     def determinant(self, points: Tensor) -> Tensor:
         """(1, 1, ...) at points (1, ..., 3)."""
@@ -207,33 +208,30 @@ def sample_stage(
 ) -> SampledStage:
     """Sample `stage` for an interpolation error of at most `tolerance` mm. voxel_size: mm, (x, y, z).
 
-    An axis that would need a lattice finer than the voxels is evaluated as a spline, like one of thick slices.
+    Where that would need a lattice finer than the voxels, x is evaluated as a spline, like y and z.
     region: where the stage will be asked for, if that is known; beyond it the outermost samples are repeated.
     """
     in_mm = stage.coefficients.detach() * stage.coefficients.new_tensor(voxel_size)[:, None, None, None]
-    wide = [axis for axis in range(3) if stage.spacing[axis] >= _SAMPLED_FROM]
-    samples, sampled = [1, 1, 1], []
-    for axis in wide:
-        difference = torch.diff(in_mm, n=2, dim=4 - axis).norm(dim=1).max().item()
-        needed = max(2, math.ceil(math.sqrt(difference / (_CURVE * tolerance / len(wide)))))
-        if needed <= stage.spacing[axis]:
-            samples[axis] = needed
-            sampled.append(axis)
-    spline_axes = tuple(a for a in range(3) if a not in sampled)
+    difference = torch.diff(in_mm, n=2, dim=4).norm(dim=1).max().item()
+    needed = max(2, math.ceil(math.sqrt(difference / (_CURVE * tolerance))))
+    sampled = max(needed, _SAMPLED_FROM) <= stage.spacing[0]
+    samples = needed if sampled else 1
+    spline_axes = (1, 2) if sampled else (0, 1, 2)
     # A spline needs one control point more on either side.
     more = [stage.spacing[axis] if axis in spline_axes else 0 for axis in range(3)]
     trimmed = region and tuple((low - m, high + m) for (low, high), m in zip(region, more, strict=True))
-    lattice = stage.control_lattice(samples, region=trimmed)
-    mz, my, mx = (
-        _sampling_matrix(control_positions(positions, stage.spacing[axis]), size, samples[axis], axis in sampled)
-        for axis, positions, size in zip((2, 1, 0), lattice.positions(in_mm.device), in_mm.shape[2:], strict=True)
-    )
-    # Expanded along z while the field is small, and laid out slice by slice, as look-ups read it.
-    slices = torch.einsum("zk,bckyx->bzcyx", mz, stage.coefficients).flatten(0, 2)
-    values = along_last(torch.matmul(my, slices), mx).reshape(-1, lattice.shape[0], 3, *lattice.shape[1:])
-    if torch.is_inference_mode_enabled() and values.device.type == "cpu":
-        values = values.double()  # as look-ups read it, so that it is not kept twice
-    return SampledStage(stage, Samples(values.transpose(1, 2), lattice), spline_axes, region)
+    lattice = stage.control_lattice((samples, 1, 1), region=trimmed)
+    first = [
+        round((start - (spacing - 1) / 2) / spacing) + PADDING
+        for start, spacing in zip(lattice.start, stage.spacing, strict=True)
+    ]
+    _, y, z = (slice(low, low + n) for low, n in zip(first, lattice.shape[::-1], strict=True))
+    along_x = control_positions(lattice.positions(in_mm.device)[2], stage.spacing[0])
+    # Slice by slice, as look-ups read it.
+    control = stage.coefficients[:, :, z, y].transpose(1, 2)
+    values = along_last(control.flatten(0, 2), _sampling_matrix(along_x, in_mm.shape[4], samples, sampled))
+    along_lines = Samples(values.reshape(*control.shape[:4], -1).transpose(1, 2), lattice, rough=True)
+    return SampledStage(stage, along_lines, spline_axes, region)
 
 
 def _sampling_matrix(control: Tensor, size: int, samples: int, sampled: bool) -> Tensor:
@@ -248,8 +246,9 @@ def _sampling_matrix(control: Tensor, size: int, samples: int, sampled: bool) ->
 
 
 def slabs(shape: Shape3, voxels: int) -> list[tuple[int, int]]:
-    """Split the first axis of `shape` into ranges of at most about `voxels` voxels each."""
+    """Split the first axis of `shape` into like ranges of at most about `voxels` voxels each."""
     thickness = max(1, voxels // (shape[1] * shape[2]))
+    thickness = math.ceil(shape[0] / math.ceil(shape[0] / thickness))
     return [(z, min(z + thickness, shape[0])) for z in range(0, shape[0], thickness)]
 
 

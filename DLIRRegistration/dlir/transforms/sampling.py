@@ -26,6 +26,14 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+# Control points of a cubic B-spline that have a share in a value, along one axis.
+_SPLINE_TAPS = 4
+# Rows in one image up to which positions in single precision err by about a thousandth of a row, and how far points
+# keep from the first and the last row of a slice, that they do not reach into the next one.
+_ROWS_IN_SINGLE = 1 << 13
+_MARGIN = 2e-3
+
+
 @dataclass(frozen=True)
 class Lattice:
     """Positions of the samples of a (B, C, z, y, x) tensor in the index space of a reference grid."""
@@ -62,30 +70,50 @@ class Lattice:
 
         In memory each coordinate lies by itself, which is what element-wise operations are fast on.
         """
-        points = displacement.to(dtype, copy=True)
+        points = torch.empty_like(displacement, dtype=dtype, memory_format=torch.contiguous_format)
         for axis, positions in zip((2, 1, 0), self.positions(displacement.device, dtype), strict=True):
-            points[:, axis] += positions.reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
+            along = positions.reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
+            if torch.is_grad_enabled():
+                points[:, axis] = along + displacement[:, axis]
+            else:
+                torch.add(along, displacement[:, axis], out=points[:, axis])
         return points.movedim(1, -1)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """`values` (B, C, z, y, x) that lie on `lattice`, to be looked up at any points, any number of times."""
+    """`values` (B, C, z, y, x) that lie on `lattice`, to be looked up at any points, any number of times.
+
+    rough: where points are in single precision, they may be off by thousandths of a sample, for speed.
+    """
 
     values: Tensor
     lattice: Lattice
+    rough: bool = False
 
     def at(self, points: Tensor, mode: str = "bilinear") -> Tensor:
         """Interpolate at `points` (B, ..., 3): (B, C, ...), in the type of the points.
 
         Beyond the outermost samples the nearest one is repeated. mode: "bilinear" (trilinear) or "nearest".
         """
-        learning = torch.is_grad_enabled() and (self.values.requires_grad or points.requires_grad)
-        if self.values.device.type == "cpu" and mode == "bilinear" and not learning:
-            found = self._between_slices(points)
+        if mode == "bilinear" and self.reads_slices(points, 1):
+            found = self._across_slices(points, min(2, self.values.shape[2]))
         else:
             found = _grid_sample(self.values.to(points.dtype), self._fractions(points), mode)
         return found.reshape(*found.shape[:2], *points.shape[1:-1])
+
+    def spline_along_z(self, points: Tensor) -> Tensor:
+        """As `at`, with samples along z that are the control points of a cubic B-spline, where `reads_slices`.
+
+        Defined where all four that have a share exist; beyond, the outermost value is repeated.
+        """
+        found = self._across_slices(points, _SPLINE_TAPS)
+        return found.reshape(*found.shape[:2], *points.shape[1:-1])
+
+    def reads_slices(self, points: Tensor, taps: int = _SPLINE_TAPS) -> bool:
+        """Whether it is faster to look up `taps` slices at once: on the CPU, unless something is learned from it."""
+        learning = torch.is_grad_enabled() and (self.values.requires_grad or points.requires_grad)
+        return self.values.device.type == "cpu" and self.values.shape[2] >= taps and not learning
 
     def _fractions(self, points: Tensor) -> Tensor:
         """Points (B, ..., 3) -> (B, 1, 1, N, 3), -1 and 1 at the outer borders of the samples."""
@@ -95,36 +123,59 @@ class Samples:
         grid = torch.addcmul(points.new_tensor(offsets), points, points.new_tensor(scales))
         return grid.reshape(len(grid), 1, 1, -1, 3)
 
-    def _between_slices(self, points: Tensor) -> Tensor:
-        """(B, C, N): bilinear look-ups in the slices below and above each point, and a line between them.
+    def _across_slices(self, points: Tensor, taps: int) -> Tensor:
+        """(B, C, N): bilinear look-ups in the `taps` slices around each point, and their weighted sum.
 
         torch's 2D sampling on the CPU is vectorized and its 3D sampling is not: this takes a quarter of the time. All
-        slices lie one below the other in one tall image, too tall for single precision.
+        slices lie one below the other in one tall image.
         """
         batch, channels, depth, height, width = self.values.shape
-        x, y, z = (
-            (points[..., a].reshape(len(points), -1).double() - self.lattice.start[a]) / self.lattice.step[a]
-            for a in range(3)
-        )
-        between = min(2, depth)
-        below = z.clamp_(0, depth - 1).floor().clamp_(max=depth - between)
-        rows = ((depth - between) * channels + 1) * height
-        row = y.clamp_(0, height - 1).add_(below, alpha=channels * height)
-        grid = torch.stack([x.mul_(2 / width).add_(1 / width - 1), row.mul_(2 / rows).add_(1 / rows - 1)])
+        dtype = torch.promote_types(self._slices.dtype, points.dtype)
+        x, y, z = (points[..., axis].to(dtype).reshape(len(points), -1) for axis in range(3))
+        (x0, y0, z0), (dx, dy, dz) = self.lattice.start, self.lattice.step
+        beyond = (taps - 1) // 2  # slices below the one that a point lies above
+        z = (z - z0).div_(dz).clamp_(beyond, depth - 1 - beyond)
+        lowest = z.floor().sub_(beyond).clamp_(max=depth - taps)
+        rows = ((depth - taps) * channels + 1) * height
+        grid = x.new_empty(2, *x.shape)
+        torch.sub(x, x0 + dx * (width - 1) / 2, out=grid[0]).div_(dx * width / 2)
+        margin = min(_MARGIN, (height - 1) / 2) if dtype == torch.float32 else 0.0
+        row = torch.sub(y, y0, out=grid[1]).div_(dy).clamp_(margin, height - 1 - margin)
+        row.add_(lowest, alpha=channels * height)
+        row.mul_(2 / rows).add_(1 / rows - 1)
         # The channels of a slice follow each other, so that those of the next slice are just more channels.
-        image = self._by_slices.as_strided(
-            (batch, between * channels, rows, width),
+        image = self._slices.to(dtype).as_strided(
+            (batch, taps * channels, rows, width),
             (channels * depth * height * width, height * width, width, 1),
         )
-        found = _grid_sample(image, grid.movedim(0, -1)[:, None], "bilinear")
-        if between == 2:
-            found = torch.lerp(found[:, :channels], found[:, channels:], z.sub_(below)[:, None])
-        return found.to(points.dtype)
+        found = _grid_sample(image, grid.movedim(0, -1)[:, None], "bilinear").unflatten(1, (taps, -1))
+        return _weighted(found, z.sub_(lowest)[:, None]).to(points.dtype)
 
     @cached_property
-    def _by_slices(self) -> Tensor:
-        """(B, z, C, y, x) in double precision."""
-        return self.values.detach().transpose(1, 2).double().contiguous()
+    def _slices(self) -> Tensor:
+        """(B, z, C, y, x), in double precision where single tells the rows of all slices apart too coarsely."""
+        slices = self.values.detach().transpose(1, 2)
+        single = self.rough and math.prod(slices.shape[1:4]) <= _ROWS_IN_SINGLE
+        return slices.contiguous() if single else slices.double().contiguous()
+
+
+def _weighted(found: Tensor, above: Tensor) -> Tensor:
+    """What stands in (B, taps, C, N) slices at a height (B, 1, N): 1 tap is itself, 2 a line, 4 a cubic B-spline.
+
+    above: position over the lowest of the slices.
+    """
+    if found.shape[1] == 1:
+        return found[:, 0]
+    if found.shape[1] == 2:
+        return torch.lerp(found[:, 0], found[:, 1], above)
+    t = above - 1
+    first, last = (1 - t).pow_(3).div_(6), t.pow(3).div_(6)
+    second = (2 / 3 - t.square()).add_(last, alpha=3)
+    third = (1 - last).sub_(first).sub_(second)
+    total = found[:, 0] * first
+    for k, weight in enumerate((second, third, last), 1):
+        total.addcmul_(found[:, k], weight)
+    return total
 
 
 def _grid_sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlir.networks.blocks import Convolution
+from dlir.networks import blocks
+from dlir.networks.blocks import Convolution, encoder
 
 
 def poison() -> None:
@@ -40,3 +41,25 @@ def test_reduced_precision_is_used_where_it_is_right() -> None:
         assert layer(image).dtype == torch.bfloat16
         assert layer(image[:, :, :2]).dtype == torch.float32
         assert layer(layer(image)[:, :, :2]).dtype == torch.float32
+
+
+@pytest.mark.parametrize("pooling", ["average", "strided"])
+def test_what_layers_give_is_the_same_whether_it_is_learned_from_or_not(pooling: str) -> None:
+    """Without gradients on the CPU, a convolution and its rectifier are one."""
+    torch.manual_seed(0)
+    layers = encoder(2, (4, 6), [(2, 2, 1), (2, 2, 2)], pooling)
+    image = torch.randn(2, 2, 4, 16, 12)
+    expected = layers(image)
+    assert (expected < 0).any()
+    for order in (torch.contiguous_format, torch.channels_last_3d):
+        with torch.no_grad():
+            found = layers(image.contiguous(memory_format=order))
+        torch.testing.assert_close(found, expected.detach())
+
+
+def test_layers_do_without_a_convolution_that_rectifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, image = encoder(2, (4,), [(2, 2, 1)], "average"), torch.randn(1, 2, 4, 16, 12)
+    with torch.inference_mode():
+        expected = layers(image)
+        monkeypatch.setattr(blocks, "_fused_convolution", lambda: None)
+        torch.testing.assert_close(layers(image), expected)

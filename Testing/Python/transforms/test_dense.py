@@ -159,7 +159,7 @@ def test_what_inference_keeps_serves_in_training_too() -> None:
         expected = trace(lattice, fine, [sample_stage(coarse, (1.0, 1.0, 8.0), TOLERANCE)])
     learned = StageField(fine.coefficients.clone().requires_grad_(True), fine.spacing)
     points = trace(lattice, learned, [sample_stage(coarse, (1.0, 1.0, 8.0), TOLERANCE)])
-    torch.testing.assert_close(points.detach(), expected.clone())
+    torch.testing.assert_close(points.detach(), expected.clone(), rtol=0, atol=1e-4)
     points.sum().backward()
     assert learned.coefficients.grad is not None
     assert learned.coefficients.grad.abs().max() > 0
@@ -195,7 +195,7 @@ def test_trimming_to_a_region_changes_nothing_in_it(spacing: Size3) -> None:
     whole, trimmed = (sample_stage(stage, (1.0, 1.0, 1.0), TOLERANCE, within) for within in (None, region))
     assert trimmed.samples.values.numel() < whole.samples.values.numel()
     points = torch.from_numpy(np.random.default_rng(0).uniform(low, high, (1, 500, 3))).float()
-    torch.testing.assert_close(trimmed.displacement(points), whole.displacement(points), rtol=0, atol=1e-5)
+    torch.testing.assert_close(trimmed.displacement(points), whole.displacement(points), rtol=0, atol=1e-4)
     torch.testing.assert_close(trimmed.determinant(points), whole.determinant(points), rtol=0, atol=1e-5)
 
 

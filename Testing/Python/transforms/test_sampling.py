@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dlir.geometry import ImageGrid
-from dlir.transforms.sampling import Lattice, displace, inside, lookup
+from dlir.transforms.bspline import basis_matrix
+from dlir.transforms.sampling import Lattice, Samples, displace, inside, lookup
 from grids import Array, grids, index_points, random_grid
 
 SHAPES = [(5, 6, 7), (1, 8, 9), (8, 1, 9), (8, 9, 1), (1, 1, 1), (2, 1, 3), (3, 64, 200)]
@@ -191,3 +192,28 @@ def test_displace_adds_channels_to_coordinates() -> None:
     moved = displace(points, displacement)
     for axis in range(3):
         assert torch.equal(moved[..., axis], displacement[:, axis])
+
+
+@pytest.mark.parametrize("depth", [4, 9])
+def test_four_slices_make_a_cubic_spline(depth: int) -> None:
+    lattice = Lattice((depth, 5, 6), (1.5, -2.0, 0.5), (4.0, 0.5, 2.0))
+    values = torch.randn(2, 3, depth, 5, 6, generator=torch.manual_seed(0), dtype=torch.float64)
+    heights = torch.tensor([0.3, 1.0, 1.4, depth - 2.7, depth - 2.0, depth - 0.8], dtype=torch.float64)
+    points = lattice.points(dtype=torch.float64)[:1].repeat(len(heights), 1, 1, 1)
+    points[..., 2] = (0.5 + 2.0 * heights)[:, None, None]
+    samples = Samples(values, lattice)
+    assert samples.reads_slices(points)
+    # Beyond the heights that all four taps exist at, the outermost one that has them is repeated.
+    weights = basis_matrix(heights.clamp(1, depth - 2), depth)
+    found = samples.spline_along_z(points.expand(2, *points.shape))
+    torch.testing.assert_close(found, torch.einsum("hz,bczyx->bchyx", weights, values))
+
+
+def test_rough_samples_are_off_by_thousandths_of_a_sample_at_most() -> None:
+    lattice = Lattice((50, 40, 30))
+    values = lattice.points().movedim(-1, 0)[None]
+    points = lattice.points()[None] + 0.3
+    points = torch.minimum(points, torch.tensor([29.0, 39.0, 49.0]))
+    found = Samples(values, lattice, rough=True).at(points)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, points.movedim(-1, 1), rtol=0, atol=4e-3)
