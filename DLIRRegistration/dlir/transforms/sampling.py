@@ -17,6 +17,13 @@ from torch import Tensor
 
 from dlir.geometry import Shape3, Vector3
 
+# Control points of a cubic B-spline that have a share in a value, along one axis.
+_SPLINE_TAPS = 4
+# Rows in one image up to which positions in single precision err by about a thousandth of a row, and how far points
+# keep from the first and the last row of a slice, that they do not reach into the next one.
+_ROWS_IN_SINGLE = 1 << 13
+_MARGIN = 2e-3
+
 
 def exact_dtype(device: torch.device) -> torch.dtype:
     """What positions need that an image is finally read at: in single precision the identity changes intensities.
@@ -24,14 +31,6 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     Double, where the device has it.
     """
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-# Control points of a cubic B-spline that have a share in a value, along one axis.
-_SPLINE_TAPS = 4
-# Rows in one image up to which positions in single precision err by about a thousandth of a row, and how far points
-# keep from the first and the last row of a slice, that they do not reach into the next one.
-_ROWS_IN_SINGLE = 1 << 13
-_MARGIN = 2e-3
 
 
 @dataclass(frozen=True)
