@@ -79,7 +79,9 @@ def spread(diastole: int, systole: int, count: int) -> list[int]:
 def write_labels(path: Path, array: NDArray[np.uint8], grid: ImageGrid) -> None:
     """A label map that Slicer can also load as a segmentation with a name and a colour."""
     image = grid.to_sitk(array)
-    for key, value in SEGMENT.items():
+    places = np.nonzero(array)[::-1]
+    extent = " ".join(str(end) for place in places for end in (place.min(), place.max()))
+    for key, value in {**SEGMENT, "Segment0_Extent": extent}.items():
         image.SetMetaData(key, value)
     with replacing(path) as temporary:
         sitk.WriteImage(image, str(temporary), True)

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from dlir.io import read_image
 from dlir.model.catalogue import resource_folder
@@ -46,6 +48,19 @@ def test_checksums_are_those_of_the_files() -> None:
     folder = resource_folder("SampleData")
     for file in (file for sample in SAMPLES for file in sample.files):
         assert hashlib.sha256((folder / file.name).read_bytes()).hexdigest() == file.sha256, file.name
+
+
+@pytest.mark.parametrize("name", ["fixed_ed_label.nrrd", "moving_es_label.nrrd"])
+def test_labels_say_where_their_segment_lies(name: str) -> None:
+    """Slicer warns of a segment without its extent, and takes it from the whole image."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(resource_folder("SampleData") / name))
+    image = reader.Execute()
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(image)
+    start, size = np.split(np.array(shape.GetBoundingBox(1)), 2)
+    extent = np.array(image.GetMetaData("Segment0_Extent").split(), int).reshape(3, 2)
+    np.testing.assert_array_equal(extent, np.stack([start, start + size - 1], 1))
 
 
 def test_a_copy_without_the_files_offers_nothing(
