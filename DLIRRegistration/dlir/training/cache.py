@@ -29,6 +29,9 @@ from dlir.model.spec import ModelSpec
 
 # Raised whenever the same input would give other values, so that entries of an older version are not used.
 _VERSION = 1
+# An image has more different values; one value in so many is looked at first.
+_MOST_LABELS = 16
+_EVERY = 997
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class Cache:
     def _read(self, image: str, mask: str | None) -> tuple[Tensor, Tensor | None, ImageGrid]:
         """Image (z, y, x) float32, mask uint8 where there is one, and working grid. Raises its errors as `prepared`."""
         volume = read_image(image, role="training image")
+        if _is_label_map(volume.array):
+            raise ImageError(
+                f"training image '{image}' holds no more than {_MOST_LABELS} different whole numbers, as labels do "
+                "and masks; let the configuration's `files` name images alone"
+            )
         tensor, grid = prepare(volume.array, volume.grid, self.preprocessing)
         if float(tensor.min()) == float(tensor.max()):
             raise ImageError(
@@ -136,6 +144,15 @@ def _identity(spec: str) -> list[Any]:
     files = sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
     states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
     return [str(source), phase, states]
+
+
+def _is_label_map(array: NDArray[Any]) -> bool:
+    """Whether an array holds so few different whole numbers that it is no image. One value in many mostly tells."""
+    for values in (array.ravel()[::_EVERY], array):
+        distinct = np.unique(values)
+        if len(distinct) > _MOST_LABELS or not np.array_equal(distinct, np.round(distinct)):
+            return False
+    return True
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:

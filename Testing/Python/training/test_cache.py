@@ -144,6 +144,24 @@ def test_a_small_result_is_computed_once(cache: Cache, image: Path) -> None:
 # -- what cannot be used -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("values", [2, 7, 16])
+def test_a_map_of_labels_among_the_images_is_refused(tmp_path: Path, values: int) -> None:
+    """Patterns that fit every file of a folder fit its labels and masks, too."""
+    path = tmp_path / "label.nrrd"
+    labels = np.random.default_rng(0).permutation(np.arange(np.prod(SHAPE)) % values).reshape(SHAPE)
+    sitk.WriteImage(GRID.to_sitk(labels.astype(np.uint8)), str(path))
+    with pytest.raises(ImageError, match=r"label\.nrrd' holds no more than 16 different whole numbers"):
+        Cache(tmp_path / "cache", make_spec()).prepared(str(path))
+
+
+@pytest.mark.parametrize("values", [np.arange(17), np.linspace(0, 1, 9)], ids=["17 whole numbers", "9 fractions"])
+def test_an_image_of_few_values_is_no_map_of_labels(tmp_path: Path, values: np.ndarray) -> None:
+    path = tmp_path / "image.nrrd"
+    array = np.random.default_rng(0).permutation(np.resize(values, np.prod(SHAPE))).reshape(SHAPE)
+    sitk.WriteImage(GRID.to_sitk(array.astype(np.float32)), str(path))
+    assert Cache(tmp_path / "cache", make_spec()).prepared(str(path)).name == str(path)
+
+
 def test_an_image_that_is_flat_within_the_window_is_refused(tmp_path: Path, image: Path) -> None:
     cache = Cache(tmp_path / "cache", make_spec(window=(5000.0, 6000.0)))
     with pytest.raises(ImageError, match="one value everywhere within the intensity window"):
