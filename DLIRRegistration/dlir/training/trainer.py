@@ -25,6 +25,7 @@ from dlir.training.config import TrainingConfig
 from dlir.training.config_file import differences
 from dlir.training.draws import Draw, fingerprint
 from dlir.training.engine import summed, usable_precision
+from dlir.training.initial_weights import adapt_to, recorded_inputs
 from dlir.training.loading import Loader
 from dlir.training.pairs import HeldOutPairs, PairDataset
 from dlir.training.phases import Phase, phases
@@ -34,6 +35,8 @@ from dlir.training.watching import Watcher
 
 # The gradient norm beyond which a step is shortened: one odd pair must not undo a stage.
 _MAX_GRADIENT_NORM = 1.0
+# Pairs that a stage's initial weights are adapted to.
+_INITIAL_PAIRS = 16
 
 # (phase name, iterations done, in all, figures): called after every iteration.
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -143,6 +146,26 @@ class Trainer:
         optimizer = torch.optim.Adam(self._trained().parameters(), lr=self.phase.settings.learning_rate)
         self._objective, self.optimizer = self.fabric.setup(_Objective(self.model, self.phase), optimizer)
 
+    def _adapt_weights(self) -> None:
+        """Initial weights of the phase's stage. From the same pairs in all processes, so that these agree."""
+        if self.phase.end_to_end:
+            return
+        network = self.model.networks[self.phase.stage]
+        size = self.phase.settings.micro_batch or self.phase.settings.batch_size
+        numbers = range(self.state.pairs, self.state.pairs + _INITIAL_PAIRS)
+        several = [numbers[k : k + size] for k in range(0, _INITIAL_PAIRS, size)]
+
+        def run() -> None:
+            for some in several:
+                batch = collate([self.pairs[k] for k in some]).to(self.fabric.device)
+                run_chain(self.model, batch, self.phase.stage, end_to_end=False)
+
+        with torch.no_grad():
+            calls = recorded_inputs(network, run)
+        self._whole = False
+        adapt_to(network, calls)
+        self._whole = True
+
     # -- the whole run ---------------------------------------------------------------------------
 
     def run(self, progress: Progress, watcher: Watcher) -> Path:
@@ -151,6 +174,7 @@ class Trainer:
             while self.state.phase < len(self.phases):
                 if self.optimizer is None:
                     self._start_phase()
+                    self._adapt_weights()
                 self._run_phase(progress, watcher)
                 self._end_phase()
         except KeyboardInterrupt:
