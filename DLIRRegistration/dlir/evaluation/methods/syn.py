@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,15 +33,19 @@ class SynMethod:
         ants = _import_ants()
         moving, shift = before_shift(task)
         images = [_to_ants(ants, volume) for volume in (task.fixed, moving)]
-        start = time.perf_counter()
-        try:
-            found = ants.registration(*images, type_of_transform=self._kind, random_seed=1)
-        except (RuntimeError, ValueError) as error:
-            raise EvaluationError(
-                f"ANTs failed on '{task.fixed.source}' and '{task.moving.source}': {' '.join(str(error).split())}"
-            ) from error
-        seconds = time.perf_counter() - start
-        field = _sampled(ants, found["fwdtransforms"], task.fixed)
+        # ANTs leaves its transforms where they are written, fields of tens of megabytes each.
+        with TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            try:
+                found = ants.registration(
+                    *images, type_of_transform=self._kind, random_seed=1, outprefix=str(Path(folder) / "syn")
+                )
+            except (RuntimeError, ValueError) as error:
+                raise EvaluationError(
+                    f"ANTs failed on '{task.fixed.source}' and '{task.moving.source}': {' '.join(str(error).split())}"
+                ) from error
+            seconds = time.perf_counter() - start
+            field = _sampled(ants, found["fwdtransforms"], task.fixed)
         return Registered(CompositeTransform((field, *shift.parts)), seconds)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,12 +27,15 @@ def task() -> Task:
 
 
 @pytest.mark.slow
-def test_syn_finds_a_shift_in_the_right_direction() -> None:
+def test_syn_finds_a_shift_in_the_right_direction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To about a millimetre, since ANTs' threads add up in any order; and leaves no files behind."""
     pytest.importorskip("ants", reason="antspyx (bench extra) is not installed")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     found = SynMethod(affine=True).register(task())
     points = GRID.center + np.array([[0, 0, 0], [4, 0, 0], [0, -4, 3]])
     expected = points + START + np.array([3.0, -2.0, 2.0])
-    np.testing.assert_allclose(found.transform.apply(points), expected, atol=1.0)
+    np.testing.assert_allclose(found.transform.apply(points), expected, atol=1.5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_ants_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
