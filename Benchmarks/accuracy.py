@@ -8,32 +8,12 @@ into the card of the first model's file.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
-from typing import Any
-
 from designs import ACDC_SUBJECTS
-from study import Benchmark, label_tables, machine, networks, options_of
+from study import Benchmark, keep_in_card, label_tables, machine, networks, options_of
 
 from dlir.evaluation.datasets.acdc import Acdc
 from dlir.evaluation.datasets.base import select
 from dlir.evaluation.methods.identity import Identity
-from dlir.evaluation.results import Row
-from dlir.model.file import load_model, save_model
-
-
-def held_out_figures(rows: Sequence[Row]) -> dict[str, Any]:
-    """Means over all pairs, for a model's card."""
-
-    def mean(values: Sequence[float], digits: int) -> float:
-        return round(statistics.fmean(values), digits)
-
-    return {
-        "data": f"ACDC patients 081-100, ED and ES both ways, {len(rows)} pairs",
-        **{f"dice_{name}": mean([row.labels[name].dice for row in rows], 3) for name in ("RV", "MYO", "LV")},
-        "folding_percent": mean([row.topology.folding_percent for row in rows], 4),
-        "jacobian_sd": mean([row.topology.sd for row in rows], 3),
-    }
 
 
 def main() -> None:
@@ -47,8 +27,7 @@ def main() -> None:
     benchmark.keep_tables(label_tables(benchmark.rows), ["ED and ES both ways of ACDC 081-100.", machine()])
     if options.write_card:
         own = [row for row in benchmark.rows if row.method == models[0].name]
-        model, header = load_model(models[0].path)
-        save_model(models[0].path, model, header.card | {"held_out": held_out_figures(own)})
+        keep_in_card(models[0], own, f"ACDC patients 081-100, ED and ES both ways, {len(own)} pairs, never seen")
 
 
 if __name__ == "__main__":

@@ -1,41 +1,39 @@
-"""Frames of ACDC for timing: a patient's end-diastole and end-systole, and both at one large size."""
+"""One pair of ACDC at the size for which time and memory are compared."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from dlir.evaluation.datasets.acdc import Acdc
 from dlir.evaluation.datasets.base import select
-from dlir.geometry import ImageGrid
+from dlir.evaluation.scoring import LoadedPair, LoadedScan, load_pair, load_scan
+from dlir.io.reading import Volume
 
-# The size for which the time is compared whatever the patient's own.
+PATIENT = "patient100"
 LARGE_SIZE = (256, 256, 12)
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One time point: intensities (z, y, x) on a grid."""
-
-    grid: ImageGrid
-    intensity: NDArray[np.float32]
-
-
-def read_frames(data: Path, patient: str) -> dict[str, Frame]:
-    """The "ED" and "ES" frames of a patient, a number of three digits."""
-    pair = select(Acdc(data).pairs(), [f"patient{patient}"])[0]
-    images = {scan.part: scan.read_image() for scan in (pair.fixed, pair.moving)}
-    return {part: Frame(image.grid, image.array) for part, image in images.items()}
+def large_pair(data: Path) -> LoadedPair:
+    """End-systole to end-diastole of a patient kept from training, each at `LARGE_SIZE`, with labels."""
+    acdc = Acdc(data)
+    pair = select(acdc.pairs(), [PATIENT])[0]
+    fixed, moving = (_enlarged(load_scan(scan)) for scan in (pair.fixed, pair.moving))
+    return load_pair(pair, fixed, moving, acdc.labels, "centers")
 
 
-def resized(frame: Frame) -> Frame:
-    """The frame cut or padded with 0, about its center, to `LARGE_SIZE` voxels of its own spacing."""
-    start = [round((have - want) / 2) for have, want in zip(frame.grid.size, LARGE_SIZE, strict=True)]
-    grid = frame.grid.lattice(start, (1, 1, 1), LARGE_SIZE)
+def _enlarged(scan: LoadedScan) -> LoadedScan:
+    return replace(scan, image=_resized(scan.image), label=scan.label and _resized(scan.label))
+
+
+def _resized(volume: Volume) -> Volume:
+    """Cut or padded with 0, about its center, to `LARGE_SIZE` voxels of its own spacing."""
+    start = [round((have - want) / 2) for have, want in zip(volume.grid.size, LARGE_SIZE, strict=True)]
+    grid = volume.grid.lattice(start, (1, 1, 1), LARGE_SIZE)
     reference = grid.to_sitk(np.zeros(grid.shape, np.uint8))
-    image = sitk.Resample(frame.grid.to_sitk(frame.intensity), reference, sitk.Transform(), sitk.sitkNearestNeighbor)
-    return Frame(grid, sitk.GetArrayFromImage(image))
+    image = volume.grid.to_sitk(volume.array)
+    found = sitk.Resample(image, reference, sitk.Transform(), sitk.sitkNearestNeighbor)
+    return Volume(sitk.GetArrayFromImage(found), grid, volume.source)

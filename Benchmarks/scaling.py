@@ -3,18 +3,18 @@
     python Benchmarks/scaling.py [--slices 100 200 400]
 
 An untrained model of the paper's chest design (Table 3) registers 512x512 slices of 0.7x0.7x1 mm; each size runs
-in a process of its own, so that its peak memory is its own.
+in a process of its own, so that its peak memory is its own. Prints and keeps results/scaling.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import time
 
 import numpy as np
 import torch
+from study import keep_tables, machine, peak_bytes
 
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
@@ -47,15 +47,15 @@ def phantom(slices: int, shift: float) -> Volume:
     )
 
 
-def measure(slices: int, threads: int) -> tuple[float, float, dict[str, float]]:
-    """Seconds, peak MiB and split of one registration."""
+def measure(slices: int, threads: int) -> tuple[float, int, dict[str, float]]:
+    """Seconds, peak bytes and split of one registration."""
     torch.set_num_threads(threads)
     fixed, moving = phantom(slices, 0.0), phantom(slices, 0.02)
     registration = Registration(chest_model(), torch.device("cpu"))
     start = time.perf_counter()
     result = registration(fixed, moving)
     seconds = time.perf_counter() - start
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, result.seconds
+    return seconds, peak_bytes(), result.seconds
 
 
 def main() -> None:
@@ -63,14 +63,18 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[100, 200, 400])
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    print(f"{'size':<14}{'seconds':>9}{'us/voxel':>10}{'peak MiB':>10}   split in seconds")
+    torch.set_num_threads(options.threads)
     context = multiprocessing.get_context("spawn")
+    lines = [["size", "time (s)", "µs per voxel", "peak memory (MiB)", "time by step (s)"]]
     for slices in options.slices:
         with context.Pool(1) as pool:
             seconds, peak, split = pool.apply(measure, (slices, options.threads))
         shares = ", ".join(f"{name} {value:.1f}" for name, value in split.items())
         per_voxel = 1e6 * seconds / (ROWS * ROWS * slices)
-        print(f"{ROWS}x{ROWS}x{slices:<6}{seconds:>9.1f}{per_voxel:>10.3f}{peak:>10.0f}   {shares}", flush=True)
+        size = f"{ROWS}x{ROWS}x{slices}"
+        lines.append([size, f"{seconds:.1f}", f"{per_voxel:.3f}", f"{peak / 2**20:.0f}", shares])
+        print(*lines[-1], flush=True)
+    keep_tables("scaling", [("One registration", lines)], ["Table 3's chest design, untrained.", machine()])
 
 
 if __name__ == "__main__":

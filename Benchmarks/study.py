@@ -87,16 +87,20 @@ def keep_tables(name: str, sections: Sequence[Section], notes: Sequence[str]) ->
     print(text)
 
 
-def label_tables(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
-    """One table per structure as medians, and all again as means; of the pairs that every method has."""
+def label_tables(rows: Sequence[Row]) -> list[Section]:
+    """One table as means and one as medians, structure by structure; of the pairs that every method has."""
     shared = common_cases(rows)
     found = measures(shared)
-    tables = []
-    for title, cell in (("median ± IQR", median_iqr), ("mean ± SD", mean_sd)):
+    sections: list[Section] = []
+    for title, cell in (("Mean ± SD", mean_sd), ("Median ± IQR", median_iqr)):
+        table: list[list[str]] = []
         for name in structures(shared):
             own = [row for row in shared if name in row.labels]
-            tables.append((f"{name}, {title}", summary_table(own, columns(found, name), cell)))
-    return tables
+            head, *body = summary_table(own, columns(found, name), cell)
+            table = table or [["structure", *(text.replace(f" {name}", "") for text in head)]]
+            table += [[name, *line] for line in body]
+        sections.append((title, table))
+    return sections
 
 
 def columns(found: Sequence[Measure], name: str) -> list[Measure]:
@@ -130,6 +134,12 @@ def machine() -> str:
         ]
         cpu = names[0] if names else cpu
     return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}."
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has held. getrusage's figure may be that of the process that started this one."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 # -- options ------------------------------------------------------------------------------------------

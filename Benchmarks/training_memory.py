@@ -25,7 +25,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
-from study import KEPT, machine
+from study import KEPT, machine, peak_bytes
 
 from dlir.evaluation.tables import markdown
 from dlir.geometry import Vector3
@@ -156,7 +156,7 @@ def measure(preset: str, phase: int, data: Path, iterations: int, threads: int, 
             trainer.validate()
         for loader in multiprocessing.active_children():
             loader.join()  # only of a process that has been waited for is the memory known
-        training, start = _peak_here(), time.process_time()
+        training, start = peak_bytes(), time.process_time()
         collate([trainer.pairs[index] for index in range(settings.batch_size // parts)])
         load = parts * (time.process_time() - start)
     elapsed = clock[-1] - clock[0]
@@ -174,12 +174,6 @@ def measure(preset: str, phase: int, data: Path, iterations: int, threads: int, 
 
 def _refuse(what: str, why: str) -> None:
     raise ValueError(f"{what}: {why}")
-
-
-def _peak_here() -> int:
-    """Bytes. Not getrusage's, which the process that started this one may have left its own in."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 # -- the whole ----------------------------------------------------------------------------------------
