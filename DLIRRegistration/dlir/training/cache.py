@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
-from dlir.io.reading import read_image, read_mask
+from dlir.io.reading import Volume, read_image, read_mask
 from dlir.io.source import split_spec
 from dlir.io.writing import write_bytes, write_json
 from dlir.model.preprocessing import prepare, resample_axes
@@ -39,13 +39,14 @@ class Prepared:
     """One image on its working grid, as the networks see it, in files of the cache.
 
     image_file, mask_file: (z, y, x) arrays, float32 in [0, 1] and uint8; no mask where every voxel counts. name: the
-    image specification, for messages.
+    image specification, for messages. content: digest of what was read, the same wherever the files are.
     """
 
     image_file: Path
     mask_file: Path | None
     grid: ImageGrid
     name: str
+    content: str
 
     def image(self) -> Tensor:
         """(z, y, x), read as far as it is looked at."""
@@ -73,16 +74,18 @@ class Cache:
         key = self._key(image, mask)
         files = (self.folder / f"{key}.npy", self.folder / f"{key}-mask.npy" if mask else None)
         record = self.folder / f"{key}.json"
-        grid = _read_grid(record)
-        if grid is None or not all(_is_whole(file, grid) for file in files if file is not None):
-            tensor, share, grid = self._read(image, mask)
+        known = _read_record(record)
+        if known is not None and all(_is_whole(file, known[0]) for file in files if file is not None):
+            grid, content = known
+        else:
+            tensor, share, grid, content = self._read(image, mask)
             self.folder.mkdir(parents=True, exist_ok=True)
             _save(files[0], tensor.numpy())
             if files[1] is not None and share is not None:
                 _save(files[1], share.numpy())
             # Last, because it says that the others are there.
-            write_json(record, {"image": image, "mask": mask, "grid": grid.to_dict()})
-        return Prepared(files[0], files[1], grid, image)
+            write_json(record, {"image": image, "mask": mask, "grid": grid.to_dict(), "content": content})
+        return Prepared(files[0], files[1], grid, image, content)
 
     def remembered(self, name: str, parts: list[Path], compute: Callable[[], list[int]]) -> list[int]:
         """A small result that depends on entries alone, computed once. parts: files of these entries."""
@@ -95,8 +98,11 @@ class Cache:
             write_json(record, values)
             return values
 
-    def _read(self, image: str, mask: str | None) -> tuple[Tensor, Tensor | None, ImageGrid]:
-        """Image (z, y, x) float32, mask uint8 where there is one, and working grid. Raises its errors as `prepared`."""
+    def _read(self, image: str, mask: str | None) -> tuple[Tensor, Tensor | None, ImageGrid, str]:
+        """Image (z, y, x) float32, mask uint8 where there is one, working grid and digest of what was read.
+
+        Raises its errors as `prepared`.
+        """
         volume = read_image(image, role="training image")
         if _is_label_map(volume.array):
             raise ImageError(
@@ -111,10 +117,10 @@ class Cache:
             )
         self._check_size(image, grid)
         if mask is None:
-            return tensor, None, grid
+            return tensor, None, grid, _content(volume)
         found = read_mask(mask, volume, role="training mask")
         share = resample_axes(torch.from_numpy(found.array.astype(np.float32)), found.grid, grid)
-        return tensor, (share > 0.5).to(torch.uint8), grid
+        return tensor, (share > 0.5).to(torch.uint8), grid, _content(volume, found)
 
     def _check_size(self, image: str, grid: ImageGrid) -> None:
         if any(n < least for n, least in zip(grid.size, self.smallest, strict=True)):
@@ -131,7 +137,8 @@ class DryCache(Cache):
     """Reads and prepares, and keeps nothing: to learn what is usable. Its entries have no files."""
 
     def prepared(self, image: str, mask: str | None = None) -> Prepared:
-        return Prepared(Path(self._key(image, mask)), None, self._read(image, mask)[2], image)
+        _, _, grid, content = self._read(image, mask)
+        return Prepared(Path(self._key(image, mask)), None, grid, image, content)
 
     def remembered(self, name: str, parts: list[Path], compute: Callable[[], list[int]]) -> list[int]:
         return [0, 1]
@@ -167,9 +174,19 @@ def _map(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
-def _read_grid(record: Path) -> ImageGrid | None:
+def _content(*volumes: Volume) -> str:
+    digest = hashlib.sha256()
+    for volume in volumes:
+        digest.update(json.dumps([volume.grid.to_dict(), str(volume.array.dtype)]).encode())
+        digest.update(np.ascontiguousarray(volume.array).data)
+    return digest.hexdigest()
+
+
+def _read_record(record: Path) -> tuple[ImageGrid, str] | None:
+    """Grid and content, or None where they were not written, or not whole."""
     try:
-        return ImageGrid(**json.loads(record.read_bytes())["grid"])
+        values = json.loads(record.read_bytes())
+        return ImageGrid(**values["grid"]), str(values["content"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

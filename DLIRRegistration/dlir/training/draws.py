@@ -129,6 +129,6 @@ class ListedPairs:
 
 
 def fingerprint(draws: Sequence[Draw]) -> str:
-    """What tells one set of images from another, for people too: their number, and a digest of their preparation."""
-    names = [volume.image_file.name for draw in draws for volume in draw.images()]
-    return f"{len(names)} images, {hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]}"
+    """What tells one set of images from another, for people too: their number, and a digest of all that was read."""
+    contents = [volume.content for draw in draws for volume in draw.images()]
+    return f"{len(contents)} images, {hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:8]}"

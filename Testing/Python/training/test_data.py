@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -173,6 +174,15 @@ def test_one_set_of_images_is_told_from_another(load: Load, tmp_path: Path) -> N
     assert first.startswith("4 images, ")
     write_subjects(tmp_path, ["two"], size=1.0)
     assert fingerprint(load(config, tmp_path)) != first
+
+
+def test_images_that_were_copied_elsewhere_are_the_same(load: Load, tmp_path: Path) -> None:
+    """A run goes on after its data were restored, which changes the files' times, or brought to another disk."""
+    write_subjects(tmp_path / "data", ["one", "two"])
+    config = make_config(sources=[source()])
+    first = fingerprint(load(config, tmp_path / "data"))
+    shutil.copytree(tmp_path / "data", tmp_path / "restored", copy_function=shutil.copyfile)
+    assert fingerprint(load(config, tmp_path / "restored")) == first
 
 
 # -- what is left out --------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class InMemory(Prepared):
     """A prepared image without files."""
 
     def __init__(self, values: Tensor, grid: ImageGrid, name: str, mask: Tensor | None = None) -> None:
-        super().__init__(Path(name), None, grid, name)
+        super().__init__(Path(name), None, grid, name, name)
         object.__setattr__(self, "values", (values, mask))
 
     def image(self) -> Tensor:
