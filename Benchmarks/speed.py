@@ -22,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from acdc import LARGE_SIZE, large_pair
@@ -33,14 +33,11 @@ from torch import Tensor, nn
 from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.elastix import ElastixMethod
 from dlir.evaluation.methods.syn import SynMethod
-from dlir.evaluation.metrics import label_report
-from dlir.evaluation.scoring import LoadedPair
-from dlir.io.reading import Volume
+from dlir.evaluation.scoring import LoadedPair, label_scores
 from dlir.model.catalogue import resolve_model
 from dlir.model.file import load_model
 from dlir.model.multistage import MultiStageModel
 from dlir.registration.oneshot import Registration
-from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
 
 # DLIR registrations for each one of the others, whose single times are steadier.
@@ -51,8 +48,11 @@ PEERS: Mapping[str, Method] = {"elastix": ElastixMethod("SE multi", CINE_MULTI, 
 
 @dataclass
 class Turn:
-    """What a method did in one turn. seconds: of each run. dice: by structure, of the last run. peak: bytes, of
-    the process so far. splits and floors: seconds of each run's steps and of the convolutions alone, for DLIR."""
+    """What a method did in one turn.
+
+    seconds: of each run. dice: by structure, of the last run. peak: bytes, of the process so far. splits, floors:
+    seconds of each run's steps and of the convolutions alone, for DLIR.
+    """
 
     seconds: list[float]
     dice: dict[str, float]
@@ -130,18 +130,8 @@ class Network:
 
 
 def dice_of(pair: LoadedPair, transform: CompositeTransform) -> dict[str, float]:
-    """Dice of every structure, the moving labels carried by nearest neighbour."""
-    fixed, moving = labels_of(pair)
-    carried = resample(moving.array, moving.grid, transform, fixed.grid, "nearest")
-    scores = label_report(fixed.array, carried, fixed.grid, list(pair.structures))
-    return {name: scores[value].dice for value, name in pair.structures.items()}
-
-
-def labels_of(pair: LoadedPair) -> tuple[Volume, Volume]:
-    """The fixed and the moving label map."""
-    assert pair.fixed.label is not None
-    assert pair.moving.label is not None
-    return pair.fixed.label, pair.moving.label
+    """Dice by structure."""
+    return {name: scores.dice for name, scores in label_scores(pair, transform).items()}
 
 
 # -- processes ----------------------------------------------------------------------------------------
@@ -214,7 +204,7 @@ def split(turns: Sequence[Turn]) -> list[list[str]]:
     totals = [each for turn in turns for each in turn.seconds]
     floors = [each for turn in turns for each in turn.floors]
     total = statistics.median(totals)
-    steps: dict[str, Any] = {name: statistics.median(each[name] for each in splits) for name in splits[0]}
+    steps = {name: statistics.median(each[name] for each in splits) for name in splits[0]}
     lines = [[name, f"{1000 * value:.0f}", f"{value / total:.0%}"] for name, value in steps.items()]
     ratio = statistics.median(whole / floor for whole, floor in zip(totals, floors, strict=True))
     return [

@@ -117,7 +117,7 @@ def score(loaded: LoadedPair, method: Method, found: Registered, back: Composite
         size=grid.size,
         masked=mask is not None,
         topology=_topology(jacobian_map(transform, grid), mask),
-        labels=_labels(loaded, transform),
+        labels=label_scores(loaded, transform),
         before=before,
         after=after,
         inverse_consistency=None if back is None else inverse_consistency(transform, back, grid, moving.image.grid),
@@ -131,8 +131,11 @@ def _topology(determinant: NDArray[np.float32], mask: NDArray[np.bool_] | None) 
     )
 
 
-def _labels(loaded: LoadedPair, transform: CompositeTransform) -> dict[str, LabelScores]:
-    """Scores of the moving labels, carried to the fixed image by nearest neighbour (§5.1)."""
+def label_scores(loaded: LoadedPair, transform: CompositeTransform) -> dict[str, LabelScores]:
+    """Scores of the moving labels by structure, carried to the fixed image by nearest neighbour (§5.1).
+
+    transform: fixed point -> moving point, LPS mm. Empty where there is nothing to score.
+    """
     fixed, moving = loaded.fixed.label, loaded.moving.label
     if fixed is None or moving is None or not loaded.structures:
         return {}
