@@ -26,8 +26,8 @@ import torch
 from designs import ACDC_SUBJECTS
 from study import Benchmark, label_tables, machine
 
-from dlir.evaluation.datasets.acdc import Acdc
-from dlir.evaluation.datasets.base import select
+from dlir.data.layouts.acdc import Acdc
+from dlir.data.pair import select
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.methods.network import NetworkMethod
 from dlir.evaluation.results import Row, common_cases

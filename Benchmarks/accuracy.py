@@ -11,8 +11,8 @@ from __future__ import annotations
 from designs import ACDC_SUBJECTS
 from study import Benchmark, keep_in_card, label_tables, machine, networks, options_of
 
-from dlir.evaluation.datasets.acdc import Acdc
-from dlir.evaluation.datasets.base import select
+from dlir.data.layouts.acdc import Acdc
+from dlir.data.pair import select
 from dlir.evaluation.methods.identity import Identity
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from dlir.evaluation.datasets.acdc import Acdc
-from dlir.evaluation.datasets.base import select
+from dlir.data.layouts.acdc import Acdc
+from dlir.data.pair import select
 from dlir.evaluation.scoring import LoadedPair, LoadedScan, load_pair, load_scan
 from dlir.io.reading import Volume
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from study import Section, keep_tables, machine
 from table4 import HELD_OUT, SEED, held_out_pairs
 
-from dlir.evaluation.datasets.base import Scan
-from dlir.evaluation.datasets.decathlon import Decathlon
+from dlir.data.layouts.decathlon import Decathlon
+from dlir.data.pair import Scan
 from dlir.evaluation.methods.base import Method, Task
 from dlir.evaluation.methods.elastix import ElastixMethod
 from dlir.evaluation.methods.identity import Identity

@@ -17,7 +17,7 @@ from pathlib import Path
 from designs import BREATHING, LUNG
 from study import Benchmark, machine, networks, options_of, syn
 
-from dlir.evaluation.datasets.base import Pair, Scan, ordered_pairs
+from dlir.data.pair import Pair, Scan, ordered_pairs
 from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.elastix import ElastixMethod
 from dlir.evaluation.methods.identity import Identity

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from dlir.evaluation.datasets import DataSet, Pair
+from dlir.data.layouts import DataSet, Pair
 from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.network import NetworkMethod
 from dlir.evaluation.methods.syn import SynMethod

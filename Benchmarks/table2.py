@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from designs import ACDC_SUBJECTS, CINE, CINE_MULTI, CINE_SINGLE
 from study import Benchmark, label_tables, machine, networks, options_of, syn
 
-from dlir.evaluation.datasets.acdc import Acdc
-from dlir.evaluation.datasets.base import select
-from dlir.evaluation.datasets.sunnybrook import Sunnybrook
+from dlir.data.layouts.acdc import Acdc
+from dlir.data.layouts.sunnybrook import Sunnybrook
+from dlir.data.pair import select
 from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.elastix import ElastixMethod
 from dlir.evaluation.methods.identity import Identity

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from study import Benchmark, Section, keep_in_card, machine, networks, options_of, syn
 
-from dlir.evaluation.datasets.base import Pair
-from dlir.evaluation.datasets.decathlon import Decathlon
+from dlir.data.layouts.decathlon import Decathlon
+from dlir.data.pair import Pair
 from dlir.evaluation.folds import subjects_of
 from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.elastix import ElastixMethod

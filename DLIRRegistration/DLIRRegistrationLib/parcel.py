@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlir.worker.arrays import write_array
+from dlir.io.arrays import write_array
 from dlir.worker.protocol import ArrayFile, Done, Failed, Notice, Progress, RegisterRequest
 from DLIRRegistrationLib.task import WAITING, WORKING, RunError, Steps
 

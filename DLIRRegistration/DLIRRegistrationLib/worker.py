@@ -109,7 +109,7 @@ class WorkerClient:
         client = WorkerClient()
         client.start()
         folder = client.reserve()
-        ...  # write the arrays below `folder`, for example with dlir.worker.arrays.write_array
+        ...  # write the arrays below `folder`, for example with dlir.io.arrays.write_array
         client.submit(RegisterRequest(id=folder.name, folder=str(folder), ...), on_event)
         ...  # poll() by a timer, until on_event gets Done or Failed; read the files
         client.release(folder.name)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlir.data.pair import Pair, Scan, ordered_pairs
 from dlir.errors import EvaluationError
-from dlir.evaluation.datasets.base import Pair, Scan, ordered_pairs
 from dlir.evaluation.methods.base import Registered, Task
-from dlir.evaluation.metrics import LabelScores
 from dlir.evaluation.results import Row, Topology
 from dlir.geometry import ImageGrid
 from dlir.io.points import Landmarks, write_landmarks
 from dlir.io.writing import write_image
+from dlir.metrics.measures import LabelScores
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from grids import make_grid
 

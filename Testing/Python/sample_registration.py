@@ -48,7 +48,7 @@ class SampleNodes:
 @lru_cache(maxsize=1)
 def register_sample() -> SampleRegistration:
     """Once in each process; takes some seconds."""
-    from dlir.evaluation.scores import structure_scores
+    from dlir.metrics.scores import structure_scores
     from dlir.model.catalogue import resolve_model
     from dlir.registration.report import Request, build_report
     from dlir.registration.session import Session, propagate

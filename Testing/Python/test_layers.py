@@ -23,14 +23,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "geometry": {"errors"},
     "io": {"errors", "geometry"},
     "transforms": {"errors", "geometry", "io"},
+    "metrics": {"errors", "geometry", "io", "transforms"},
     "losses": {"errors", "geometry", "transforms"},
     "networks": {"errors", "geometry", "transforms"},
     "model": {"errors", "geometry", "io", "transforms", "networks"},
-    "registration": {"errors", "geometry", "io", "transforms", "losses", "networks", "model"},
+    "data": {"errors", "geometry", "io"},
+    "registration": {
+        "errors",
+        "geometry",
+        "io",
+        "transforms",
+        "metrics",
+        "losses",
+        "networks",
+        "model",
+        "data",
+    },
 }
 INFERENCE = frozenset(MAY_IMPORT)
-MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = set(INFERENCE)
-MAY_IMPORT["worker"] = INFERENCE | {"evaluation"}
+MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = MAY_IMPORT["worker"] = set(INFERENCE)
 MAY_IMPORT["cli"] = INFERENCE | {"evaluation", "training"}
 MAY_IMPORT["__main__"] = {"cli"}
 

@@ -49,8 +49,8 @@ def crossvalidate(
     and the training runs in fold-1-of-3 and so on.
     """
     check_packages()
-    from dlir.evaluation.datasets import open_data_set
-    from dlir.evaluation.datasets.base import select
+    from dlir.data.layouts import open_data_set
+    from dlir.data.pair import select
     from dlir.evaluation.folds import make_folds, subjects_of
 
     configuration = read_configuration(config, preset)

@@ -24,7 +24,7 @@ from dlir.cli.register import Initialize
 from dlir.errors import EvaluationError, OptionError, OutputError
 
 if TYPE_CHECKING:
-    from dlir.evaluation.datasets import DataSet, Pair
+    from dlir.data.layouts import DataSet, Pair
     from dlir.evaluation.methods.base import Method
     from dlir.evaluation.report.content import Evaluated
     from dlir.evaluation.results import Row
@@ -40,7 +40,7 @@ PARQUET = "pairs.parquet"
 
 
 class DataKind(str, Enum):
-    """Values of --dataset; the same as dlir.evaluation.datasets.DATA_SETS, which needs SimpleITK."""
+    """Values of --dataset; the same as dlir.data.layouts.DATA_SETS, which needs SimpleITK."""
 
     acdc = "acdc"
     sunnybrook = "sunnybrook"
@@ -104,8 +104,8 @@ def evaluate(
                 moving_landmarks, fixed_subject, moving_subject
     """
     check_packages()
-    from dlir.evaluation.datasets import open_data_set
-    from dlir.evaluation.datasets.base import select
+    from dlir.data.layouts import open_data_set
+    from dlir.data.pair import select
 
     chosen = open_data_set(dataset.value, data)
     pairs = select(chosen.pairs(), subjects or [], limit)

@@ -40,8 +40,8 @@ def _run(transform: Path, reference: str, output: Path, mask: str | None, progre
 
     check_suffix(output, IMAGE_SUFFIXES)
     progress("loading", 0.0)
+    from dlir.metrics.folding import describe, jacobian_statistics
     from dlir.transforms.files import read_transform
-    from dlir.transforms.folding import describe, jacobian_statistics
     from dlir.transforms.resample import jacobian_map
 
     chain, grid = read_transform(transform), read_grid(reference)

@@ -237,7 +237,7 @@ def _report(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from dlir.evaluation.scores import structure_scores
+    from dlir.metrics.scores import structure_scores
     from dlir.registration.report import build_report
 
     report = build_report(request, outcome.value, model, outcome.device)

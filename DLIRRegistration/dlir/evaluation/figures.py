@@ -38,7 +38,7 @@ from dlir.evaluation.drawing import (
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.io.writing import replacing
-from dlir.transforms.folding import jacobian_statistics
+from dlir.metrics.folding import jacobian_statistics
 from dlir.transforms.resample import jacobian_map, resample
 from dlir.transforms.spatial import CompositeTransform
 

@@ -9,8 +9,8 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from dlir.data.pair import IMAGE_ENDINGS, Pair
 from dlir.errors import EvaluationError, OptionError
-from dlir.evaluation.datasets.base import IMAGE_ENDINGS, Pair
 
 
 @dataclass(frozen=True)

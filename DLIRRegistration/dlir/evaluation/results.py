@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlir.errors import OutputError
-from dlir.evaluation.metrics import InverseConsistency, LabelScores
+from dlir.metrics.measures import InverseConsistency, LabelScores
 
 Key = tuple[str, str, str]
 

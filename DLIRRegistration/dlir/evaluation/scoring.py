@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dlir.data.pair import Pair, Scan
 from dlir.errors import EvaluationError
-from dlir.evaluation.datasets.base import Pair, Scan
 from dlir.evaluation.methods.base import Method, Registered, Task
-from dlir.evaluation.metrics import (
+from dlir.evaluation.results import Key, Row, Topology
+from dlir.io.points import Landmarks
+from dlir.io.reading import Volume
+from dlir.metrics.measures import (
     LabelScores,
     inverse_consistency,
     jacobian_statistics,
@@ -21,9 +24,6 @@ from dlir.evaluation.metrics import (
     landmark_distances,
     log_jacobian_sd,
 )
-from dlir.evaluation.results import Key, Row, Topology
-from dlir.io.points import Landmarks
-from dlir.io.reading import Volume
 from dlir.registration.initialization import initialize
 from dlir.transforms.resample import jacobian_map, resample
 from dlir.transforms.spatial import CompositeTransform

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dlir.data.pair import DataSet, Pair, Scan, both_ways, distinct
 from dlir.errors import DLIRError, OutputError
-from dlir.evaluation.datasets.base import DataSet, Pair, Scan, both_ways, distinct
 from dlir.evaluation.methods.base import Method, Registered, settings_digest
 from dlir.evaluation.results import Key, Results, Row
 from dlir.evaluation.scoring import LoadedPair, LoadedScan, load_pair, load_scan, score

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlir.evaluation.metrics import LandmarkErrors, error_statistics
 from dlir.evaluation.results import Row
+from dlir.metrics.measures import LandmarkErrors, error_statistics
 
 
 @dataclass(frozen=True)

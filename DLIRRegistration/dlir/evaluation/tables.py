@@ -12,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dlir.evaluation.metrics import error_statistics
 from dlir.evaluation.results import Row
 from dlir.evaluation.significance import Comparison
 from dlir.evaluation.summary import Measure, Statistics, by_method, measures, statistics, structures, times
 from dlir.io.writing import replacing
+from dlir.metrics.measures import error_statistics
 
 UNDEFINED = "–"
 LABEL_KEYS = ("dice", "hd", "hd95", "asd")

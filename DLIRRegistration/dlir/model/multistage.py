@@ -18,7 +18,7 @@ from dlir.networks.air import AffineNetwork
 from dlir.networks.dir import DeformableNetwork
 from dlir.transforms.affine import affine_matrix
 from dlir.transforms.bspline import control_positions, pad_coefficients
-from dlir.transforms.sampling import Lattice
+from dlir.transforms.lattice import Lattice
 
 
 class MultiStageModel(nn.Module):

@@ -13,10 +13,10 @@ import torch
 from dlir.errors import DLIRError
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
+from dlir.metrics.folding import jacobian_statistics
 from dlir.model.file import ModelHeader, load_model
 from dlir.model.multistage import MultiStageModel
 from dlir.registration.oneshot import Registration
-from dlir.transforms.folding import jacobian_statistics
 
 # What a user must know before trusting a model.
 CARD_ENTRIES = ("name", "title", "anatomy", "modality", "data", "licence", "citation")

@@ -37,7 +37,7 @@ from dlir.transforms.dense import (
     trace,
     trace_with_determinant,
 )
-from dlir.transforms.sampling import Lattice, Samples, exact_dtype, inside, lookup
+from dlir.transforms.lattice import Lattice, Samples, exact_dtype, inside, lookup
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
 
 # Voxels resampled at once, which bounds the memory of points and fields. Fewer stay in the cache but take more calls.

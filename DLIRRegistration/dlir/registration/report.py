@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from dlir import __version__
 from dlir.errors import GeometryError
 from dlir.io.reading import Volume
+from dlir.metrics.folding import describe, jacobian_statistics
 from dlir.model.file import ModelHeader
 from dlir.registration.initialization import initialize
 from dlir.registration.result import RegistrationResult
-from dlir.transforms.folding import describe, jacobian_statistics
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
 

@@ -24,7 +24,7 @@ from dlir.transforms.dense import (
     trace,
     trace_with_determinant,
 )
-from dlir.transforms.sampling import Lattice, inside, lookup
+from dlir.transforms.lattice import Lattice, inside, lookup
 
 # Similarity of (B, 1, z, y, x) images under a mask: (B,).
 Measure = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -25,7 +25,7 @@ from dlir.training.cache import Prepared
 from dlir.training.config import Augmentation, RandomAffine, Voxels
 from dlir.training.draws import Draw, Drawn
 from dlir.transforms.affine import affine_matrix, transform_points
-from dlir.transforms.sampling import Lattice, inside, lookup
+from dlir.transforms.lattice import Lattice, inside, lookup
 
 
 class PairDataset(Dataset[Pair]):

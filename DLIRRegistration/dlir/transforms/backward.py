@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from dlir.geometry import ImageGrid, transform_points
 from dlir.transforms.dense import slabs
 from dlir.transforms.inverse import invert_points
+from dlir.transforms.lattice import Lattice, lookup
 from dlir.transforms.nearest import LabelReader, control_spacing, interpolation_error
 from dlir.transforms.resample import linear_bound
-from dlir.transforms.sampling import Lattice, lookup
 from dlir.transforms.spatial import CompositeTransform, Points
 
 # An inverse that is off by more than this, in mm, is none.

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dlir.geometry import Shape3
 from dlir.transforms.bspline import PADDING, along_last, basis_matrix, control_positions, expand
-from dlir.transforms.sampling import Lattice, Samples, displace, exact_dtype
+from dlir.transforms.lattice import Lattice, Samples, displace, exact_dtype
 
 Spacing3 = tuple[int, int, int]
 # Lowest and highest position along x, y and z.

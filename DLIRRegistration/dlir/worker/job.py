@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError
-from dlir.evaluation.scores import structure_scores
 from dlir.geometry import ImageGrid
+from dlir.io.arrays import read_array, write_array
 from dlir.io.reading import Volume, check_values
 from dlir.io.writing import write_bytes
+from dlir.metrics.scores import structure_scores
 from dlir.registration.clock import Clock
 from dlir.registration.report import Request, build_report
 from dlir.registration.result import RegistrationResult
@@ -26,7 +27,6 @@ from dlir.transforms.backward import Layer, carry_to_moving
 from dlir.transforms.files import read_transform, write_transform
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
-from dlir.worker.arrays import read_array, write_array
 from dlir.worker.protocol import ArrayFile, Done, RegisterRequest
 
 Progress = Callable[[str, float], None]

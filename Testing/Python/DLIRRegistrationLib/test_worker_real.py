@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dlir.io import Volume, read_image, read_label
+from dlir.io.arrays import read_array, write_array
 from dlir.model.catalogue import resolve_model, resource_folder
-from dlir.worker.arrays import read_array, write_array
 from dlir.worker.protocol import ArrayFile, Comparison, Done, Event, Failed, Progress, RegisterRequest
 from DLIRRegistrationLib.worker import WorkerClient
 

@@ -13,9 +13,9 @@ import pytest
 
 from cli_runs import make_model, refuse, succeed
 from dlir.cli.evaluate import OUTPUTS, PARQUET, DataKind, make_methods
+from dlir.data.layouts import DATA_SETS, TESTED_ON
 from dlir.errors import OptionError
 from dlir.evaluation import tables
-from dlir.evaluation.datasets import DATA_SETS, TESTED_ON
 from dlir.evaluation.methods.base import settings_digest
 from dlir.evaluation.report import build
 from dlir.evaluation.results import Row

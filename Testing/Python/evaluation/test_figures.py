@@ -21,7 +21,7 @@ from dlir.evaluation.drawing import FOLDING_COLOR, carried_coordinates, jacobian
 from dlir.evaluation.figures import LabelPair, figure_plane, registration_figure
 from dlir.geometry import ImageGrid
 from dlir.io import Volume
-from dlir.transforms.folding import jacobian_statistics
+from dlir.metrics.folding import jacobian_statistics
 from dlir.transforms.resample import jacobian_map, resample
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from grids import make_grid, random_grid

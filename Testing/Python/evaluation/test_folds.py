@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dlir.data.pair import Scan, ordered_pairs
 from dlir.errors import EvaluationError, OptionError
-from dlir.evaluation.datasets.base import Scan, ordered_pairs
 from dlir.evaluation.folds import Fold, check_kept_back, files_for_training, make_folds, subjects_of
 
 PEOPLE = [f"patient{i:03d}" for i in range(10)]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dlir.errors import OutputError
-from dlir.evaluation.metrics import InverseConsistency, LabelScores
 from dlir.evaluation.results import Results, Topology, common_cases
+from dlir.metrics.measures import InverseConsistency, LabelScores
 from evaluation_runs import NAN, make_row
 
 

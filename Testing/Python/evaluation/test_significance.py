@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dlir.evaluation.metrics import LabelScores
 from dlir.evaluation.results import Row
 from dlir.evaluation.significance import compare, holm, signed_rank
 from dlir.evaluation.summary import measures
+from dlir.metrics.measures import LabelScores
 from evaluation_runs import make_row
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlir.data.pair import Pair, Scan
 from dlir.errors import OutputError
-from dlir.evaluation.datasets.base import Pair, Scan
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.study import RESULTS, Study
 from dlir.evaluation.transforms import load_transform

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from dlir.evaluation import tables
-from dlir.evaluation.metrics import InverseConsistency, LabelScores
 from dlir.evaluation.significance import compare
 from dlir.evaluation.summary import (
     all_landmarks,
@@ -22,6 +21,7 @@ from dlir.evaluation.summary import (
     times,
     without_largest_motion,
 )
+from dlir.metrics.measures import InverseConsistency, LabelScores
 from evaluation_runs import NAN, make_row
 
 ROWS = [

@@ -14,7 +14,7 @@ from dlir.networks.spec import StageSpec
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import EDGE_LAYERS, PADDING, ZERO_LAYERS
 from dlir.transforms.dense import StageField
-from dlir.transforms.sampling import Lattice
+from dlir.transforms.lattice import Lattice
 from dlir.transforms.spatial import BSplineTransform
 from grids import make_grid
 

@@ -24,7 +24,7 @@ from dlir.training.chain import run_chain
 from dlir.training.pairs import centred
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import pad_coefficients
-from dlir.transforms.sampling import Lattice
+from dlir.transforms.lattice import Lattice
 from grids import make_grid
 from training_runs import SHAPE, Blobs, bent, make_batch, tensor, voxels
 

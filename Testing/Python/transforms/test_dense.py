@@ -16,7 +16,7 @@ from dlir.geometry import ImageGrid
 from dlir.transforms import INJECTIVITY_BOUND
 from dlir.transforms.bspline import PADDING, pad_coefficients
 from dlir.transforms.dense import Region, StageField, sample_stage, slabs, trace, trace_with_determinant
-from dlir.transforms.sampling import Lattice
+from dlir.transforms.lattice import Lattice
 from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 from grids import Array, central_differences, make_grid
 

@@ -15,14 +15,14 @@ import SimpleITK as sitk
 from chains import random_affine, random_bspline
 from cli_runs import FIXED, body, make_model
 from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, TransformError, WorkerError
-from dlir.evaluation.metrics import dice
 from dlir.geometry import ImageGrid
+from dlir.io.arrays import write_array
+from dlir.metrics.measures import dice
 from dlir.registration.session import Session
 from dlir.transforms.files import read_transform, write_transform
 from dlir.transforms.inverse import InverseTransform
 from dlir.transforms.resample import jacobian_map, resample
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
-from dlir.worker.arrays import write_array
 from dlir.worker.job import parts_of, run
 from dlir.worker.protocol import ArrayFile, Comparison, Done, RegisterRequest, encode_event
 from grids import Array, make_grid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from dlir.evaluation.datasets import DATA_SETS, TESTED_ON
+from dlir.data.layouts import DATA_SETS, TESTED_ON
 from dlir.evaluation.report.charts import add_box_plots, add_curves, add_landmarks, add_scatters
 from dlir.evaluation.report.content import Evaluated, count_cases
 from dlir.evaluation.report.examples import add_examples

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlir.evaluation.datasets.base import DataSet, Pair
+from dlir.data.pair import DataSet, Pair
 from dlir.evaluation.methods.base import Method
 from dlir.evaluation.results import Row
 from dlir.evaluation.study import Outcome, Study

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from dlir.evaluation.metrics import LandmarkErrors
 from dlir.evaluation.report.content import registering
 from dlir.evaluation.report.page import Page
 from dlir.evaluation.results import Row
 from dlir.evaluation.significance import Comparison, compare
 from dlir.evaluation.summary import Measure, all_landmarks, by_method, without_largest_motion
 from dlir.evaluation.tables import UNDEFINED, mean_sd, median_iqr, summary_tables
+from dlir.metrics.measures import LandmarkErrors
 
 _TESTED = ("dice", "hd", "asd", "tre", "folding", "jacobian")
 _SIGNIFICANT = 0.05

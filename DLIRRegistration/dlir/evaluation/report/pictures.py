@@ -27,7 +27,7 @@ from dlir.evaluation.figures import LabelPair, figure_plane, upright
 from dlir.evaluation.report.style import new_figure
 from dlir.evaluation.scoring import LoadedPair
 from dlir.geometry import ImageGrid
-from dlir.transforms.folding import jacobian_statistics
+from dlir.metrics.folding import jacobian_statistics
 from dlir.transforms.resample import jacobian_map
 from dlir.transforms.spatial import CompositeTransform
 

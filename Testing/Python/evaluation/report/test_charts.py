@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dlir.errors import EvaluationError
-from dlir.evaluation.metrics import InverseConsistency, LabelScores
 from dlir.evaluation.report.boxes import box_plots
 from dlir.evaluation.report.curves import learning_curves, read_history
 from dlir.evaluation.report.numbers import landmark_table
@@ -21,6 +20,7 @@ from dlir.evaluation.report.scatter import landmark_histograms, method_scatter
 from dlir.evaluation.report.style import chart_uri, colors, picture_uri
 from dlir.evaluation.results import Row
 from dlir.evaluation.summary import measures
+from dlir.metrics.measures import InverseConsistency, LabelScores
 from evaluation_runs import make_row
 
 METHODS = ("before", "elastix", "DLIR")

@@ -14,9 +14,9 @@ from matplotlib.image import imread
 
 from browser import take_screenshot
 from cli_runs import make_model
-from dlir.evaluation.datasets import TESTED_ON
-from dlir.evaluation.datasets.base import Pair, Scan
-from dlir.evaluation.datasets.folder import ImageFolder
+from dlir.data.layouts import TESTED_ON
+from dlir.data.layouts.folder import ImageFolder
+from dlir.data.pair import Pair, Scan
 from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.methods.network import NetworkMethod

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from dlir.data.pair import IMAGE_ENDINGS, Pair, Scan, ordered_pairs, require_folder, stem
 from dlir.errors import EvaluationError
-from dlir.evaluation.datasets.base import IMAGE_ENDINGS, Pair, Scan, ordered_pairs, require_folder, stem
 from dlir.io.points import POINT_SUFFIXES
 
 _LABEL_ENDINGS = ("_label", "_labels", "_gt", "_seg")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dlir.data.pair import Pair, Scan, require_folder
 from dlir.errors import EvaluationError, ImageError
-from dlir.evaluation.datasets.base import Pair, Scan, require_folder
 from dlir.geometry import ImageGrid, Shape3, Vector3
 from dlir.io.points import Landmarks
 from dlir.io.reading import Volume

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlir.data.layouts import dirlab
+from dlir.data.layouts.dirlab import DirLab
 from dlir.errors import DLIRError, EvaluationError, ImageError
-from dlir.evaluation.datasets import dirlab
-from dlir.evaluation.datasets.dirlab import DirLab
 
 # Columns, rows, slices and mm in plane, as the group's own page and Table 6's references state them.
 STATED = {

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-import dlir.evaluation.metrics as metrics_module
+import dlir.metrics.measures as metrics_module
 from dlir.errors import GeometryError
-from dlir.evaluation.metrics import (
+from dlir.geometry import ImageGrid
+from dlir.metrics.measures import (
     average_surface_distance,
     dice,
     error_statistics,
@@ -32,7 +33,6 @@ from dlir.evaluation.metrics import (
     surface,
     surface_distances,
 )
-from dlir.geometry import ImageGrid
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from grids import make_grid
 
@@ -378,5 +378,5 @@ def test_landmark_lists_that_do_not_correspond_are_refused(shape: tuple[int, ...
 
 def test_importing_the_measures_loads_nothing_heavy() -> None:
     root = Path(metrics_module.__file__).parents[2]
-    code = "import sys, dlir.evaluation.metrics; sys.exit(bool({'torch', 'SimpleITK', 'scipy'} & set(sys.modules)))"
+    code = "import sys, dlir.metrics.measures; sys.exit(bool({'torch', 'SimpleITK', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from dlir.data.layouts.acdc import Acdc
+from dlir.data.layouts.decathlon import Decathlon
+from dlir.data.layouts.dirlab import DirLab
+from dlir.data.layouts.folder import ImageFolder, Manifest
+from dlir.data.layouts.learn2reg import Learn2Reg
+from dlir.data.layouts.sunnybrook import Sunnybrook
+from dlir.data.pair import DataSet, Pair, Scan
 from dlir.errors import OptionError
-from dlir.evaluation.datasets.acdc import Acdc
-from dlir.evaluation.datasets.base import DataSet, Pair, Scan
-from dlir.evaluation.datasets.decathlon import Decathlon
-from dlir.evaluation.datasets.dirlab import DirLab
-from dlir.evaluation.datasets.folder import ImageFolder, Manifest
-from dlir.evaluation.datasets.learn2reg import Learn2Reg
-from dlir.evaluation.datasets.sunnybrook import Sunnybrook
 
 __all__ = ["DATA_SETS", "TESTED_ON", "DataSet", "Pair", "Scan", "open_data_set"]
 

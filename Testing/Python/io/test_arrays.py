@@ -9,8 +9,8 @@ import pytest
 
 from disks import small_disk
 from dlir.errors import OutputError, WorkerError
-from dlir.worker import arrays
-from dlir.worker.arrays import read_array, write_array
+from dlir.io import arrays
+from dlir.io.arrays import read_array, write_array
 
 
 def write(path: Path, array: np.ndarray) -> list[float]:

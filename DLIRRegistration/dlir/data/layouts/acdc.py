@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from dlir.data.pair import Pair, Scan, ordered_pairs, require_folder
 from dlir.errors import EvaluationError
-from dlir.evaluation.datasets.base import Pair, Scan, ordered_pairs, require_folder
 
 
 class Acdc:

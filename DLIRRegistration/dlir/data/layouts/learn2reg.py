@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlir.data.layouts.lists import read_list
+from dlir.data.pair import Pair, Scan, existing, require_folder, stem
 from dlir.errors import EvaluationError
-from dlir.evaluation.datasets.base import Pair, Scan, existing, require_folder, stem
-from dlir.evaluation.datasets.lists import read_list
 
 # Pairs that a challenge scores; those to train on only where there are no others.
 _PAIR_LISTS = ("registration_val", "registration_test", "training_paired_images")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from dlir.data.layouts.lists import read_list
+from dlir.data.pair import Pair, Scan, existing, ordered_pairs, require_folder, stem
 from dlir.errors import EvaluationError
-from dlir.evaluation.datasets.base import Pair, Scan, existing, ordered_pairs, require_folder, stem
-from dlir.evaluation.datasets.lists import read_list
 
 _LIST = "dataset.json"
 

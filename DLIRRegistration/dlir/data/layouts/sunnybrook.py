@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dlir.data.layouts.contours import fill, instance_positions, polygon_area, read_polygon, slice_of
+from dlir.data.pair import Pair, Scan, existing, ordered_pairs, require_folder
 from dlir.errors import DLIRError, EvaluationError
-from dlir.evaluation.datasets.base import Pair, Scan, existing, ordered_pairs, require_folder
-from dlir.evaluation.datasets.contours import fill, instance_positions, polygon_area, read_polygon, slice_of
 from dlir.io.reading import Volume, read_grid, read_label
 
 # Every scan has 20 time points, and its images are numbered slice by slice.

@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dlir.evaluation.metrics import LabelScores, label_report
 from dlir.geometry import ImageGrid
+from dlir.metrics.measures import LabelScores, label_report
 
 Scores = dict[str, dict[str, float | None]]
 

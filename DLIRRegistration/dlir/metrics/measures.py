@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid
-from dlir.transforms.folding import JacobianStatistics, jacobian_statistics
+from dlir.metrics.folding import JacobianStatistics, jacobian_statistics
 
 if TYPE_CHECKING:
     from dlir.transforms.spatial import SpatialTransform

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlir.data.layouts.acdc import Acdc
 from dlir.errors import EvaluationError
-from dlir.evaluation.datasets.acdc import Acdc
 from dlir.io.writing import write_image
 from evaluation_runs import GRID, body, label_of
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlir.data.layouts.decathlon import Decathlon
+from dlir.data.layouts.learn2reg import Learn2Reg
 from dlir.errors import EvaluationError
-from dlir.evaluation.datasets.decathlon import Decathlon
-from dlir.evaluation.datasets.learn2reg import Learn2Reg
 from dlir.io.writing import write_image
 from evaluation_runs import GRID, body, label_of
 

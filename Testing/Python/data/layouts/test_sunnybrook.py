@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dlir.data.layouts.contours import fill, polygon_area, read_polygon, slice_of
+from dlir.data.layouts.sunnybrook import ContouredScan, Sunnybrook
 from dlir.errors import DLIRError, EvaluationError, ImageError
-from dlir.evaluation.datasets.contours import fill, polygon_area, read_polygon, slice_of
-from dlir.evaluation.datasets.sunnybrook import ContouredScan, Sunnybrook
 from dlir.io.reading import read_grid, read_label
 
 PHASES = 20
@@ -104,7 +104,7 @@ def published(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def _is_flipped(series: Path, source: Path) -> bool:
     """Whether the scanner numbered the slices against the volume's own order."""
-    from dlir.evaluation.datasets.contours import instance_positions
+    from dlir.data.layouts.contours import instance_positions
 
     grid = read_grid(source / "SC-HF-I-4" / "label_phase06.nii.gz")
     return slice_of(instance_positions(str(series))[1], grid) != 0

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlir.data.layouts.folder import ImageFolder, Manifest
+from dlir.data.pair import select
 from dlir.errors import EvaluationError
-from dlir.evaluation.datasets.base import select
-from dlir.evaluation.datasets.folder import ImageFolder, Manifest
 from evaluation_runs import GRID, OFFSETS, write_phase, write_subjects
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dlir.data.layouts import DATA_SETS, open_data_set
+from dlir.data.pair import Pair, Scan, both_ways, distinct, ordered_pairs, select
 from dlir.errors import EvaluationError, OptionError
-from dlir.evaluation.datasets import DATA_SETS, open_data_set
-from dlir.evaluation.datasets.base import Pair, Scan, both_ways, distinct, ordered_pairs, select
 
 PEOPLE = [Scan(f"p{i}") for i in range(5)]
 

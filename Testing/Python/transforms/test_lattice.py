@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid
 from dlir.transforms.bspline import basis_matrix
-from dlir.transforms.sampling import Lattice, Samples, displace, inside, lookup
+from dlir.transforms.lattice import Lattice, Samples, displace, inside, lookup
 from grids import Array, grids, index_points, random_grid
 
 SHAPES = [(5, 6, 7), (1, 8, 9), (8, 1, 9), (8, 9, 1), (1, 1, 1), (2, 1, 3), (3, 64, 200)]

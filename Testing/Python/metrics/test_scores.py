@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from dlir.evaluation.metrics import label_report
-from dlir.evaluation.scores import structure_scores
+from dlir.metrics.measures import label_report
+from dlir.metrics.scores import structure_scores
 from grids import make_grid
 
 GRID = make_grid((6, 8, 10), (1.0, 2.0, 3.0))

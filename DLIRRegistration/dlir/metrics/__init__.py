@@ -1,0 +1,1 @@
+"""How well two images, labels or sets of points agree, and whether a deformation folds (§4)."""
