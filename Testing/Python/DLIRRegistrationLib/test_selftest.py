@@ -18,12 +18,12 @@ from DLIRRegistrationLib import dependencies
 from DLIRRegistrationLib.selfcheck import SelfCheck
 
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.api import RegistrationApi
+    from DLIRRegistrationLib.logic import DLIRRegistrationLogic
     from mrml import MRML
 
 
 @pytest.mark.slow
-def test_it_passes_in_a_scene_without_slicer_s_application(logic: RegistrationApi) -> None:
+def test_it_passes_in_a_scene_without_slicer_s_application(logic: DLIRRegistrationLogic) -> None:
     told: list[str] = []
     ticks: list[None] = []
     SelfCheck(logic, told.append, lambda: ticks.append(None)).run()
@@ -84,7 +84,7 @@ def test_it_is_skipped_where_torch_is_missing(
         selftest.DLIRRegistrationTest().runTest()
 
 
-def test_what_is_not_as_promised_is_named(logic: RegistrationApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_as_promised_is_named(logic: DLIRRegistrationLogic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("DLIRRegistrationLib.selfcheck.resource_folder", lambda kind: Path("/nowhere"))
     with pytest.raises(AssertionError, match=r"not as promised: '.*fixed_ed\.nrrd' can be read"):
         SelfCheck(logic, lambda text: None, lambda: None).run()
