@@ -25,6 +25,9 @@ from DLIRRegistrationLib.scene.segmentations import propagate_segmentation
 from DLIRRegistrationLib.scene.volumes import set_volume
 from DLIRRegistrationLib.worker.client import WorkerClient
 
+# What calls are made with, for scripts to import from here.
+__all__ = ["DLIRRegistrationLogic", "MaskInput", "OutputSelection", "SequenceOutputs"]
+
 Progress = Callable[[str, float], None]
 Failure = Callable[[str, str], None]
 
