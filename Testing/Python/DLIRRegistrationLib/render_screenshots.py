@@ -1,4 +1,4 @@
-"""Draws the slice-view pictures of the README from the sample that ships: `python render_screenshots.py [FOLDER]`.
+"""Draws the slice-view pictures of README and docs from the sample that ships: `python render_screenshots.py [FOLDER]`.
 
 FOLDER is Resources/Screenshots by default. The views are Slicer's own, without the application around them.
 """

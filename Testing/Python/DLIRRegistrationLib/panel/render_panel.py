@@ -1,4 +1,4 @@
-"""Draws the picture of the panel for the README from the sample that ships: `python render_panel.py [FOLDER]`.
+"""Draws the picture of the panel for docs from the sample that ships: `python render_panel.py [FOLDER]`.
 
 FOLDER is Resources/Screenshots by default. On the left the panel as it is after Apply, on the right what it shows
 under Look and Trust; registered by the real worker. Qt, not Slicer's application, draws it.
