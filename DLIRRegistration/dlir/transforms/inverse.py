@@ -70,13 +70,21 @@ class InverseTransform:
 
     def __init__(self, transform: SpatialTransform, tolerance: float = 0.01) -> None:
         self.transform, self.tolerance = transform, tolerance
-        self.largest_residual, self.unsolved = 0.0, 0
+        self.largest_residual = self.largest_solved = 0.0
+        self.unsolved = 0
 
     def apply(self, points: Points) -> Points:
+        """(N, 3) mm: where points (N, 3) in mm come from, as near as there is anything."""
+        return self.solve(points)[0]
+
+    def solve(self, points: Points) -> tuple[Points, NDArray[np.bool_]]:
+        """Where points (N, 3) come from, and whether that was found (N,), to the tolerance."""
         found = invert_points(self.transform, points)
+        solved: NDArray[np.bool_] = found.residual <= self.tolerance
         self.largest_residual = max(self.largest_residual, float(found.residual.max(initial=0)))
-        self.unsolved += int(np.count_nonzero(~(found.residual <= self.tolerance)))
-        return found.points
+        self.largest_solved = max(self.largest_solved, float(found.residual[solved].max(initial=0)))
+        self.unsolved += int(np.count_nonzero(~solved))
+        return found.points, solved
 
     def jacobian(self, points: Points) -> Points:
         """Raises numpy's LinAlgError where T is singular."""

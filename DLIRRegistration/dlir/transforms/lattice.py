@@ -17,13 +17,6 @@ from torch import Tensor
 
 from dlir.geometry import Shape3, Vector3
 
-# Control points of a cubic B-spline that have a share in a value, along one axis.
-_SPLINE_TAPS = 4
-# Rows in one image up to which positions in single precision err by about a thousandth of a row, and how far points
-# keep from the first and the last row of a slice, that they do not reach into the next one.
-_ROWS_IN_SINGLE = 1 << 13
-_MARGIN = 2e-3
-
 
 def exact_dtype(device: torch.device) -> torch.dtype:
     """What positions need that an image is finally read at: in single precision the identity changes intensities.
@@ -64,11 +57,13 @@ class Lattice:
             points[..., axis] = positions.reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
         return points
 
-    def displaced(self, displacement: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(B, z, y, x, 3): the points of the lattice + displacement (B, 3, z, y, x).
+    def rows(self, like: Tensor) -> Tensor:
+        """(3, N): position of every sample, rows x, y and z, in the type and on the device of a tensor."""
+        return self.points(like.device, like.dtype).reshape(-1, 3).T
 
-        In memory each coordinate lies by itself, which is what element-wise operations are fast on.
-        """
+    def displaced(self, displacement: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """(B, 3, z, y, x): the points of the lattice + displacement (B, 3, z, y, x), in its own type or another."""
+        dtype = dtype or displacement.dtype
         points = torch.empty_like(displacement, dtype=dtype, memory_format=torch.contiguous_format)
         for axis, positions in zip((2, 1, 0), self.positions(displacement.device, dtype), strict=True):
             along = positions.reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
@@ -76,43 +71,27 @@ class Lattice:
                 points[:, axis] = along + displacement[:, axis]
             else:
                 torch.add(along, displacement[:, axis], out=points[:, axis])
-        return points.movedim(1, -1)
+        return points
 
 
 @dataclass(frozen=True)
 class Samples:
-    """`values` (B, C, z, y, x) that lie on `lattice`, to be looked up at any points, any number of times.
-
-    rough: where points are in single precision, they may be off by thousandths of a sample, for speed.
-    """
+    """`values` (B, C, z, y, x) that lie on `lattice`, to be looked up at any points, any number of times."""
 
     values: Tensor
     lattice: Lattice
-    rough: bool = False
 
-    def at(self, points: Tensor, mode: str = "bilinear") -> Tensor:
-        """Interpolate at `points` (B, ..., 3): (B, C, ...), in the type of the points.
+    def at(self, points: Tensor) -> Tensor:
+        """Interpolate trilinearly at `points` (B, ..., 3): (B, C, ...), in the type of the points.
 
-        Beyond the outermost samples the nearest one is repeated. mode: "bilinear" (trilinear) or "nearest".
+        Beyond the outermost samples the nearest one is repeated.
         """
-        if mode == "bilinear" and self.reads_slices(points, 1):
-            found = self._across_slices(points, min(2, self.values.shape[2]))
-        else:
-            found = _grid_sample(self.values.to(points.dtype), self._fractions(points), mode)
-        return found.reshape(*found.shape[:2], *points.shape[1:-1])
-
-    def spline_along_z(self, points: Tensor) -> Tensor:
-        """As `at`, with samples along z that are the control points of a cubic B-spline, where `reads_slices`.
-
-        Defined where all four that have a share exist; beyond, the outermost value is repeated.
-        """
-        found = self._across_slices(points, _SPLINE_TAPS)
-        return found.reshape(*found.shape[:2], *points.shape[1:-1])
-
-    def reads_slices(self, points: Tensor, taps: int = _SPLINE_TAPS) -> bool:
-        """Whether it is faster to look up `taps` slices at once: on the CPU, unless something is learned from it."""
         learning = torch.is_grad_enabled() and (self.values.requires_grad or points.requires_grad)
-        return self.values.device.type == "cpu" and self.values.shape[2] >= taps and not learning
+        if self.values.device.type == "cpu" and not learning:
+            found = self._between_slices(points)
+        else:
+            found = _grid_sample(self.values.to(points.dtype), self._fractions(points))
+        return found.reshape(*found.shape[:2], *points.shape[1:-1])
 
     def _fractions(self, points: Tensor) -> Tensor:
         """Points (B, ..., 3) -> (B, 1, 1, N, 3), -1 and 1 at the outer borders of the samples."""
@@ -122,62 +101,41 @@ class Samples:
         grid = torch.addcmul(points.new_tensor(offsets), points, points.new_tensor(scales))
         return grid.reshape(len(grid), 1, 1, -1, 3)
 
-    def _across_slices(self, points: Tensor, taps: int) -> Tensor:
-        """(B, C, N): bilinear look-ups in the `taps` slices around each point, and their weighted sum.
+    def _between_slices(self, points: Tensor) -> Tensor:
+        """(B, C, N): bilinear look-ups in the slices below and above each point, and what lies between them.
 
         torch's 2D sampling on the CPU is vectorized and its 3D sampling is not: this takes a quarter of the time. All
-        slices lie one below the other in one tall image.
+        slices lie one below the other in one tall image, whose rows only double precision tells apart.
         """
         batch, channels, depth, height, width = self.values.shape
-        dtype = torch.promote_types(self._slices.dtype, points.dtype)
-        x, y, z = (points[..., axis].to(dtype).reshape(len(points), -1) for axis in range(3))
+        taps = min(2, depth)
+        x, y, z = (points[..., axis].double().reshape(len(points), -1) for axis in range(3))
         (x0, y0, z0), (dx, dy, dz) = self.lattice.start, self.lattice.step
-        beyond = (taps - 1) // 2  # slices below the one that a point lies above
-        z = (z - z0).div_(dz).clamp_(beyond, depth - 1 - beyond)
-        lowest = z.floor().sub_(beyond).clamp_(max=depth - taps)
+        z = (z - z0).div_(dz).clamp_(0, depth - 1)
+        lowest = z.floor().clamp_(max=depth - taps)
         rows = ((depth - taps) * channels + 1) * height
         grid = x.new_empty(2, *x.shape)
         torch.sub(x, x0 + dx * (width - 1) / 2, out=grid[0]).div_(dx * width / 2)
-        margin = min(_MARGIN, (height - 1) / 2) if dtype == torch.float32 else 0.0
-        row = torch.sub(y, y0, out=grid[1]).div_(dy).clamp_(margin, height - 1 - margin)
+        row = torch.sub(y, y0, out=grid[1]).div_(dy).clamp_(0, height - 1)
         row.add_(lowest, alpha=channels * height)
         row.mul_(2 / rows).add_(1 / rows - 1)
         # The channels of a slice follow each other, so that those of the next slice are just more channels.
-        image = self._slices.to(dtype).as_strided(
+        image = self._slices.as_strided(
             (batch, taps * channels, rows, width),
             (channels * depth * height * width, height * width, width, 1),
         )
-        found = _grid_sample(image, grid.movedim(0, -1)[:, None], "bilinear").unflatten(1, (taps, -1))
-        return _weighted(found, z.sub_(lowest)[:, None]).to(points.dtype)
+        found = _grid_sample(image, grid.movedim(0, -1)[:, None]).unflatten(1, (taps, -1))
+        if taps == 1:
+            return found[:, 0].to(points.dtype)
+        return torch.lerp(found[:, 0], found[:, 1], z.sub_(lowest)[:, None]).to(points.dtype)
 
     @cached_property
     def _slices(self) -> Tensor:
-        """(B, z, C, y, x), in double precision where single tells the rows of all slices apart too coarsely."""
-        slices = self.values.detach().transpose(1, 2)
-        single = self.rough and math.prod(slices.shape[1:4]) <= _ROWS_IN_SINGLE
-        return slices.contiguous() if single else slices.double().contiguous()
+        """(B, z, C, y, x)"""
+        return self.values.detach().transpose(1, 2).double().contiguous()
 
 
-def _weighted(found: Tensor, above: Tensor) -> Tensor:
-    """What stands in (B, taps, C, N) slices at a height (B, 1, N): 1 tap is itself, 2 a line, 4 a cubic B-spline.
-
-    above: position over the lowest of the slices.
-    """
-    if found.shape[1] == 1:
-        return found[:, 0]
-    if found.shape[1] == 2:
-        return torch.lerp(found[:, 0], found[:, 1], above)
-    t = above - 1
-    first, last = (1 - t).pow_(3).div_(6), t.pow(3).div_(6)
-    second = (2 / 3 - t.square()).add_(last, alpha=3)
-    third = (1 - last).sub_(first).sub_(second)
-    total = found[:, 0] * first
-    for k, weight in enumerate((second, third, last), 1):
-        total.addcmul_(found[:, k], weight)
-    return total
-
-
-def _grid_sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:
+def _grid_sample(values: Tensor, grid: Tensor) -> Tensor:
     """`values` (B, C, (z,) y, x) at `grid` (B, 1, (1,) N, 2 or 3), beyond the border the nearest: (B, C, N)."""
     # On the CPU torch samples the elements of a batch in parallel, but not the points of one: deal them out.
     batch, axes = len(grid), grid.shape[-1]
@@ -185,13 +143,13 @@ def _grid_sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:
     parts = math.gcd(grid.shape[-2], torch.get_num_threads()) if alone else 1
     grid = grid.reshape(batch * parts, *[1] * (axes - 1), -1, axes)
     values = values.expand(batch * parts, *values.shape[1:])
-    sampled = F.grid_sample(values, grid, mode=mode, padding_mode="border", align_corners=False)
+    sampled = F.grid_sample(values, grid, padding_mode="border", align_corners=False)
     return sampled.reshape(batch, parts, values.shape[1], -1).transpose(1, 2).flatten(2)
 
 
-def lookup(values: Tensor, lattice: Lattice, points: Tensor, mode: str = "bilinear") -> Tensor:
+def lookup(values: Tensor, lattice: Lattice, points: Tensor) -> Tensor:
     """As `Samples.at`, for values (B, C, z, y, x) that are looked up once."""
-    return Samples(values, lattice).at(points, mode)
+    return Samples(values, lattice).at(points)
 
 
 def inside(lattice: Lattice, points: Tensor) -> Tensor:
@@ -202,8 +160,3 @@ def inside(lattice: Lattice, points: Tensor) -> Tensor:
         high = low + lattice.step[axis] * lattice.shape[2 - axis]
         within &= (points[..., axis] >= low) & (points[..., axis] <= high)
     return within
-
-
-def displace(points: Tensor, displacement: Tensor) -> Tensor:
-    """points (B, ..., 3) + displacement (B, 3, ...) -> (B, ..., 3)."""
-    return points + displacement.movedim(1, -1)

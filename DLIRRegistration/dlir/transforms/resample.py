@@ -1,29 +1,30 @@
-"""Any volume through any transform onto any grid: exact in double precision, in slabs, so memory stays bounded.
-
-`dlir.registration` resamples the image that it registers in a faster way, with a known small error; this is
-for everything else: labels, saved transforms, other grids, the inverse.
-"""
+"""Any volume through any transform onto any grid, in slabs, so that memory stays bounded: images, labels, both ways."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from dlir.geometry import ImageGrid
-from dlir.transforms.dense import slabs
-from dlir.transforms.nearest import resample_labels
-from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, Points, SpatialTransform
+from dlir.geometry import ImageGrid, transform_points
+from dlir.transforms.chain import Chain, voxel_slabs
+from dlir.transforms.inverse import InverseTransform
+from dlir.transforms.lattice import Lattice, Samples
+from dlir.transforms.spatial import CompositeTransform, Points, SpatialTransform
 
 Mode = Literal["linear", "nearest"]
 Progress = Callable[[float], None]
 
-# Voxels at once: points and their supports stay near 100 MB.
-_SLAB_VOXELS = 1 << 19
 # Voxels by which a position may be off and still be that of a voxel: more than rounding, less than an intensity shows.
 _WHOLE = 1e-6
+# An inverse that is off by more than this, in mm, is none.
+TOLERANCE = 0.01
+
+_CORNERS = np.array(list(np.ndindex(2, 2, 2)))
 
 
 def resample(
@@ -44,78 +45,115 @@ def resample(
     """
     if (moved := _whole_voxels(array, grid, transform, onto, mode, default)) is not None:
         return moved
-    if mode == "nearest" and (labels := resample_labels(array, grid, transform, onto, default, progress)) is not None:
-        return labels
     result = np.full(onto.shape, default, np.float32 if mode == "linear" else array.dtype)
-    box = _box(array, default, mode)
-    if box is None:
+    box = _box(array != default)
+    where = None if box is None else _reached(_corners(grid, box, mode), transform, onto)
+    if where is None:
         return result
-    take = _linear if mode == "linear" else _nearest
-    for low, high, points in _grid_points(onto):
-        progress(low / onto.shape[0])
-        flat = result[low:high].reshape(-1)
-        near, index = _map_to_box(points, transform, grid, box)
-        within = ((index >= -0.5) & (index < np.array(grid.size) - 0.5)).all(1)
-        flat[near[within]] = take(array, index[within])
-    return result
-
-
-def jacobian_map(
-    transform: CompositeTransform, onto: ImageGrid, progress: Progress = lambda fraction: None
-) -> NDArray[np.float32]:
-    """(z, y, x): the exact Jacobian determinant of `transform` at every voxel centre of `onto`."""
-    result = np.empty(onto.shape, np.float32)
-    for low, high, points in _grid_points(onto):
-        progress(low / onto.shape[0])
-        result[low:high] = transform.determinant(points).reshape(-1, *onto.shape[1:])
+    take = _nearest if mode == "nearest" else _linear(array, grid)
+    inner, part = result[where], _part(onto, where)
+    for low, high, index in _indices(transform, part, grid):
+        progress(low / part.shape[0])
+        within = ((index >= -0.5) & (index < np.array(grid.size)[:, None] - 0.5)).all(0)
+        values = inner[low:high].reshape(-1)
+        values[within] = take(array, index[:, within])
+        inner[low:high] = values.reshape(high - low, *part.shape[1:])
     return result
 
 
 def displacement_field(
-    transform: SpatialTransform, onto: ImageGrid, progress: Progress = lambda fraction: None
+    transform: CompositeTransform, onto: ImageGrid, progress: Progress = lambda fraction: None
 ) -> NDArray[np.float32]:
     """(z, y, x, 3): T(x) - x in LPS mm at every voxel centre of `onto`."""
     result = np.empty((*onto.shape, 3), np.float32)
-    for low, high, points in _grid_points(onto):
+    for low, high, index in _indices(transform, onto, onto):
         progress(low / onto.shape[0])
-        result[low:high] = (transform.apply(points) - points).reshape(-1, *onto.shape[1:], 3)
+        start = onto.lattice((0, 0, low), (1, 1, 1), (*onto.size[:2], high - low)).voxel_centers()
+        result[low:high] = onto.to_physical(index.T).reshape(start.shape) - start
     return result
 
 
-def _grid_points(onto: ImageGrid) -> Iterator[tuple[int, int, Points]]:
-    """First and last slice and the voxel centres (N, 3) of each slab."""
-    _, ny, nx = onto.shape
-    for low, high in slabs(onto.shape, _SLAB_VOXELS):
-        part = onto.lattice((0, 0, low), (1, 1, 1), (nx, ny, high - low))
-        yield low, high, part.voxel_centers().reshape(-1, 3)
+# -- labels of the fixed image, carried to the moving one ---------------------------------------------
 
 
-# -- values ------------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Labels (z, y, x) on a grid of their own; 0 is background."""
+
+    array: NDArray[Any]
+    grid: ImageGrid
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """Labels on the moving grid, one array for each layer.
+
+    largest_residual: mm; with x where a label was read for the voxel y, the largest |T(x) - y|. unsolved: voxels for
+    which no x was found to TOLERANCE; their label is 0.
+    """
+
+    arrays: list[NDArray[Any]]
+    largest_residual: float
+    unsolved: int
+
+
+def carry_to_moving(layers: Sequence[Layer], transform: CompositeTransform, onto: ImageGrid) -> Carried:
+    """The labels at T^-1(y) for every voxel y of `onto`, in their own types; 0 for what comes from outside.
+
+    layers: on the fixed image's side. transform: T, fixed point -> moving point, LPS mm. onto: the moving grid.
+    Where T folds it has no inverse: that raises nothing, `unsolved` tells. Solved once for all layers, and only where
+    labels can come to.
+    """
+    arrays = [np.zeros(onto.shape, layer.array.dtype) for layer in layers]
+    boxes = [_box(layer.array != 0) for layer in layers]
+    corners = [_corners(layer.grid, box, "nearest") for layer, box in zip(layers, boxes, strict=True) if box]
+    inverse = InverseTransform(transform, TOLERANCE)
+    where = _reached(np.concatenate(corners), inverse, onto) if corners else None
+    if where is None:
+        return Carried(arrays, 0.0, 0)
+    part = _part(onto, where)
+    for low, high in voxel_slabs(part.shape):
+        points = part.lattice((0, 0, low), (1, 1, 1), (*part.size[:2], high - low)).voxel_centers().reshape(-1, 3)
+        origin, found = inverse.solve(points)
+        for layer, box, array in zip(layers, boxes, arrays, strict=True):
+            if box is not None:
+                index = layer.grid.to_index(origin).T
+                within = found & ((index >= -0.5) & (index < np.array(layer.grid.size)[:, None] - 0.5)).all(0)
+                values = np.zeros(len(points), array.dtype)
+                values[within] = _nearest(layer.array, index[:, within])
+                array[where][low:high] = values.reshape(high - low, *part.shape[1:])
+    return Carried(arrays, inverse.largest_solved, inverse.unsolved)
+
+
+# -- values -------------------------------------------------------------------------------------------
+
+
+def _indices(
+    transform: SpatialTransform, onto: ImageGrid, grid: ImageGrid
+) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+    """First and last slice of each slab of `onto`, and where it goes: (3, N) continuous indices of `grid`."""
+    if isinstance(transform, InverseTransform) or not hasattr(transform, "determinant"):
+        for low, high in voxel_slabs(onto.shape):
+            part = onto.lattice((0, 0, low), (1, 1, 1), (*onto.size[:2], high - low))
+            yield low, high, grid.to_index(transform.apply(part.voxel_centers().reshape(-1, 3))).T
+        return
+    for slab in Chain(transform).slabs(onto, grid, exact=True):
+        yield slab.low, slab.high, slab.index.numpy()
 
 
 def _nearest(array: NDArray[Any], index: Points) -> NDArray[Any]:
-    x, y, z = np.floor(index + 0.5).astype(np.intp).T
+    x, y, z = np.floor(index + 0.5).astype(np.intp)
     values: NDArray[Any] = array[z, y, x]
     return values
 
 
-def _linear(array: NDArray[Any], index: Points) -> NDArray[np.float64]:
+def _linear(array: NDArray[Any], grid: ImageGrid) -> Callable[[NDArray[Any], Points], NDArray[Any]]:
     """Trilinear; in the outer half of a border voxel its own value."""
-    last = np.array(array.shape[::-1]) - 1
-    index = np.clip(index, 0, last)
-    base = np.minimum(index.astype(np.intp), np.maximum(last - 1, 0))
-    weight = (index - base).T
-    shares = [(1 - w, w) for w in weight]
-    step = np.minimum(last, 1) * (1, array.shape[2], array.shape[1] * array.shape[2])
-    first = (base[:, 2] * array.shape[1] + base[:, 1]) * array.shape[2] + base[:, 0]
-    flat = array.reshape(-1)
-    values = np.zeros(len(index))
-    for x, y, z in np.ndindex(2, 2, 2):
-        values += flat[first + step @ (x, y, z)] * (shares[0][x] * shares[1][y] * shares[2][z])
-    return values
+    samples = Samples(torch.from_numpy(np.asarray(array, np.float32))[None, None], Lattice(grid.shape))
+    return lambda _, index: samples.at(torch.from_numpy(index).T[None])[0, 0].numpy()
 
 
-# -- what need not be computed -----------------------------------------------------------------------
+# -- what need not be computed ------------------------------------------------------------------------
 
 
 def _whole_voxels(
@@ -138,48 +176,48 @@ def _whole_voxels(
     return result
 
 
-def _box(array: NDArray[Any], default: float, mode: Mode) -> tuple[Points, Points] | None:
-    """Lowest and highest index (x, y, z) at which something else than `default` is found; None for nowhere."""
-    occupied = array != default
-    low, high = np.empty(3), np.empty(3)
+def _box(occupied: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """The smallest part of an array that has all of a mask; None where that is empty."""
+    box = []
     for axis in range(3):
         hit = np.flatnonzero(occupied.any(tuple(k for k in range(3) if k != axis)))
         if not hit.size:
             return None
-        low[2 - axis], high[2 - axis] = hit[0], hit[-1]
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return tuple(box)
+
+
+def _corners(grid: ImageGrid, box: Sequence[slice], mode: Mode) -> Points:
+    """(8, 3) mm: the corners of a part (z, y, x) of a grid, as far as its values reach."""
     reach = 1.0 if mode == "linear" else 0.5
-    return low - reach, high + reach
+    low, high = (np.array([end(part) for part in box[::-1]]) for end in (lambda p: p.start, lambda p: p.stop - 1))
+    return grid.to_physical(np.where(_CORNERS, high + reach, low - reach))
 
 
-def _map_to_box(
-    points: Points, transform: SpatialTransform, grid: ImageGrid, box: tuple[Points, Points]
-) -> tuple[NDArray[np.intp], Points]:
-    """Which points the transform may bring into `box`, and the indices (N, 3) on `grid` where it brings them.
+def _reached(corners: Points, transform: SpatialTransform, onto: ImageGrid) -> tuple[slice, ...] | None:
+    """The part (z, y, x) of `onto` whose voxels a transform may bring between `corners` (N, 3); None for none of it.
 
-    A label is small beside its image, so this leaves out most.
+    A label is small beside its image, so this leaves out most. All of it, for a transform that nothing is known of.
     """
-    bounded = linear_bound(transform)
-    if bounded is None:
-        return np.arange(len(points)), grid.to_index(transform.apply(points))
-    affine, largest = bounded
-    slack = np.abs(grid.physical_to_index[:3, :3]) @ largest + 1e-6
-    index = grid.to_index(affine.apply(points))
-    near = np.flatnonzero(((index >= box[0] - slack) & (index <= box[1] + slack)).all(1))
-    return near, grid.to_index(transform.apply(points[near])) if largest.any() else index[near]
+    forward = transform.transform if isinstance(transform, InverseTransform) else transform
+    whole = tuple(slice(0, n) for n in onto.shape)
+    if not isinstance(forward, CompositeTransform):
+        return whole
+    matrix, largest = forward.bound()
+    if isinstance(transform, InverseTransform):
+        center = transform_points(matrix, corners)
+        ends = [center + sign * largest for sign in 2 * _CORNERS - 1]
+    elif abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+        return whole
+    else:
+        back = np.linalg.inv(matrix)
+        ends = [transform_points(back, corners + sign * largest) for sign in 2 * _CORNERS - 1]
+    index = onto.to_index(np.concatenate(ends))
+    low = np.clip(np.floor(index.min(0) - _WHOLE), 0, onto.size).astype(int)[::-1]
+    high = np.clip(np.ceil(index.max(0) + _WHOLE) + 1, 0, onto.size).astype(int)[::-1]
+    return None if (low >= high).any() else tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
 
-def linear_bound(transform: SpatialTransform) -> tuple[AffineTransform, NDArray[np.float64]] | None:
-    """The linear parts of a chain alone, and how far at most, per LPS axis in mm, the whole chain is from them.
-
-    A B-spline displaces nothing by more than its largest coefficient. None for a transform of another kind.
-    """
-    matrix: NDArray[np.float64] = np.eye(4)
-    largest: NDArray[np.float64] = np.zeros(3)
-    for part in transform.parts if isinstance(transform, CompositeTransform) else (transform,):
-        if isinstance(part, BSplineTransform):
-            largest = largest + np.abs(part.coefficients).max((1, 2, 3))
-        elif isinstance(part, AffineTransform):
-            matrix, largest = part.matrix @ matrix, np.abs(part.matrix[:3, :3]) @ largest
-        else:
-            return None
-    return AffineTransform(matrix), largest
+def _part(grid: ImageGrid, where: Sequence[slice]) -> ImageGrid:
+    """The grid of a part (z, y, x) of another one."""
+    return grid.lattice([part.start for part in where[::-1]], (1, 1, 1), [p.stop - p.start for p in where[::-1]])

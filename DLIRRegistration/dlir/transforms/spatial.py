@@ -1,29 +1,22 @@
 """Transforms of points in LPS millimetres, in the resampling direction: fixed point -> moving point.
 
-Exact evaluation in double precision, for points, files and tests; `dlir.transforms.dense` is the fast way
-to evaluate a chain on a whole grid.
+What a transform is, as numbers; `dlir.transforms.chain` evaluates it, and is imported when that is asked for. So
+transforms can be read, looked into and written where there is no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, TransformError
-from dlir.geometry import ImageGrid, transform_points
-from dlir.transforms.bspline import evaluate_points, jacobian_points
+from dlir.geometry import ImageGrid
 
 Points = NDArray[np.float64]
-
-# Points evaluated at once: few enough to stay in the cache, and for torch not to split the work among its
-# threads, whose many meetings would cost more than the work itself on a busy machine.
-_CHUNK = 2048
 
 
 class SpatialTransform(Protocol):
@@ -34,8 +27,30 @@ class SpatialTransform(Protocol):
     def jacobian(self, points: Points) -> Points: ...
 
 
-@dataclass(frozen=True)
-class AffineTransform:
+class _Evaluated:
+    """What all transforms have in common: they are evaluated at points (N, 3) in LPS mm, in double precision."""
+
+    def apply(self, points: Points) -> Points:
+        """(N, 3) mm: where the points go."""
+        from dlir.transforms.chain import Chain
+
+        return Chain(self).apply(points)
+
+    def jacobian(self, points: Points) -> Points:
+        """(N, 3, 3): the derivative at the points, rows the output components."""
+        from dlir.transforms.chain import Chain
+
+        return Chain(self).jacobian(points)
+
+    def determinant(self, points: Points) -> NDArray[np.float64]:
+        """(N,): the determinant of the derivative; that of a chain is the product along it (§4)."""
+        from dlir.transforms.chain import Chain
+
+        return Chain(self).determinant(points)
+
+
+@dataclass(frozen=True, eq=False)
+class AffineTransform(_Evaluated):
     """x -> matrix @ (x, 1); matrix is (4, 4) in LPS mm."""
 
     matrix: NDArray[np.float64]
@@ -53,15 +68,9 @@ class AffineTransform:
         matrix[:3, 3] = offset
         return cls(matrix)
 
-    def apply(self, points: Points) -> Points:
-        return transform_points(self.matrix, points)
 
-    def jacobian(self, points: Points) -> Points:
-        return np.broadcast_to(self.matrix[:3, :3], (len(points), 3, 3)).copy()
-
-
-@dataclass(frozen=True)
-class BSplineTransform:
+@dataclass(frozen=True, eq=False)
+class BSplineTransform(_Evaluated):
     """x -> x + sum of cubic B-splines, exact; zero displacement outside the grid's valid domain, as ITK.
 
     coefficients: (3, gz, gy, gx) displacement of each control point in LPS mm, components (x, y, z).
@@ -82,54 +91,35 @@ class BSplineTransform:
             raise TransformError("B-spline coefficients are not finite")
         object.__setattr__(self, "coefficients", coefficients)
 
-    def _chunks(self, points: Points, evaluate: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Points:
-        coefficients = torch.from_numpy(self.coefficients)
-        parts = torch.from_numpy(self.grid.to_index(points)).split(_CHUNK)
-        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            return torch.cat(list(threads.map(lambda part: evaluate(coefficients, part), parts))).numpy()
 
-    def displacement(self, points: Points) -> Points:
-        """(N, 3) mm."""
-        return self._chunks(points, evaluate_points)
+@dataclass(frozen=True, eq=False)
+class DisplacementTransform(_Evaluated):
+    """x -> x + field(x), linear between voxel centres; no displacement outside the grid, as ITK.
 
-    def apply(self, points: Points) -> Points:
-        return points + self.displacement(points)
+    field: (z, y, x, 3) LPS mm on `grid`, as other tools give it. Its derivative is taken by central differences at the
+    voxel centres, one-sided at the border, and is linear between them.
+    """
 
-    def jacobian(self, points: Points) -> Points:
-        # Derivatives come per control point; the chain rule with the linear index map makes them per mm.
-        per_index = self._chunks(points, jacobian_points)
-        return np.eye(3) + per_index @ self.grid.physical_to_index[:3, :3]
+    field: NDArray[np.float32]
+    grid: ImageGrid
+
+    def __post_init__(self) -> None:
+        if self.field.shape != (*self.grid.shape, 3):
+            raise GeometryError(f"field of shape {self.field.shape} does not fit a grid of shape {self.grid.shape}")
 
 
-@dataclass(frozen=True)
-class CompositeTransform:
+Part = AffineTransform | BSplineTransform | DisplacementTransform
+
+
+@dataclass(frozen=True, eq=False)
+class CompositeTransform(_Evaluated):
     """Several transforms, the first of `parts` applied first: x -> parts[-1](...parts[0](x)).
 
     A registration result has its finest B-spline stage first and the affine part last (§2.3), because stage
     k+1 displaces points of the fixed image before stage k sees them.
     """
 
-    parts: tuple[SpatialTransform, ...]
-
-    def apply(self, points: Points) -> Points:
-        for part in self.parts:
-            points = part.apply(points)
-        return points
-
-    def jacobian(self, points: Points) -> Points:
-        total = np.broadcast_to(np.eye(3), (len(points), 3, 3))
-        for part in self.parts:
-            total = part.jacobian(points) @ total
-            points = part.apply(points)
-        return total.copy()
-
-    def determinant(self, points: Points) -> NDArray[np.float64]:
-        """(N,): Jacobian determinant of the chain, the product along it (§4)."""
-        product = np.ones(len(points))
-        for part in self.parts:
-            product *= np.linalg.det(part.jacobian(points))
-            points = part.apply(points)
-        return product
+    parts: tuple[Part, ...]
 
     @property
     def linear(self) -> bool:
@@ -145,3 +135,19 @@ class CompositeTransform:
                 raise TransformError("a deformable transform has no matrix")
             total = part.matrix @ total
         return total
+
+    def bound(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(4, 4) the linear parts alone, and (3,) how far at most, per LPS axis in mm, the whole is from them.
+
+        A B-spline displaces nothing by more than its largest coefficient, a field by more than its largest vector.
+        """
+        matrix: NDArray[np.float64] = np.eye(4)
+        largest: NDArray[np.float64] = np.zeros(3)
+        for part in self.parts:
+            if isinstance(part, AffineTransform):
+                matrix, largest = part.matrix @ matrix, np.abs(part.matrix[:3, :3]) @ largest
+            elif isinstance(part, BSplineTransform):
+                largest = largest + np.abs(part.coefficients).max((1, 2, 3))
+            else:
+                largest = largest + np.abs(part.field).max((0, 1, 2))
+        return matrix, largest
