@@ -25,15 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Testing" / "Python
 from dlir.geometry import ImageGrid
 from dlir.io import read_image, read_label
 from dlir.model.catalogue import resource_folder
-from DLIRRegistrationLib.api import RegistrationApi
-from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationInputs
-from DLIRRegistrationLib.run import Run
-from DLIRRegistrationLib.worker import WorkerClient
+from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs
+from DLIRRegistrationLib.registration.run import Run
+from DLIRRegistrationLib.worker.client import WorkerClient
 from mrml import MRML
 from segments import segmentation
 
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.requests import RegistrationResult
+    from DLIRRegistrationLib.registration.requests import RegistrationNodes
 
 # The panel's timer.
 TICK_SECONDS = 0.02
@@ -66,7 +65,7 @@ class Clock:
             print(f"  {step:<24}{1000 * seconds:>6.0f} ms{1000 * busy:>6.0f} ms at work")
 
 
-def timed_run(inputs: RegistrationInputs, worker: WorkerClient, clock: Clock) -> RegistrationResult:
+def timed_run(inputs: RegistrationInputs, worker: WorkerClient, clock: Clock) -> RegistrationNodes:
     """One registration with everything that is made by default."""
     run = Run(inputs, OutputSelection(), worker)
     clock.time(lambda: run.start(on_progress=clock.told))
@@ -79,7 +78,7 @@ def timed_run(inputs: RegistrationInputs, worker: WorkerClient, clock: Clock) ->
     return run.result
 
 
-def core_seconds(result: RegistrationResult) -> float:
+def core_seconds(result: RegistrationNodes) -> float:
     return sum(result.report["seconds"].get(step, 0.0) for step in CORE_STEPS)
 
 
@@ -143,14 +142,14 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    mrml, logic = MRML(), RegistrationApi()
+    mrml = MRML()
     limits = dict.fromkeys(("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), str(options.threads))
-    logic.worker = WorkerClient(sys.executable, limits)
+    worker = WorkerClient(sys.executable, limits)
     try:
-        measure_sample(mrml, logic.worker, options.repetitions)
-        measure_synthetic(mrml, logic.worker, tuple(options.size))
+        measure_sample(mrml, worker, options.repetitions)
+        measure_synthetic(mrml, worker, tuple(options.size))
     finally:
-        logic.close()
+        worker.close()
         mrml.close()
 
 

@@ -75,7 +75,7 @@ def registerSampleData() -> None:
 
 def registerLayout() -> None:
     """Let a scene that was saved with the three views side by side be opened with them."""
-    from DLIRRegistrationLib.layout import make_layout_known
+    from DLIRRegistrationLib.display.layout import make_layout_known
 
     make_layout_known()
 

@@ -1,15 +1,258 @@
-"""The module's Logic, as Slicer wants it."""
+"""The module's Logic, for scripts and the panel: everything that the panel offers, and nothing that needs a window."""
+
+# ruff: noqa: N802
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from DLIRRegistrationLib.api import RegistrationApi
+from dlir.errors import DLIRError
+from DLIRRegistrationLib.registration.outputs import Outputs
+from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationNodes
+from DLIRRegistrationLib.registration.result_nodes import finish_jacobian
+from DLIRRegistrationLib.registration.run import Run
+from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
+from DLIRRegistrationLib.registration.sequence_run import SequenceRun
+from DLIRRegistrationLib.registration.task import BackgroundTask
+from DLIRRegistrationLib.scene.frames import grid_of_volume
+from DLIRRegistrationLib.scene.jacobian import determinants
+from DLIRRegistrationLib.scene.markups import propagate_markups, propagate_model
+from DLIRRegistrationLib.scene.segmentations import propagate_segmentation
+from DLIRRegistrationLib.scene.volumes import set_volume
+from DLIRRegistrationLib.worker.client import WorkerClient
+
+# What calls are made with, for scripts to import from here.
+__all__ = ["DLIRRegistrationLogic", "MaskInput", "OutputSelection", "SequenceOutputs"]
+
+Progress = Callable[[str, float], None]
+Failure = Callable[[str, str], None]
 
 
-class DLIRRegistrationLogic(RegistrationApi, ScriptedLoadableModuleLogic):
-    """See `RegistrationApi` for what it does. Slicer's base class adds the parameter node."""
+class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
+    """Registers and propagates; Slicer's base class adds the parameter node.
+
+        logic = DLIRRegistrationLogic()
+        result = logic.register(fixed, moving)                       # waits; raises dlir.errors.DLIRError
+        run = logic.register(fixed, moving, blocking=False, onDone=print)
+        ...                                                          # a timer calls logic.poll() until not run.active
+        logic.close()
+
+    worker: the process that computes; started by the first registration, or before by `worker.start()`.
+    """
 
     def __init__(self) -> None:
-        RegistrationApi.__init__(self)
-        ScriptedLoadableModuleLogic.__init__(self)
+        super().__init__()
+        self.worker = WorkerClient()
+        self._tasks: list[BackgroundTask[Any]] = []
+
+    def poll(self) -> None:
+        """Lets everything that is not blocking go on, for some 20 ms each; never raises. For a timer."""
+        self._tasks = [task for task in self._tasks if task.active]
+        for task in self._tasks:
+            task.poll()
+
+    def close(self) -> None:
+        """Cancels what is under way, ends the worker process and deletes its temporary files."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        self.worker.close()
+
+    # -- registration ----------------------------------------------------------------------------
+
+    def register(
+        self,
+        fixed: Any,
+        moving: Any,
+        model: str = "cardiac-cine",
+        *,
+        fixedMask: Any | None = None,
+        movingMask: Any | None = None,
+        initialTransform: Any | None = None,
+        initialize: str = "centers",
+        segmentations: Sequence[Any] = (),
+        fixedSegmentation: Any | None = None,
+        movingLandmarks: Any | None = None,
+        fixedLandmarks: Any | None = None,
+        device: str = "auto",
+        outputs: OutputSelection | None = None,
+        blocking: bool = True,
+        processEvents: bool = False,
+        onProgress: Progress | None = None,
+        onDone: Callable[[RegistrationNodes], None] | None = None,
+        onFailed: Failure | None = None,
+    ) -> RegistrationNodes | Run:
+        """Registers the moving volume to the fixed one; their nodes are read when this is called.
+
+        fixed, moving: scalar volume nodes. model: a name of the catalogue, or a model file.
+        fixedMask, movingMask: where the figures of the report count: a labelmap volume node, a segmentation node, or
+            a MaskInput with one of its segments.
+        initialTransform: a transform node that brings the moving volume roughly onto the fixed one; without it,
+            `initialize` says whether to begin with aligned "centers" or with the "scanner"'s positions.
+        segmentations: drawn on the moving image, to be propagated; scored by the segments of `fixedSegmentation`.
+        movingLandmarks: point list to be propagated; with `fixedLandmarks` the report has their error.
+        device: "auto", "cpu", "cuda" or "mps".
+        outputs: which results are wanted, and nodes that are to be overwritten; by default all, in new nodes.
+        blocking: wait, and return the result. Otherwise returns the Run, which `poll` keeps going; runs that are
+            started meanwhile wait for each other.
+        processEvents: keep Slicer's windows alive while waiting.
+        onProgress: gets the step and the fraction done. onDone: gets the result. onFailed: gets one line for the
+            user, and "error", "crash" or "cancelled".
+        Raises RunError, a DLIRError, where a blocking registration fails.
+        """
+        inputs = RegistrationInputs(
+            fixed=fixed,
+            moving=moving,
+            model=model,
+            fixed_mask=_mask(fixedMask),
+            moving_mask=_mask(movingMask),
+            initial_transform=initialTransform,
+            initialize=initialize,
+            segmentations=tuple(segmentations),
+            fixed_segmentation=fixedSegmentation,
+            moving_landmarks=movingLandmarks,
+            fixed_landmarks=fixedLandmarks,
+            device=device,
+        )
+        run = Run(inputs, outputs or OutputSelection(), self.worker)
+        self._start(run, onProgress, onDone, onFailed)
+        return self._waited(run, processEvents) if blocking else run
+
+    def registerSequence(
+        self,
+        sequence: Any,
+        reference: int = 0,
+        model: str = "cardiac-cine",
+        *,
+        segmentation: Any | None = None,
+        initialize: str = "centers",
+        device: str = "auto",
+        outputs: SequenceOutputs | None = None,
+        blocking: bool = True,
+        processEvents: bool = False,
+        onProgress: Progress | None = None,
+        onDone: Callable[[SequenceNodes], None] | None = None,
+        onFailed: Failure | None = None,
+    ) -> SequenceNodes | SequenceRun:
+        """Registers every frame of a sequence node of volumes to its frame number `reference`, counted from 0.
+
+        segmentation: drawn on the reference frame, to be carried to every frame.
+        outputs: which results are wanted (the Jacobian maps are not unless asked for), and sequence nodes that are to
+            be overwritten. All results are sequences that one browser node plays together with `sequence`.
+        The rest as for `register`; onProgress tells the frame too. A cancelled run leaves no sequence behind.
+        """
+        run = self.newSequenceRun(sequence, reference, model, segmentation, initialize, device, outputs)
+        self._start(run, onProgress, onDone, onFailed)
+        return self._waited(run, processEvents) if blocking else run
+
+    def newSequenceRun(
+        self,
+        sequence: Any,
+        reference: int = 0,
+        model: str = "cardiac-cine",
+        segmentation: Any | None = None,
+        initialize: str = "centers",
+        device: str = "auto",
+        outputs: SequenceOutputs | None = None,
+    ) -> SequenceRun:
+        """What `registerSequence` runs, not started yet, for a caller with a timer of its own."""
+        inputs = SequenceInputs(sequence, reference, model, segmentation, initialize, device)
+        return SequenceRun(inputs, outputs or SequenceOutputs(), self.worker)
+
+    def _start(self, task: BackgroundTask[Any], on_progress: Any, on_done: Any, on_failed: Any) -> None:
+        self._tasks = [*(known for known in self._tasks if known.active), task]
+        task.start(on_progress, on_done, on_failed)
+
+    def _waited(self, task: BackgroundTask[Any], process_events: bool) -> Any:
+        try:
+            return task.wait(slicer.app.processEvents if process_events else None)
+        finally:
+            self._tasks = [known for known in self._tasks if known is not task]  # it holds copies of its images
+
+    # -- with a transform that is there ----------------------------------------------------------
+
+    def propagateSegmentation(
+        self, segmentation: Any, transform: Any, reference: Any, output: Any | None = None
+    ) -> Any:
+        """Draws a segmentation of the moving image as it lies on the fixed image; returns the segmentation node.
+
+        transform: the transform node of a registration, or any that brings the moving image onto the fixed one.
+        reference: the fixed volume, whose voxels are used. output: a segmentation node that is overwritten; by
+        default a new one. Names, colours, tags and overlap of the segments are kept. Raises ImageError,
+        GeometryError; then nothing has changed.
+        """
+
+        def fill(node: Any) -> None:
+            propagate_segmentation(segmentation, transform, reference, node)
+
+        return _filled(output, segmentation, f"{segmentation.GetName()} on {reference.GetName()}", fill)
+
+    def propagateMarkups(self, markups: Any, transform: Any, output: Any | None = None) -> Any:
+        """Puts points drawn on the moving image where they lie on the fixed image; returns the markups node.
+
+        markups: a point list, curve or other markups node; labels and order are kept. transform: as for
+        `propagateSegmentation`. output: a node of the same class that is overwritten; by default a new one. A point
+        in a fold of the transform, which lies nowhere on the fixed image, becomes one without a position.
+        """
+
+        def fill(node: Any) -> None:
+            propagate_markups(markups, transform, node)
+            node.CreateDefaultDisplayNodes()
+
+        return _filled(output, markups, f"{markups.GetName()} propagated", fill)
+
+    def propagateModel(self, model: Any, transform: Any, output: Any | None = None) -> Any:
+        """Draws a surface of the moving image as it lies on the fixed image; returns the model node.
+
+        transform: as for `propagateSegmentation`. output: a model node that is overwritten; by default a new one,
+        which looks like `model`. Raises ImageError for a model without a surface; then nothing has changed.
+        """
+
+        def fill(node: Any) -> None:
+            propagate_model(model, transform, node)
+
+        return _filled(output, model, f"{model.GetName()} propagated", fill)
+
+    def jacobianVolume(self, transform: Any, reference: Any, output: Any | None = None) -> Any:
+        """The Jacobian determinant of a transform node on the voxels of a volume node, as a coloured volume node.
+
+        The determinant is that of the map that resampling through the transform uses, fixed to moving point: 0.5
+        means that what fills a voxel of the fixed image fills half of that volume in the moving one, and 0 or less
+        that tissue folds. From analytic derivatives, for every kind of transform. output: a scalar volume node that
+        is overwritten; by default a new one. Raises GeometryError for a volume that is empty, or under a parent
+        transform that shears it or is not linear.
+        """
+        grid = grid_of_volume(reference)
+        steps = determinants(transform, grid)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                array = end.value
+                break
+        content = slicer.vtkMRMLScalarVolumeNode()
+        set_volume(content, array, grid)
+        outputs = Outputs(slicer.mrmlScene)
+        outputs.add("output", content, output, f"{transform.GetName()} Jacobian", finish_jacobian)
+        return outputs.apply()["output"]
+
+
+def _filled(output: Any | None, source: Any, name: str, fill: Callable[[Any], None]) -> Any:
+    """`output`, or a new node of the class of `source`, after `fill`; where that fails no new node is left."""
+    scene = slicer.mrmlScene
+    node = output or scene.AddNewNodeByClass(source.GetClassName(), scene.GenerateUniqueName(name))
+    try:
+        fill(node)
+    except DLIRError:
+        if output is None:
+            scene.RemoveNode(node)
+        raise
+    return node
+
+
+def _mask(given: Any | None) -> MaskInput | None:
+    return given if given is None or isinstance(given, MaskInput) else MaskInput(given)

@@ -12,11 +12,11 @@ import numpy as np
 import slicer
 
 from dlir.model.catalogue import resource_folder
-from DLIRRegistrationLib.api import RegistrationApi
-from DLIRRegistrationLib.frames import grid_of_volume
-from DLIRRegistrationLib.requests import RegistrationResult
-from DLIRRegistrationLib.segmentations import segment_volumes_ml
-from DLIRRegistrationLib.task import Task
+from DLIRRegistrationLib.logic import DLIRRegistrationLogic
+from DLIRRegistrationLib.registration.requests import RegistrationNodes
+from DLIRRegistrationLib.registration.task import BackgroundTask
+from DLIRRegistrationLib.scene.frames import grid_of_volume
+from DLIRRegistrationLib.scene.segmentations import segment_volumes_ml
 
 _PAUSE = 0.01
 _PATIENCE = 300.0
@@ -33,7 +33,7 @@ class SelfCheck:
     """
 
     def __init__(
-        self, logic: RegistrationApi, say: Callable[[str], object], process_events: Callable[[], object]
+        self, logic: DLIRRegistrationLogic, say: Callable[[str], object], process_events: Callable[[], object]
     ) -> None:
         self.logic, self.say, self.process_events = logic, say, process_events
 
@@ -58,7 +58,7 @@ class SelfCheck:
 
     # -- what is tried ---------------------------------------------------------------------------
 
-    def registers(self) -> RegistrationResult:
+    def registers(self) -> RegistrationNodes:
         """The moving volume comes onto the fixed one, and the cavity with it."""
         self.say("Registering")
         result = self._registered()
@@ -75,7 +75,7 @@ class SelfCheck:
             _check(gain > _LEAST_GAIN, f"Dice of '{name}' rises by more than {_LEAST_GAIN}; it rose by {gain:.3f}")
         return result
 
-    def propagates(self, result: RegistrationResult) -> None:
+    def propagates(self, result: RegistrationNodes) -> None:
         """The Logic carries a segmentation through the transform as the registration itself did."""
         self.say("Propagating the segmentation")
         again = self.logic.propagateSegmentation(self.moving_drawn, result.transform, self.fixed)
@@ -84,7 +84,7 @@ class SelfCheck:
         agree = (ratio > _LEAST_AGREEMENT).all() and (ratio < 1 / _LEAST_AGREEMENT).all()
         _check(bool(agree), f"both ways to propagate agree: {once} ml and {twice} ml")
 
-    def maps_the_jacobian(self, result: RegistrationResult) -> None:
+    def maps_the_jacobian(self, result: RegistrationNodes) -> None:
         """The Jacobian of the transform node is that of the registration."""
         self.say("Mapping the Jacobian")
         node = self.logic.jacobianVolume(result.transform, self.fixed)
@@ -128,7 +128,7 @@ class SelfCheck:
 
     # -- running ---------------------------------------------------------------------------------
 
-    def _registered(self) -> RegistrationResult:
+    def _registered(self) -> RegistrationNodes:
         run = self.logic.register(
             self.fixed,
             self.moving,
@@ -152,7 +152,7 @@ class SelfCheck:
         _check(run.active, f"the run is under way; it ended with: {run.error}")
         return run
 
-    def _waited(self, task: Task[Any]) -> Any:
+    def _waited(self, task: BackgroundTask[Any]) -> Any:
         self._until(lambda: not task.active)
         if task.error is not None:
             raise AssertionError(f"it failed: {task.error}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dlir.errors import OutputError
-from DLIRRegistrationLib.process import ChildProcess
+from DLIRRegistrationLib.worker.process import ChildProcess
 
 State = Literal["idle", "running", "stopping", "finished", "stopped", "failed"]
 
@@ -125,7 +125,7 @@ class TrainingRun:
             raise OutputError(
                 f"cannot make the folder '{self.output.parent}': {error.strerror}; choose another place"
             ) from error
-        command = ["DLIRRegistrationLib.attended", "train", *options]
+        command = ["DLIRRegistrationLib.worker.attended", "train", *options]
         self._process = ChildProcess(command, self.log, self._python, self._environment, answers=False)
         self.state, self.error = "running", None
         atexit.register(self.close)

@@ -1,9 +1,4 @@
-"""The lists of DLIRRegistration/CMakeLists.txt: what they say, what the tree holds, and how the one becomes the other.
-
-    python Testing/Python/cmake_lists.py
-
-writes the lists from the tree, after a file was added or removed.
-"""
+"""What the patterns of DLIRRegistration/CMakeLists.txt match, and what the tree holds that must be packaged."""
 
 from __future__ import annotations
 
@@ -17,15 +12,42 @@ FILE = MODULE / "CMakeLists.txt"
 PACKAGES = ("DLIRRegistrationLib", "dlir")
 BUNDLES = ("Models", "Presets", "SampleData")
 
+_COMMAND = re.compile(
+    r"""^(?: set\(LEFTOVERS[ ]"(?P<leftovers>.*)"\)
+         | file\(GLOB_RECURSE[ ](?P<glob>\w+)[ ]RELATIVE[ ](?P<base>\S+)[ ]CONFIGURE_DEPENDS\n(?P<patterns>[^)]*)\)
+         | list\(FILTER[ ](?P<filter>\w+)[ ]EXCLUDE[ ]REGEX[ ]"(?P<regex>.*)"\)
+         | list\(PREPEND[ ](?P<list>\w+)[ ](?P<file>\S+)\) )$""",
+    re.MULTILINE | re.VERBOSE,
+)
 
-def stated(text: str) -> dict[str, list[str]]:
-    """Every list of a CMake file, by name, with one file a line."""
-    found = re.finditer(r"^set\((\w+)\n((?:  [^\n)]+\n)*)  \)", text, re.MULTILINE)
-    return {match[1]: match[2].replace("${MODULE_NAME}", "DLIRRegistration").split() for match in found}
+
+def matched(text: str) -> dict[str, list[str]]:
+    """The lists that the CMake file `text` makes, by name, evaluated as CMake does the four commands that it uses."""
+    values = {"CMAKE_CURRENT_SOURCE_DIR": str(MODULE), "DLIR_RESOURCES": str(ROOT / "Resources")}
+    values["MODULE_NAME"] = "DLIRRegistration"
+    lists: dict[str, list[str]] = {}
+
+    def expanded(value: str) -> str:
+        return re.sub(r"\$\{(\w+)\}", lambda match: values[match[1]], value)
+
+    for command in _COMMAND.finditer(text):
+        if command["leftovers"]:
+            values["LEFTOVERS"] = command["leftovers"]
+        elif command["glob"]:
+            base = Path(expanded(command["base"]))
+            patterns = (MODULE / expanded(pattern) for pattern in command["patterns"].split())
+            files = {file for pattern in patterns for file in pattern.parent.rglob(pattern.name) if file.is_file()}
+            lists[command["glob"]] = _names(list(files), base)
+        elif command["filter"]:
+            regex = re.compile(expanded(command["regex"]))
+            lists[command["filter"]] = [name for name in lists[command["filter"]] if not regex.search(name)]
+        else:
+            lists[command["list"]].insert(0, expanded(command["file"]))
+    return lists
 
 
 def in_tree() -> dict[str, list[str]]:
-    """What the lists must say for all to be packaged that the extension needs."""
+    """What the lists must hold for all to be packaged that the extension needs."""
     scripts, others = [MODULE / "DLIRRegistration.py"], list(_files(MODULE / "Resources"))
     for file in (file for package in PACKAGES for file in _files(MODULE / package)):
         (scripts if file.suffix == ".py" else others).append(file)
@@ -37,25 +59,14 @@ def in_tree() -> dict[str, list[str]]:
     }
 
 
-def updated(text: str) -> str:
-    """The CMake file `text` with the lists that the tree asks for."""
-    for name, files in in_tree().items():
-        lines = "".join(f"  {file}\n" for file in files)
-        text = re.sub(rf"^(set\({name}\n)(?:  [^\n)]+\n)*(  \))", rf"\g<1>{lines}\g<2>", text, flags=re.MULTILINE)
-    return text
-
-
 def _files(folder: Path) -> Iterator[Path]:
     """Every file below, less what Python and editors leave."""
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if path.is_file() and "__pycache__" not in parts and not any(part.startswith(".") for part in parts):
+        hidden = any(part.startswith(".") for part in parts) or path.name.endswith("~")
+        if path.is_file() and "__pycache__" not in parts and not hidden:
             yield path
 
 
 def _names(files: list[Path], folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in files)
-
-
-if __name__ == "__main__":
-    FILE.write_text(updated(FILE.read_text(encoding="utf-8")), encoding="utf-8")

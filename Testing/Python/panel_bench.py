@@ -21,13 +21,13 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QScrollArea, QVBoxLayout
 
 from dlir.model.catalogue import resource_folder
-from DLIRRegistrationLib.report import fill_table, report_rows
-from DLIRRegistrationLib.requests import RegistrationResult
+from DLIRRegistrationLib.registration.report import fill_table, report_rows
+from DLIRRegistrationLib.registration.requests import RegistrationNodes
+from DLIRRegistrationLib.registration.sequence_requests import SequenceNodes
+from DLIRRegistrationLib.registration.task import WAITING, WORKING, BackgroundTask, RunError, Steps
+from DLIRRegistrationLib.registration.verdict import Verdict, judge
 from DLIRRegistrationLib.sample_data import SAMPLES
-from DLIRRegistrationLib.sequence_nodes import play_together
-from DLIRRegistrationLib.sequence_requests import SequenceResult
-from DLIRRegistrationLib.task import WAITING, WORKING, RunError, Steps, Task
-from DLIRRegistrationLib.verdict import Verdict, judge
+from DLIRRegistrationLib.scene.sequences import play_together
 from grids import make_grid
 from mrml import MRML
 
@@ -72,14 +72,14 @@ class Script:
     report: dict[str, Any] = field(default_factory=lambda: dict(REPORT))
 
 
-class ScriptedRun(Task[RegistrationResult]):
+class ScriptedRun(BackgroundTask[RegistrationNodes]):
     """A run that takes its course from a script and then makes nodes like a real one."""
 
     def __init__(self, script: Script, inputs: Any, outputs: Any, worker: Any) -> None:
         super().__init__(worker)
         self.script, self.inputs, self.outputs = script, inputs, outputs
 
-    def _steps(self) -> Steps[RegistrationResult]:
+    def _steps(self) -> Steps[RegistrationNodes]:
         for step, fraction in self.script.steps:
             self._progress(step, fraction)
             yield WAITING
@@ -90,7 +90,7 @@ class ScriptedRun(Task[RegistrationResult]):
         yield WORKING
         return self._result()
 
-    def _result(self) -> RegistrationResult:
+    def _result(self) -> RegistrationNodes:
         if self.inputs.fixed.GetScene() is None or self.inputs.moving.GetScene() is None:
             raise RunError("An input has left the scene; choose another one.")
         jacobian = np.ones(GRID.shape, np.float32)
@@ -99,7 +99,7 @@ class ScriptedRun(Task[RegistrationResult]):
         table = scene.AddNewNodeByClass("vtkMRMLTableNode", "Report")
         fill_table(table, report_rows(self.script.report))
         verdict: Verdict = judge(self.script.report)
-        return RegistrationResult(
+        return RegistrationNodes(
             warped=self._volume("warped", np.zeros(GRID.shape, np.float32)),
             transform=scene.AddNewNodeByClass("vtkMRMLTransformNode", "transform"),
             jacobian=self._volume("jacobian", jacobian),
@@ -134,7 +134,7 @@ class ScriptedSequenceRun(ScriptedRun):
         if self.inputs.segmentation is not None:
             carried = self._sequence("carried", [self.inputs.segmentation] * len(frames))
         play_together(browser, [node for node in (warped, carried) if node is not None])
-        return SequenceResult(
+        return SequenceNodes(
             warped=warped,
             transform=None,
             jacobian=None,
@@ -200,7 +200,7 @@ class Bench:
         if worker is None:
             patch.setattr("DLIRRegistrationLib.panel.apply.Run", self._run(ScriptedRun))
             patch.setattr("DLIRRegistrationLib.panel.sequence.SequenceRun", self._run(ScriptedSequenceRun))
-        patch.setattr("DLIRRegistrationLib.api.WorkerClient", lambda: worker or QuietWorker())
+        patch.setattr("DLIRRegistrationLib.logic.WorkerClient", lambda: worker or QuietWorker())
         self.parent = slicer.qSlicerScriptedLoadableModuleWidget()
         self.area = QScrollArea()
         self.area.setWidgetResizable(True)

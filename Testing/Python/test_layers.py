@@ -119,7 +119,7 @@ def test_parts_import_only_what_lies_below(path: Path) -> None:
     if part == "":
         allowed: set[str] = set()
     else:
-        assert part in MAY_IMPORT, f"dlir.{part} is new: give it a place in MAY_IMPORT and in the README's layout"
+        assert part in MAY_IMPORT, f"dlir.{part} is new: give it a place in MAY_IMPORT and in CONTRIBUTING's layout"
         allowed = {part, *MAY_IMPORT[part]}
     assert parts_imported(path) <= allowed
 

@@ -13,10 +13,10 @@ from DLIRRegistrationLib import dependencies
 from DLIRRegistrationLib.panel.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.values import inputs_of, outputs_of, problem_of
-from DLIRRegistrationLib.run import Run
+from DLIRRegistrationLib.registration.run import Run
 
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.requests import RegistrationInputs, RegistrationResult
+    from DLIRRegistrationLib.registration.requests import RegistrationInputs, RegistrationNodes
 
 
 class ApplySection(Section):
@@ -64,7 +64,7 @@ class ApplySection(Section):
             task = Run(inputs, outputs, self.host.logic.worker)
             self.host.runner.start(task, self.ui.applyButton, lambda result: self._on_done(inputs, result))
 
-    def _on_done(self, inputs: RegistrationInputs, result: RegistrationResult) -> None:
+    def _on_done(self, inputs: RegistrationInputs, result: RegistrationNodes) -> None:
         self.host.status.verdict(result.verdict)
         parameters = self.host.parameters
         if parameters is None:

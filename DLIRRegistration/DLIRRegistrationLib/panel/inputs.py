@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib import catalogue
+from DLIRRegistrationLib import models
 from DLIRRegistrationLib.panel.masks import MaskChooser
 from DLIRRegistrationLib.panel.section import Host, Section, silently
 from DLIRRegistrationLib.panel.values import all_present
@@ -31,7 +31,7 @@ class InputsSection(Section):
     def refresh_models(self) -> None:
         """Read the catalogue, at first and when it has changed; `show` then chooses in it."""
         box = self.ui.modelSelector
-        usable = [entry for entry in catalogue.entries() if entry.header is not None]
+        usable = [entry for entry in models.entries() if entry.header is not None]
 
         def fill() -> None:
             box.clear()
@@ -61,7 +61,7 @@ class InputsSection(Section):
             silently(box, lambda: setattr(box, "currentIndex", index))
         if self._carded != name:
             self._carded = name
-            self.ui.modelCardLabel.text = catalogue.card_line(name)
+            self.ui.modelCardLabel.text = models.card_line(name)
 
     def _show_segmentations(self, chosen: list[Any]) -> None:
         box = self.ui.segmentationsSelector

@@ -8,9 +8,9 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib import display
-from DLIRRegistrationLib.deformation import CAVEAT
-from DLIRRegistrationLib.layout import JACOBIAN_VIEW, current_views, make_layout_known
+from DLIRRegistrationLib.display import views
+from DLIRRegistrationLib.display.deformation import CAVEAT
+from DLIRRegistrationLib.display.layout import JACOBIAN_VIEW, current_views, make_layout_known
 from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.values import all_present, present
 
@@ -78,7 +78,7 @@ class LookSection(Section):
         if new:
             self._show_new(before, now)
         elif before.fade != now.fade:
-            display.set_fade(now.fade)
+            views.set_fade(now.fade)
         for name, is_on, apply in self._choices(now):
             if getattr(before, name) != getattr(now, name) or (new and is_on):
                 apply()
@@ -88,47 +88,47 @@ class LookSection(Section):
         choices: list[tuple[str, bool, Callable[[], Any]]] = [
             ("over", now.over[0] or bool(_jacobian_views()), lambda: self._lay_over(now)),
             ("before", now.before, lambda: self._show_before(now)),
-            ("checkerboard", now.checkerboard[0], lambda: display.set_checkerboard(*now.checkerboard)),
+            ("checkerboard", now.checkerboard[0], lambda: views.set_checkerboard(*now.checkerboard)),
         ]
         if now.transform is not None:
-            choices.append(("grid", now.grid, lambda: display.show_grid(now.transform, now.grid)))
-            choices.append(("glyphs", now.glyphs, lambda: display.show_glyphs(now.transform, now.glyphs)))
+            choices.append(("grid", now.grid, lambda: views.show_grid(now.transform, now.grid)))
+            choices.append(("glyphs", now.glyphs, lambda: views.show_glyphs(now.transform, now.glyphs)))
         return choices
 
     def _show_new(self, before: _Seen, now: _Seen) -> None:
         former = present(before.transform)
         if former is not None and former is not now.transform:
-            display.show_grid(former, False)
-            display.show_glyphs(former, False)
+            views.show_grid(former, False)
+            views.show_glyphs(former, False)
         if _jacobian_views():
-            display.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian)
-            display.set_fade(now.fade)
+            views.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian)
+            views.set_fade(now.fade)
         else:
-            display.show_pair(self.host.parameters.resultFixed, now.warped, now.fade)
+            views.show_pair(self.host.parameters.resultFixed, now.warped, now.fade)
 
     def _show_before(self, now: _Seen) -> None:
         p = self.host.parameters
         drawn, propagated = all_present(p.resultDrawn), all_present(p.resultPropagated)
-        display.show_before(now.before, p.resultFixed, p.resultMoving, now.warped, drawn, propagated)
+        views.show_before(now.before, p.resultFixed, p.resultMoving, now.warped, drawn, propagated)
 
     def _lay_over(self, now: _Seen) -> None:
         """The Jacobian over the fixed volume: in its own view where there is one, else in all of them."""
         fixed, (on, opacity) = self.host.parameters.resultFixed, now.over
         own = _jacobian_views()
         if now.jacobian is not None and (on or own):
-            display.show_jacobian(fixed, now.jacobian, own or None, opacity)
+            views.show_jacobian(fixed, now.jacobian, own or None, opacity)
         elif not own:
-            display.show_pair(fixed, now.warped, now.fade)
+            views.show_pair(fixed, now.warped, now.fade)
 
     def _on_layout(self) -> None:
         if self.host.parameters is None:
             return
         if _jacobian_views():
-            display.leave_side_by_side()
+            views.leave_side_by_side()
             self._restore(self._now())
         else:
             now = self._now()
-            if display.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian):
+            if views.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian):
                 self.write("fade", 1.0)  # in its own view the warped volume is seen alone
                 self._restore(self._now())
         self._name_button()
@@ -139,7 +139,7 @@ class LookSection(Section):
         if now.before:
             self._show_before(now)
         if now.checkerboard[0]:
-            display.set_checkerboard(*now.checkerboard)
+            views.set_checkerboard(*now.checkerboard)
 
     def _name_button(self) -> None:
         button = self.ui.layoutButton

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
-from DLIRRegistrationLib import catalogue
+from DLIRRegistrationLib import models
 from DLIRRegistrationLib.panel.dialogs import agreed, choose_file
 from DLIRRegistrationLib.panel.section import Host, Section
 
@@ -34,7 +34,7 @@ class ModelsSection(Section):
     def add(self, path: str) -> str | None:
         """Add a model file; its name, or None after saying why it could not be added."""
         try:
-            entry = catalogue.add(path)
+            entry = models.add(path)
         except DLIRError as error:
             self.host.status.error(str(error))
             return None
@@ -43,7 +43,7 @@ class ModelsSection(Section):
         return entry.name
 
     def _fill(self, chosen: str = "") -> None:
-        self._entries = catalogue.entries()
+        self._entries = models.entries()
         self.ui.modelList.clear()
         for entry in self._entries:
             text = entry.name if entry.bundled else _("{name} (added by you)").format(name=entry.name)
@@ -62,13 +62,13 @@ class ModelsSection(Section):
             _("Deletes this model.") if own else _("Models that come with DLIR stay; you can remove those you added.")
         )
         try:
-            text = catalogue.card_text(str(entry.path)) if entry is not None else ""
+            text = models.card_text(str(entry.path)) if entry is not None else ""
         except DLIRError as error:
             text = str(error)
         self.ui.modelCardView.plainText = text
 
     def _on_add(self) -> None:
-        path = choose_file(_("Add a model"), _("Models (*{suffix})").format(suffix=catalogue.SUFFIX), self.ui.modelList)
+        path = choose_file(_("Add a model"), _("Models (*{suffix})").format(suffix=models.SUFFIX), self.ui.modelList)
         if path:
             self.add(path)
 
@@ -78,7 +78,7 @@ class ModelsSection(Section):
         if not agreed(question, _("Remove a model")):
             return
         try:
-            catalogue.remove(entry.name)
+            models.remove(entry.name)
         except DLIRError as error:
             self.host.status.error(str(error))
         self._fill()

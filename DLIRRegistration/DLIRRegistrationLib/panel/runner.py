@@ -13,7 +13,7 @@ from DLIRRegistrationLib.panel.wording import in_panel_words
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.panel.status import StatusLine
-    from DLIRRegistrationLib.task import Task
+    from DLIRRegistrationLib.registration.task import BackgroundTask
 
 _TICK_MS = 20
 # So long after the start a second press counts as part of a double click, not as a wish to cancel.
@@ -30,7 +30,7 @@ class Runner:
         self._bar = progress_bar
         self._status = status
         self._on_change = on_change
-        self._task: Task[Any] | None = None
+        self._task: BackgroundTask[Any] | None = None
         self._button: Any = None
         self._button_text = ""
         self._started = 0.0
@@ -46,7 +46,7 @@ class Runner:
         """Whether this button cancels the present work."""
         return self._button is not None and self._button == button
 
-    def start(self, task: Task[Any], button: Any, on_done: Callable[[Any], None]) -> None:
+    def start(self, task: BackgroundTask[Any], button: Any, on_done: Callable[[Any], None]) -> None:
         """Begin a task. `button`, which the user has pressed, cancels it until it has ended."""
         self._task, self._button, self._button_text = task, button, button.text
         self._started = time.monotonic()

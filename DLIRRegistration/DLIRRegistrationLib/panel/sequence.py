@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib import display
+from DLIRRegistrationLib.display import views
 from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.values import present
-from DLIRRegistrationLib.sequence_requests import SequenceInputs, SequenceOutputs
-from DLIRRegistrationLib.sequences import SequenceRun
+from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceOutputs
+from DLIRRegistrationLib.registration.sequence_run import SequenceRun
 
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.sequence_requests import SequenceResult
+    from DLIRRegistrationLib.registration.sequence_requests import SequenceNodes
 
 
 # What Look may show of a single pair, and the views will not show any more.
@@ -67,7 +67,7 @@ class SequenceSection(Section):
             run = SequenceRun(inputs, SequenceOutputs(), self.host.logic.worker)
             self.host.runner.start(run, button, lambda result: self._on_done(inputs, result))
 
-    def _on_done(self, inputs: SequenceInputs, result: SequenceResult) -> None:
+    def _on_done(self, inputs: SequenceInputs, result: SequenceNodes) -> None:
         self.host.status.verdict(result.verdict)
         if self.host.parameters is None:
             return
@@ -80,4 +80,4 @@ class SequenceSection(Section):
             if drawn is not None:
                 drawn.SetDisplayVisibility(False)
         fraction = self.host.parameters.fade
-        display.play_sequence(result.browser, present(inputs.sequence), result.warped, result.segmentation, fraction)
+        views.play_sequence(result.browser, present(inputs.sequence), result.warped, result.segmentation, fraction)

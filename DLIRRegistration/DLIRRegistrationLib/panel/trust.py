@@ -7,7 +7,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib import display
+from DLIRRegistrationLib.display import views
 from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.status import verdict_text
 from DLIRRegistrationLib.panel.values import present
@@ -73,7 +73,7 @@ class TrustSection(Section):
         jacobian = present(self.host.parameters.resultJacobian) if self.host.parameters is not None else None
         if jacobian is None:
             return
-        place = display.jump_to_worst_fold(jacobian)
+        place = views.jump_to_worst_fold(jacobian)
         if place is None:
             self.host.status.note(_("Nothing folds: the Jacobian is above 0 everywhere."))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import slicer
 
-from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationInputs
+from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs
 
 
 def present(node: Any) -> Any | None:

@@ -14,6 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlir.transforms.cells import Wanted, determinant, evaluate_cells
+
+# How far outside of the valid domain, in control spacings, a point counts as on its border: rounding.
+_ON_BORDER = 1e-6
+
 # Layers added around the network's output: one repeats the edge, so that the image border moves with its
 # neighbours; three zeros let displacement and its first two derivatives vanish where the grid ends, which
 # is where ITK's B-spline transform stops too. The field is thereby C2 in all of space.
@@ -91,54 +96,69 @@ def control_positions(voxels: Tensor, spacing: int) -> Tensor:
     return (voxels - (spacing - 1) / 2) / spacing + PADDING
 
 
-def _support(coefficients: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """First control point (N, 3) of each point's support; weights (N, 3, 4) of its taps, and their derivatives.
+# -- at any points -----------------------------------------------------------------------------------
 
-    All are zero outside the valid domain, where ITK's transform stops: all four taps must exist, and at the
-    last position the fourth one has weight zero.
+
+def evaluate_points(
+    coefficients: Tensor, control: Tensor, to_control: Tensor | None = None, wanted: Wanted = "value"
+) -> list[Tensor]:
+    """The field at arbitrary points, exactly, and what is wanted of the derivative of x + d(x).
+
+    coefficients: (B, 3, gz, gy, gx), at least 4 points per axis. control: (B, 3, N), points (x, y, z) in control-point
+    units, `to_control` (3, 3) times x but for a shift. Returns d (B, 3, N) and, of I + dd/dx, the determinant (B, N) or
+    the matrix (B, 3, 3, N), rows its components. Zero displacement outside the valid domain [1, g - 2], as ITK.
+
+    Where something is learned from it, or on another device than the CPU, by look-ups; else cell by cell.
     """
-    sizes = torch.tensor(coefficients.shape[:0:-1], device=points.device)
-    tolerance = 1e-9
-    inside = ((points >= 1 - tolerance) & (points <= sizes - 2 + tolerance)).all(-1)
-    base = torch.minimum((torch.floor(points).long() - 1).clamp(min=0), sizes - 4)
-    taps = base[:, :, None] + torch.arange(4, device=points.device)
-    offsets = points[:, :, None] - taps.to(points.dtype)
-    inside = inside[:, None, None]
-    return base, basis(offsets) * inside, basis(offsets, 1) * inside
+    learning = torch.is_grad_enabled() and (coefficients.requires_grad or control.requires_grad)
+    linear = torch.eye(3, dtype=control.dtype) if to_control is None else to_control.to(control)
+    if control.device.type == "cpu" and not learning:
+        found = [evaluate_cells(c, p, linear, wanted) for c, p in zip(coefficients.to(control), control, strict=True)]
+        return [torch.stack(several) for several in zip(*found, strict=True)]
+    return _look_up(coefficients, control, linear, wanted)
 
 
-def _contract(coefficients: Tensor, base: Tensor, weights: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Sums over the supports along z and y, one for each pair of weights (N, 4) along (z, y): each (N, 4, C).
+def _look_up(coefficients: Tensor, control: Tensor, to_control: Tensor, wanted: Wanted) -> list[Tensor]:
+    """As `evaluate_points`: two taps at a time are one linear look-up between them, so eight make all 64."""
+    sizes = control.new_tensor(coefficients.shape[:1:-1])[:, None]
+    inside = ((control >= 1 - _ON_BORDER) & (control <= sizes - 2 + _ON_BORDER)).all(1, keepdim=True)
+    cell = torch.minimum(control.detach().floor().clamp(min=1), sizes - 3)
+    taps = [_pairs(control - cell, order) for order in (0, 1)]
 
-    Row by row, because the four control points of a row lie together: many times faster than all 64 at once.
+    def summed(orders: tuple[int, int, int]) -> Tensor:
+        places, shares = zip(*([part[:, axis] for part in taps[orders[axis]]] for axis in range(3)), strict=True)
+        x, y, z = (cell[:, None, axis] + place for axis, place in enumerate(places))
+        at = torch.stack(torch.broadcast_tensors(x[:, None, None], y[:, None, :, None], z[:, :, None, None]), -1)
+        at = at.flatten(1, 4)[:, None, None] * 2 / (sizes[:, 0] - 1) - 1
+        found = F.grid_sample(coefficients.to(control), at, padding_mode="border", align_corners=True)
+        found = found.reshape(len(at), 3, 2, 2, 2, -1)
+        for share, dim in zip(reversed(shares), (2, 2, 2), strict=True):
+            wide = share[:, None].reshape(len(at), 1, 2, *[1] * (found.dim() - 4), -1)
+            found = (found * wide).sum(dim)
+        return found * inside
+
+    value = summed((0, 0, 0))
+    if wanted == "value":
+        return [value]
+    slopes = torch.stack([summed(orders) for orders in ((1, 0, 0), (0, 1, 0), (0, 0, 1))], -2)
+    jacobian = torch.einsum("bcan,aj->bcjn", slopes, to_control) + torch.eye(3).to(slopes)[..., None]
+    if wanted == "jacobian":
+        return [value, jacobian]
+    return [value, determinant([column.transpose(0, 1) for column in jacobian.unbind(2)])]
+
+
+def _pairs(place: Tensor, order: int) -> tuple[Tensor, Tensor]:
+    """Where between the taps -1 and 0, and 1 and 2, of a cell each pair is looked up, and the weight of each pair.
+
+    place: (B, 3, N) in [0, 1]. order: of the derivative, 0 or 1. Returns (B, 3, 2, N) each.
     """
-    channels, _, gy, gx = coefficients.shape
-    rows = coefficients.flatten(1).T.reshape(-1).unfold(0, 4 * channels, channels)
-    first = (base[:, 2] * gy + base[:, 1]) * gx + base[:, 0]
-    sums = [coefficients.new_zeros(len(base), 4 * channels) for _ in weights]
-    for k in range(4):
-        for j in range(4):
-            row = rows.index_select(0, first + (k * gy + j) * gx)
-            for total, (along_z, along_y) in zip(sums, weights, strict=True):
-                total.addcmul_(row, (along_z[:, k] * along_y[:, j])[:, None])
-    return [total.reshape(-1, 4, channels) for total in sums]
-
-
-def evaluate_points(coefficients: Tensor, points: Tensor) -> Tensor:
-    """The field at arbitrary points, exactly.
-
-    coefficients: (C, gz, gy, gx), at least 4 points per axis; points: (N, 3) as (x, y, z) in control-point
-    units. Returns (N, C); zero outside the valid domain [1, g - 2], as ITK's B-spline transform.
-    """
-    base, w, _ = _support(coefficients, points)
-    (along_x,) = _contract(coefficients, base, [(w[:, 2], w[:, 1])])
-    return torch.bmm(w[:, :1], along_x)[:, 0]
-
-
-def jacobian_points(coefficients: Tensor, points: Tensor) -> Tensor:
-    """Derivatives of the field at arbitrary points: (N, C, 3), last axis (x, y, z) in control-point units."""
-    base, w, dw = _support(coefficients, points)
-    pairs = [(w[:, 2], w[:, 1]), (w[:, 2], dw[:, 1]), (dw[:, 2], w[:, 1])]
-    sums = _contract(coefficients, base, pairs)
-    along_x = (dw[:, :1], w[:, :1], w[:, :1])
-    return torch.stack([torch.bmm(x, total)[:, 0] for x, total in zip(along_x, sums, strict=True)], -1)
+    t = place
+    if order == 0:
+        second, fourth = 2 / 3 - t**2 + t**3 / 2, t**3 / 6
+        low = (1 - t) ** 3 / 6 + second
+        high = 1 - low
+    else:
+        second, fourth = 1.5 * t**2 - 2 * t, t**2 / 2
+        low = t**2 - t - 0.5
+        high = -low
+    return torch.stack([second / low - 1, 1 + fourth / high], -2), torch.stack([low, high], -2)

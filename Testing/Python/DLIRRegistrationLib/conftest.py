@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import tempfile
 import time
@@ -10,12 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import slicer_standins
+
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.api import RegistrationApi
-    from DLIRRegistrationLib.worker import WorkerClient
+    from DLIRRegistrationLib.logic import DLIRRegistrationLogic
+    from DLIRRegistrationLib.worker.client import WorkerClient
     from mrml import MRML
     from slicer_windows import Windows
     from small_pair import SmallPair
+
+if importlib.util.find_spec("slicer") is not None:
+    slicer_standins.install_module_classes()
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def windows(scene: MRML) -> Iterator[Windows]:
 @pytest.fixture(scope="session")
 def shared_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerClient]:
     """The real worker process, one for all tests, because importing torch is slow. At the end no file of it is left."""
-    from DLIRRegistrationLib.worker import WorkerClient
+    from DLIRRegistrationLib.worker.client import WorkerClient
 
     folder = tmp_path_factory.mktemp("worker")
     with pytest.MonkeyPatch.context() as patch:
@@ -85,13 +91,13 @@ def _leftovers(client: WorkerClient) -> list[str]:
 
 
 @pytest.fixture
-def logic(scene: MRML, worker: WorkerClient) -> RegistrationApi:
+def logic(scene: MRML, worker: WorkerClient) -> DLIRRegistrationLogic:
     """The Logic, in a scene, with the shared worker."""
-    from DLIRRegistrationLib.api import RegistrationApi
+    from DLIRRegistrationLib.logic import DLIRRegistrationLogic
 
-    api = RegistrationApi()
-    api.worker = worker
-    return api
+    logic = DLIRRegistrationLogic()
+    logic.worker = worker
+    return logic
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Draws the slice-view pictures of the README from the sample that ships: `python render_screenshots.py [FOLDER]`.
+"""Draws the slice-view pictures of README and docs from the sample that ships: `python render_screenshots.py [FOLDER]`.
 
 FOLDER is Resources/Screenshots by default. The views are Slicer's own, without the application around them.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from DLIRRegistrationLib import display
-from DLIRRegistrationLib.layout import look_along_slices
+from DLIRRegistrationLib.display import views
+from DLIRRegistrationLib.display.layout import look_along_slices
 from mrml import MRML
 from sample_registration import SampleNodes, register_sample, sample_nodes
 from slicer_windows import Windows, write_png
@@ -24,37 +24,37 @@ LARGEST_BYTES = 300_000
 
 def overlay_before(nodes: SampleNodes) -> None:
     """The moving image over the fixed one, with the contour drawn on the moving image."""
-    display.show_pair(nodes.fixed, nodes.moving)
-    display.show_before(True, nodes.fixed, nodes.moving, nodes.warped, [nodes.moving_contour], [nodes.propagated])
+    views.show_pair(nodes.fixed, nodes.moving)
+    views.show_before(True, nodes.fixed, nodes.moving, nodes.warped, [nodes.moving_contour], [nodes.propagated])
 
 
 def overlay_after(nodes: SampleNodes) -> None:
     """The warped image over the fixed one, with the propagated contour."""
     overlay_before(nodes)
-    display.show_before(False, nodes.fixed, nodes.moving, nodes.warped, [nodes.moving_contour], [nodes.propagated])
+    views.show_before(False, nodes.fixed, nodes.moving, nodes.warped, [nodes.moving_contour], [nodes.propagated])
 
 
 def jacobian(nodes: SampleNodes) -> None:
     """The Jacobian map with legend and deformation grid."""
-    display.show_jacobian(nodes.fixed, nodes.jacobian)
-    display.show_grid(nodes.transform, True)
+    views.show_jacobian(nodes.fixed, nodes.jacobian)
+    views.show_grid(nodes.transform, True)
 
 
 def checkerboard_before(nodes: SampleNodes) -> None:
     """A checkerboard of fixed and moving image."""
-    display.show_pair(nodes.fixed, nodes.moving)
-    display.set_checkerboard(True)
+    views.show_pair(nodes.fixed, nodes.moving)
+    views.set_checkerboard(True)
 
 
 def checkerboard_after(nodes: SampleNodes) -> None:
     """A checkerboard of fixed and warped image."""
-    display.show_pair(nodes.fixed, nodes.warped)
-    display.set_checkerboard(True)
+    views.show_pair(nodes.fixed, nodes.warped)
+    views.set_checkerboard(True)
 
 
 def side_by_side(nodes: SampleNodes) -> None:
     """Fixed, warped and Jacobian, with the propagated contour."""
-    display.show_side_by_side(nodes.fixed, nodes.warped, nodes.jacobian)
+    views.show_side_by_side(nodes.fixed, nodes.warped, nodes.jacobian)
     nodes.propagated.SetDisplayVisibility(True)
 
 

@@ -19,11 +19,11 @@ import slicer
 import vtk
 
 from dlir.errors import DLIRError, ImageError
-from DLIRRegistrationLib.api import RegistrationApi
-from DLIRRegistrationLib.requests import MaskInput, OutputSelection, RegistrationResult
-from DLIRRegistrationLib.segmentations import segment_volumes_ml
-from DLIRRegistrationLib.sequence_requests import SequenceOutputs
-from DLIRRegistrationLib.worker import WorkerClient
+from DLIRRegistrationLib.logic import DLIRRegistrationLogic
+from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationNodes
+from DLIRRegistrationLib.registration.sequence_requests import SequenceOutputs
+from DLIRRegistrationLib.scene.segmentations import segment_volumes_ml
+from DLIRRegistrationLib.worker.client import WorkerClient
 from segments import overlapping, segmentation
 from small_pair import SEGMENT, small_cine
 
@@ -40,7 +40,7 @@ def count(scene: MRML) -> int:
     return int(scene.scene.GetNumberOfNodes())
 
 
-def until_done(logic: RegistrationApi, tasks: list[Any], seconds: float = 60) -> None:
+def until_done(logic: DLIRRegistrationLogic, tasks: list[Any], seconds: float = 60) -> None:
     """What a timer does."""
     end = time.monotonic() + seconds
     while any(task.active for task in tasks):
@@ -49,14 +49,14 @@ def until_done(logic: RegistrationApi, tasks: list[Any], seconds: float = 60) ->
         time.sleep(0.005)
 
 
-def test_one_call_registers(logic: RegistrationApi, pair: SmallPair) -> None:
+def test_one_call_registers(logic: DLIRRegistrationLogic, pair: SmallPair) -> None:
     result = logic.register(pair.fixed, pair.moving, segmentations=[pair.moving_drawn])
-    assert isinstance(result, RegistrationResult)
+    assert isinstance(result, RegistrationNodes)
     assert result.warped.GetName() == "ES registered to ED"
     assert result.segmentations[0].GetSegmentation().GetNthSegment(0).GetName() == SEGMENT
 
 
-def test_every_input_can_be_given(logic: RegistrationApi, scene: MRML, pair: SmallPair) -> None:
+def test_every_input_can_be_given(logic: DLIRRegistrationLogic, scene: MRML, pair: SmallPair) -> None:
     identity = scene.linear_transform(np.eye(4), "start")
     landmarks = [scene.add("MarkupsFiducial", name) for name in ("on ES", "on ED")]
     for node in landmarks:
@@ -75,7 +75,7 @@ def test_every_input_can_be_given(logic: RegistrationApi, scene: MRML, pair: Sma
         device="cpu",
         outputs=OutputSelection(want_jacobian=False),
     )
-    assert isinstance(result, RegistrationResult)
+    assert isinstance(result, RegistrationNodes)
     report = result.report
     assert (report["fixed_mask"], report["moving_mask"]) == ("ED drawn", "ES drawn")
     assert report["initialization"]["mode"] == "given transform"
@@ -84,8 +84,8 @@ def test_every_input_can_be_given(logic: RegistrationApi, scene: MRML, pair: Sma
     assert result.landmarks is not None
 
 
-def test_without_blocking_a_timer_keeps_it_going(logic: RegistrationApi, pair: SmallPair) -> None:
-    done: list[RegistrationResult] = []
+def test_without_blocking_a_timer_keeps_it_going(logic: DLIRRegistrationLogic, pair: SmallPair) -> None:
+    done: list[RegistrationNodes] = []
     told: list[float] = []
     run = logic.register(
         pair.fixed,
@@ -100,8 +100,8 @@ def test_without_blocking_a_timer_keeps_it_going(logic: RegistrationApi, pair: S
     assert told
 
 
-def test_runs_that_are_started_together_wait_for_each_other(logic: RegistrationApi, pair: SmallPair) -> None:
-    done: list[tuple[str, RegistrationResult]] = []
+def test_runs_that_are_started_together_wait_for_each_other(logic: DLIRRegistrationLogic, pair: SmallPair) -> None:
+    done: list[tuple[str, RegistrationNodes]] = []
     runs = [
         logic.register(fixed, moving, blocking=False, onDone=lambda result, name=name: done.append((name, result)))
         for name, fixed, moving in (("forth", pair.fixed, pair.moving), ("back", pair.moving, pair.fixed))
@@ -112,7 +112,7 @@ def test_runs_that_are_started_together_wait_for_each_other(logic: RegistrationA
 
 
 def test_events_are_processed_only_if_asked(
-    logic: RegistrationApi, pair: SmallPair, monkeypatch: pytest.MonkeyPatch
+    logic: DLIRRegistrationLogic, pair: SmallPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks: list[None] = []
     monkeypatch.setattr(slicer.app, "processEvents", lambda: ticks.append(None))
@@ -123,7 +123,7 @@ def test_events_are_processed_only_if_asked(
 
 
 def test_a_failure_raises_where_it_blocks_and_is_told_where_it_does_not(
-    logic: RegistrationApi, pair: SmallPair
+    logic: DLIRRegistrationLogic, pair: SmallPair
 ) -> None:
     with pytest.raises(DLIRError, match="Choose a moving volume"):
         logic.register(pair.fixed, None)
@@ -133,7 +133,7 @@ def test_a_failure_raises_where_it_blocks_and_is_told_where_it_does_not(
     assert told == [("Choose a moving volume.", "error")]
 
 
-def test_one_call_registers_a_sequence(logic: RegistrationApi, scene: MRML, pair: SmallPair) -> None:
+def test_one_call_registers_a_sequence(logic: DLIRRegistrationLogic, scene: MRML, pair: SmallPair) -> None:
     cine = small_cine(scene, pair, 2)
     result = logic.registerSequence(cine, 0, segmentation=pair.fixed_drawn, outputs=SequenceOutputs(want_warped=False))
     assert result.warped is None
@@ -146,7 +146,7 @@ def test_one_call_registers_a_sequence(logic: RegistrationApi, scene: MRML, pair
 # -- with a transform that is there --------------------------------------------------------------------
 
 
-def test_a_segmentation_is_propagated_as_the_registration_does(logic: RegistrationApi, pair: SmallPair) -> None:
+def test_a_segmentation_is_propagated_as_the_registration_does(logic: DLIRRegistrationLogic, pair: SmallPair) -> None:
     result = logic.register(pair.fixed, pair.moving, segmentations=[pair.moving_drawn])
     node = logic.propagateSegmentation(pair.moving_drawn, result.transform, pair.fixed)
     assert node.GetName() == "ES drawn on ED_1"
@@ -154,8 +154,10 @@ def test_a_segmentation_is_propagated_as_the_registration_does(logic: Registrati
     assert one == pytest.approx(other, rel=0.01)
 
 
-def test_overlap_names_and_colours_survive_propagation(logic: RegistrationApi, scene: MRML, pair: SmallPair) -> None:
-    from DLIRRegistrationLib.frames import grid_of_volume
+def test_overlap_names_and_colours_survive_propagation(
+    logic: DLIRRegistrationLogic, scene: MRML, pair: SmallPair
+) -> None:
+    from DLIRRegistrationLib.scene.frames import grid_of_volume
 
     grid = grid_of_volume(pair.moving)
     drawn = segmentation(scene, overlapping(grid), grid)
@@ -170,7 +172,7 @@ def test_overlap_names_and_colours_survive_propagation(logic: RegistrationApi, s
 
 
 def test_an_existing_segmentation_is_overwritten_only_if_selected(
-    logic: RegistrationApi, scene: MRML, pair: SmallPair
+    logic: DLIRRegistrationLogic, scene: MRML, pair: SmallPair
 ) -> None:
     transform, mine = scene.add("Transform", "nothing"), scene.add("Segmentation", "mine")
     assert logic.propagateSegmentation(pair.moving_drawn, transform, pair.fixed, mine) is mine
@@ -182,9 +184,9 @@ def test_an_existing_segmentation_is_overwritten_only_if_selected(
 
 
 @pytest.fixture
-def api(scene: MRML) -> Iterator[RegistrationApi]:
+def api(scene: MRML) -> Iterator[DLIRRegistrationLogic]:
     """The Logic, without a worker process."""
-    logic = RegistrationApi()
+    logic = DLIRRegistrationLogic()
     yield logic
     logic.close()
 
@@ -197,7 +199,7 @@ def shift(scene: MRML) -> Any:
     return scene.linear_transform(matrix, "shift")
 
 
-def test_points_are_propagated(api: RegistrationApi, scene: MRML, shift: Any) -> None:
+def test_points_are_propagated(api: DLIRRegistrationLogic, scene: MRML, shift: Any) -> None:
     points = scene.add("MarkupsCurve", "vessel")
     for x in (1.0, 2.0):
         points.AddControlPoint([x, 3.0, 4.0], f"at {x:g}")
@@ -213,7 +215,7 @@ def test_points_are_propagated(api: RegistrationApi, scene: MRML, shift: Any) ->
     assert count(scene) == before
 
 
-def test_a_model_is_propagated(api: RegistrationApi, scene: MRML, shift: Any) -> None:
+def test_a_model_is_propagated(api: DLIRRegistrationLogic, scene: MRML, shift: Any) -> None:
     sphere = vtk.vtkSphereSource()
     sphere.Update()
     model = scene.add("Model", "tumour")
@@ -232,7 +234,7 @@ def test_a_model_is_propagated(api: RegistrationApi, scene: MRML, shift: Any) ->
 
 
 def test_the_jacobian_of_a_transform_is_that_of_the_registration(
-    logic: RegistrationApi, scene: MRML, pair: SmallPair
+    logic: DLIRRegistrationLogic, scene: MRML, pair: SmallPair
 ) -> None:
     result = logic.register(pair.fixed, pair.moving)
     node = logic.jacobianVolume(result.transform, pair.fixed)
@@ -250,12 +252,12 @@ def test_the_jacobian_of_a_transform_is_that_of_the_registration(
 
 
 def test_everything_has_a_docstring() -> None:
-    for name, member in inspect.getmembers(RegistrationApi, callable):
+    for name, member in inspect.getmembers(DLIRRegistrationLogic, callable):
         if not name.startswith("_"):
             assert inspect.getdoc(member), name
 
 
-def test_closing_cancels_what_is_under_way(logic: RegistrationApi, pair: SmallPair, scene: MRML) -> None:
+def test_closing_cancels_what_is_under_way(logic: DLIRRegistrationLogic, pair: SmallPair, scene: MRML) -> None:
     """Even while the process is still starting."""
     logic.worker = WorkerClient(sys.executable)
     kinds: list[str] = []
@@ -270,7 +272,7 @@ def test_closing_cancels_what_is_under_way(logic: RegistrationApi, pair: SmallPa
 
 
 def test_closing_ends_a_call_that_waits(
-    logic: RegistrationApi, pair: SmallPair, monkeypatch: pytest.MonkeyPatch
+    logic: DLIRRegistrationLogic, pair: SmallPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when Slicer is closed while a script keeps its windows alive."""
     logic.worker = WorkerClient(sys.executable)
@@ -279,7 +281,7 @@ def test_closing_ends_a_call_that_waits(
         logic.register(pair.fixed, pair.moving, processEvents=True)
 
 
-def test_what_has_ended_is_let_go(logic: RegistrationApi, pair: SmallPair) -> None:
+def test_what_has_ended_is_let_go(logic: DLIRRegistrationLogic, pair: SmallPair) -> None:
     logic.register(pair.fixed, pair.moving)
     run = logic.register(pair.fixed, pair.moving, blocking=False)
     until_done(logic, [run])

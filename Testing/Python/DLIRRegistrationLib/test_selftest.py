@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import unittest
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,16 +12,16 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 import slicer
 
-from DLIRRegistrationLib import dependencies
+from DLIRRegistrationLib import dependencies, selftest
 from DLIRRegistrationLib.selfcheck import SelfCheck
 
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.api import RegistrationApi
+    from DLIRRegistrationLib.logic import DLIRRegistrationLogic
     from mrml import MRML
 
 
 @pytest.mark.slow
-def test_it_passes_in_a_scene_without_slicer_s_application(logic: RegistrationApi) -> None:
+def test_it_passes_in_a_scene_without_slicer_s_application(logic: DLIRRegistrationLogic) -> None:
     told: list[str] = []
     ticks: list[None] = []
     SelfCheck(logic, told.append, lambda: ticks.append(None)).run()
@@ -32,33 +30,7 @@ def test_it_passes_in_a_scene_without_slicer_s_application(logic: RegistrationAp
     assert ticks
 
 
-@pytest.fixture
-def scripted_module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Slicer's base classes for the module's own, as far as its test and its Logic lean on them."""
-    module = ModuleType("slicer.ScriptedLoadableModule")
-
-    class Logic:
-        def __init__(self, parent: Any = None) -> None:
-            self.moduleName = type(self).__name__.removesuffix("Logic")
-
-    class Test(unittest.TestCase):
-        def delayDisplay(self, message: str) -> None:  # noqa: N802
-            """Slicer shows it for a moment."""
-
-    vars(module).update(ScriptedLoadableModuleLogic=Logic, ScriptedLoadableModuleTest=Test)
-    monkeypatch.setitem(sys.modules, "slicer.ScriptedLoadableModule", module)
-    for name in ("logic", "selftest"):
-        monkeypatch.delitem(sys.modules, f"DLIRRegistrationLib.{name}", raising=False)
-    yield module
-    for name in ("logic", "selftest"):
-        sys.modules.pop(f"DLIRRegistrationLib.{name}", None)
-
-
-def test_slicer_s_test_class_runs_it_in_an_empty_scene(
-    scene: MRML, scripted_module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from DLIRRegistrationLib import selftest
-
+def test_slicer_s_test_class_runs_it_in_an_empty_scene(scene: MRML, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.add("ScalarVolume", "of yesterday")
     checked: list[Any] = []
 
@@ -74,17 +46,13 @@ def test_slicer_s_test_class_runs_it_in_an_empty_scene(
     assert logic.worker.state == "stopped"
 
 
-def test_it_is_skipped_where_torch_is_missing(
-    scene: MRML, scripted_module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from DLIRRegistrationLib import selftest
-
+def test_it_is_skipped_where_torch_is_missing(scene: MRML, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dependencies, "problem", lambda: "Python packages are missing: torch.")
     with pytest.raises(unittest.SkipTest, match="torch"):
         selftest.DLIRRegistrationTest().runTest()
 
 
-def test_what_is_not_as_promised_is_named(logic: RegistrationApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_as_promised_is_named(logic: DLIRRegistrationLogic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("DLIRRegistrationLib.selfcheck.resource_folder", lambda kind: Path("/nowhere"))
     with pytest.raises(AssertionError, match=r"not as promised: '.*fixed_ed\.nrrd' can be read"):
         SelfCheck(logic, lambda text: None, lambda: None).run()

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 import cmake_lists
-from cmake_lists import FILE, MODULE, ROOT, in_tree, stated, updated
+from cmake_lists import FILE, MODULE, ROOT, in_tree, matched
 
 MODULES = "lib/Slicer-5.13/qt-scripted-modules"
 COMMANDS = "lib/Slicer-5.13/cli-modules"
 
 # Slicer's macros as far as they concern us: relative names are kept below the folder of modules, or of commands.
 SLICER = f"""
-set(CMAKE_BINARY_DIR "$ENV{{BUILD}}")
+cmake_minimum_required(VERSION 3.20)
+project(Slicer NONE)
 set(Slicer_QTSCRIPTEDMODULES_LIB_DIR {MODULES})
 macro(slicerMacroBuildScriptedModule)
   cmake_parse_arguments(MY "WITH_GENERIC_TESTS" "NAME" "SCRIPTS;RESOURCES" ${{ARGN}})
@@ -37,21 +38,45 @@ macro(SlicerMacroBuildScriptedCLI)
       COPYONLY)
   endforeach()
 endmacro()
-include(${{CMAKE_CURRENT_SOURCE_DIR}}/CMakeLists.txt)
+add_subdirectory(${{MODULE}} module)
+add_subdirectory(${{MODULE}}/DLIRRegister command)
 """
+
+# A tree with a file of each needed kind, with what must be left out, and what of it is packaged.
+LEFT_OUT = (
+    "DLIRRegistration/.DLIRRegistration.py.swp",
+    "DLIRRegistration/DLIRRegister/DLIRRegister.py",
+    "DLIRRegistration/DLIRRegistrationLib/panel/.section.py.swp",
+    "DLIRRegistration/Resources/.DS_Store",
+    "DLIRRegistration/dlir/__pycache__/a.pyc",
+    "DLIRRegistration/dlir/io/a.py~",
+    "DLIRRegistration/other.py",
+    "Resources/Screenshots/x.png",
+    "Resources/SampleData/make.py",
+)
+PACKAGED = {
+    "MODULE_PYTHON_SCRIPTS": ["DLIRRegistration.py", "DLIRRegistrationLib/panel/b.py", "dlir/a.py", "dlir/io/new/c.py"],
+    "MODULE_PYTHON_RESOURCES": [
+        "DLIRRegistrationLib/panel/look.json",
+        "Resources/Icons/x.png",
+        "Resources/UI/x.ui",
+        "Resources/requirements.txt",
+        "dlir/py.typed",
+    ],
+    "DLIR_BUNDLED_FILES": ["Models/m.safetensors", "Presets/p.yaml", "SampleData/README.md", "SampleData/x.nrrd"],
+}
 
 
 # -- the lists ----------------------------------------------------------------------------------------
 
 
 def test_the_lists_name_every_file_and_no_other() -> None:
-    lists = stated(FILE.read_text(encoding="utf-8"))
+    lists = matched(FILE.read_text(encoding="utf-8"))
     for name, expected in in_tree().items():
         missing = sorted(set(expected) - set(lists[name]))
         surplus = sorted(set(lists[name]) - set(expected))
-        advice = "run: python Testing/Python/cmake_lists.py"
-        assert (missing, surplus) == ([], []), f"{name} lacks {missing} and should not have {surplus}; {advice}"
-        assert lists[name] == expected, f"{name} is not sorted; {advice}"
+        assert (missing, surplus) == ([], []), f"{name} lacks {missing} and should not have {surplus}"
+        assert lists[name] == expected, f"{name} is not sorted"
 
 
 def test_the_lists_hold_what_is_easily_forgotten() -> None:
@@ -69,54 +94,70 @@ def test_the_lists_hold_what_is_easily_forgotten() -> None:
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tree of a few files."""
-    names = ("DLIRRegistration.py", "DLIRRegistrationLib/b.py", "dlir/a.py", "dlir/py.typed", "Resources/UI/x.ui")
-    files = [*(f"DLIRRegistration/{name}" for name in names), "Resources/Models/m.safetensors"]
-    for name in (*files, "Resources/SampleData/make.py", "DLIRRegistration/dlir/__pycache__/a.pyc"):
+    """A tree of a few files, with this repository's CMake files."""
+    module = tmp_path / "DLIRRegistration"
+    names = [
+        f"{'Resources' if key.startswith('DLIR_') else module.name}/{name}"
+        for key in PACKAGED
+        for name in PACKAGED[key]
+    ]
+    for name in (*names, *LEFT_OUT, "DLIRRegistration/DLIRRegister/DLIRRegister.xml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    for name in ("CMakeLists.txt", "DLIRRegister/CMakeLists.txt"):
+        shutil.copy(MODULE / name, module / name)
     monkeypatch.setattr(cmake_lists, "ROOT", tmp_path)
-    monkeypatch.setattr(cmake_lists, "MODULE", tmp_path / "DLIRRegistration")
+    monkeypatch.setattr(cmake_lists, "MODULE", module)
     return tmp_path
 
 
-def test_the_lists_are_written_from_the_tree(small: Path) -> None:
-    before = (
-        "set(MODULE_PYTHON_SCRIPTS\n  DLIRRegistration.py\n  dlir/gone.py\n  )\n\nset(MODULE_PYTHON_RESOURCES\n  )\n"
-        "set(DLIR_BUNDLED_FILES\n  Models/m.safetensors\n  )\n\nkept()\n"
-    )
-    after = updated(before)
-    assert stated(after) == {
-        "MODULE_PYTHON_SCRIPTS": ["DLIRRegistration.py", "DLIRRegistrationLib/b.py", "dlir/a.py"],
-        "MODULE_PYTHON_RESOURCES": ["Resources/UI/x.ui", "dlir/py.typed"],
-        "DLIR_BUNDLED_FILES": ["Models/m.safetensors"],
-    }
-    assert after.endswith("kept()\n")
-    assert updated(after) == after
+def test_every_needed_kind_of_file_is_packaged_and_nothing_else(small: Path) -> None:
+    assert matched((small / "DLIRRegistration" / "CMakeLists.txt").read_text(encoding="utf-8")) == PACKAGED
+    assert in_tree() == PACKAGED
+
+
+@pytest.mark.parametrize("pattern", ["dlir/*.py", "Resources/*", "dlir/*", "${DLIR_RESOURCES}/SampleData/*"])
+def test_a_pattern_that_is_missing_is_noticed(pattern: str) -> None:
+    """The comparison above would fail without it."""
+    text = FILE.read_text(encoding="utf-8")
+    assert text.count(f"  {pattern}\n") == 1
+    assert matched(text.replace(f"  {pattern}\n", "")) != in_tree()
 
 
 # -- what a build makes of them -----------------------------------------------------------------------
 
 
+def configured(module: Path, folder: Path) -> Path:
+    """Empty `folder`, with the extension of `module` as CMake builds it, in Slicer's layout."""
+    if shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    (folder / "CMakeLists.txt").write_text(SLICER)
+    done = subprocess.run(
+        ["cmake", "-S", folder, "-B", folder / "build", f"-DMODULE={module}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "build"
+
+
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The extension as built, in Slicer's layout."""
-    if shutil.which("cmake") is None:
-        pytest.skip("cmake is not installed")
-    folder = tmp_path_factory.mktemp("build")
-    script = folder / "slicer.cmake"
-    script.write_text(SLICER)
-    for source in (MODULE, MODULE / "DLIRRegister"):
-        done = subprocess.run(
-            ["cmake", "-P", str(script)],
-            cwd=source,
-            env={**os.environ, "BUILD": str(folder)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    return folder
+    return configured(MODULE, tmp_path_factory.mktemp("build"))
+
+
+def test_cmake_packages_what_the_patterns_match_here(small: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """CMake's own reading of the patterns is that of `matched`; a new file makes the next build look again."""
+    folder = configured(small / "DLIRRegistration", tmp_path_factory.mktemp("small"))
+    built = {path.relative_to(folder / MODULES).as_posix() for path in (folder / MODULES).rglob("*") if path.is_file()}
+    bundled = {f"dlir/resources/{name}" for name in PACKAGED["DLIR_BUNDLED_FILES"]}
+    assert built == {*PACKAGED["MODULE_PYTHON_SCRIPTS"], *PACKAGED["MODULE_PYTHON_RESOURCES"], *bundled}
+    (small / "DLIRRegistration" / "dlir" / "late.py").touch()
+    done = subprocess.run(["cmake", "--build", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (folder / MODULES / "dlir" / "late.py").is_file()
 
 
 def python(build: Path, code: str) -> str:

@@ -14,6 +14,14 @@ _FOLDER = Path(__file__).resolve().parent
 _MODULES = ("i18n", "qmrml_widgets", "ScriptedLoadableModule", "parameterNodeWrapper")
 
 
+def install_module_classes() -> None:
+    """Makes the base classes of scripted modules importable, for tests of the Logic; needs slicer-core alone."""
+    import slicer
+
+    if str(_FOLDER / "slicer") not in slicer.__path__:
+        slicer.__path__.append(str(_FOLDER / "slicer"))
+
+
 def install() -> None:
     """Makes `qt`, `ctk` and the modules of `slicer` importable, and puts the MRML widgets into `slicer`."""
     import slicer
@@ -21,7 +29,7 @@ def install() -> None:
     if str(_FOLDER) in sys.path:
         return
     sys.path.insert(0, str(_FOLDER))
-    slicer.__path__.append(str(_FOLDER / "slicer"))
+    install_module_classes()
     for name in _MODULES:
         module = importlib.import_module(f"slicer.{name}")
         for widget in vars(module) if name == "qmrml_widgets" else ():

@@ -60,6 +60,7 @@ class ScriptedLoadableModuleLogic:
         self.isSingletonParameterNode = True
 
     def getParameterNode(self) -> Any:  # noqa: N802
+        """The one parameter node of the module in the scene, which is made where there is none."""
         found = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
         if found is not None:
             return found

@@ -1,0 +1,1 @@
+"""Registrations of nodes: what is asked for, how it is run, and the nodes, report and verdict that come of it."""

@@ -1,0 +1,61 @@
+"""The figures of a registered sequence: one row for each frame, and one verdict for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import slicer
+import vtk
+
+from DLIRRegistrationLib.registration.verdict import Verdict, judge
+
+_GRAVITY = {"good": 0, "check": 1, "failed": 2}
+_NAN = float("nan")
+
+Report = dict[str, Any]
+
+
+def frame_table(values: Sequence[str], reports: Sequence[Report | None], volumes: Sequence[dict[str, float]]) -> Any:
+    """A table node, outside of the scene, with numbers that can be plotted over the frames.
+
+    values: the index value of each frame. reports: as of single registrations; None for the reference frame.
+    volumes: of each structure on each frame, in ml, by name.
+    """
+    table = vtk.vtkTable()
+    _add(table, vtk.vtkIntArray(), "Frame", range(1, len(values) + 1))
+    _add(table, vtk.vtkStringArray(), "Index", values)
+    for name, section, key, neutral in (
+        ("NCC before", "similarity", "before", 1.0),
+        ("NCC after", "similarity", "after", 1.0),
+        ("Folded voxels", "jacobian", "folding_count", 0),
+        ("Smallest Jacobian", "jacobian", "min", 1.0),
+        ("Largest Jacobian", "jacobian", "max", 1.0),
+    ):
+        figures = [neutral if report is None else report[section][key] for report in reports]
+        _add(table, vtk.vtkDoubleArray(), name, [_NAN if figure is None else figure for figure in figures])
+    for name in volumes[0]:
+        _add(table, vtk.vtkDoubleArray(), f"{name} (ml)", [of_frame[name] for of_frame in volumes])
+    node = slicer.vtkMRMLTableNode()
+    node.SetAndObserveTable(table)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetLocked(True)
+    return node
+
+
+def worst_verdict(reports: Sequence[Report | None]) -> Verdict:
+    """The verdict on the frame that gives most reason to doubt; the reason says which one that is."""
+    verdicts = [(number, judge(report)) for number, report in enumerate(reports, 1) if report is not None]
+    number, worst = max(verdicts, key=lambda item: _GRAVITY[item[1].level])
+    if worst.level == "good":
+        return Verdict("good", f"All {len(verdicts)} registered frames match, and nothing folds.")
+    count = sum(verdict.level == worst.level for _, verdict in verdicts)
+    others = f" The same level: {count - 1} more." if count > 1 else ""
+    return Verdict(worst.level, f"Frame {number}: {worst.reason}{others}")
+
+
+def _add(table: Any, column: Any, name: str, values: Any) -> None:
+    column.SetName(name)
+    for value in values:
+        column.InsertNextValue(value)
+    table.AddColumn(column)

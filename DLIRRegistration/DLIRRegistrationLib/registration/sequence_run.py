@@ -1,0 +1,252 @@
+"""Every frame of a sequence registered to one of them, one request of the worker after the other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+
+from dlir.model.catalogue import resolve_model
+from dlir.worker.protocol import ArrayFile, Done, RegisterRequest
+from DLIRRegistrationLib.registration.outputs import Outputs, in_scene
+from DLIRRegistrationLib.registration.parcel import Parcel, compute
+from DLIRRegistrationLib.registration.result_nodes import (
+    finish_jacobian,
+    label_images,
+    look_like,
+    resampled_layers,
+    segment_volumes,
+    segmentation_node,
+    transform_node,
+    volume_node,
+)
+from DLIRRegistrationLib.registration.sequence_report import frame_table, worst_verdict
+from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
+from DLIRRegistrationLib.registration.structures import structures
+from DLIRRegistrationLib.registration.task import WORKING, BackgroundTask, RunError, Steps
+from DLIRRegistrationLib.registration.transfer import float_image
+from DLIRRegistrationLib.scene.segmentations import copy_display, export_layers
+from DLIRRegistrationLib.scene.sequences import (
+    browser_of,
+    frame_volume,
+    index_values,
+    play_together,
+    put_frame,
+    sequence_like,
+)
+from DLIRRegistrationLib.scene.transforms import TransformParts
+from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, set_image
+
+if TYPE_CHECKING:
+    from dlir.geometry import ImageGrid
+    from DLIRRegistrationLib.worker.client import WorkerClient
+
+# How much of the progress bar is over when the first frame begins, and when the last one is done.
+_HANDED_OVER, _COMPUTED = 0.02, 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """Results for one frame. nodes: outside of the scene, by kind. volumes: ml of each structure on the frame."""
+
+    nodes: dict[str, Any]
+    volumes: dict[str, float]
+    report: dict[str, Any] | None = None
+
+
+class SequenceRun(BackgroundTask[SequenceNodes]):
+    """Registers every frame of a sequence; see `BackgroundTask` for how to start, poll, wait and cancel.
+
+    The frames are those at the start; should one be changed in place before its turn, the run ends and says so.
+    Sequence nodes come into being at the very end, whole; cancelled before or within any frame, nothing has changed.
+    """
+
+    def __init__(self, inputs: SequenceInputs, outputs: SequenceOutputs, worker: WorkerClient) -> None:
+        super().__init__(worker)
+        self.inputs = inputs
+        self.outputs = outputs
+        self._folder: Path | None = None
+
+    # -- before ----------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        self._began = time.perf_counter()
+        problem = self.inputs.problem() or self.outputs.problem(self.inputs)
+        if problem:
+            raise RunError(problem)
+        sequence, drawn = self.inputs.sequence, self.inputs.segmentation
+        self._model = resolve_model(self.inputs.model)
+        self._name = sequence.GetName()
+        self._index, self._values = sequence_like(sequence), index_values(sequence)
+        self._frames = [frame_volume(sequence, number) for number in range(len(self._values))]
+        images = [sequence.GetNthDataNode(number).GetImageData() for number in range(len(self._values))]
+        self._images = [(image, image.GetMTime()) for image in images]
+        self._layers = export_layers(drawn) if drawn is not None else []
+        self._titles = {one.segment_id: one.title for one in structures([drawn], [self._layers])[0]} if drawn else {}
+        self._folder = self.worker.reserve()
+        self._shared = Parcel(self._folder)
+        self._fixed = self._added(self._shared, self.inputs.reference)
+        add = self._shared.add
+        self._labels = tuple(add(layer.array, layer.grid, drawn.GetName()) for layer in self._layers)
+        self._drawn = resampled_layers(self._layers, self._reference.grid)
+
+    @property
+    def _reference(self) -> InputVolume:
+        return self._frames[self.inputs.reference]
+
+    def _added(self, parcel: Parcel, number: int) -> ArrayFile:
+        frame, (image, modified) = self._frames[number], self._images[number]
+        if image.GetMTime() != modified:
+            raise RunError(f"'{frame.name}' was changed while the sequence was being registered; run again")
+        return parcel.add(frame.array, frame.grid, frame.name, image)
+
+    # -- during ----------------------------------------------------------------------------------
+
+    def _steps(self) -> Steps[SequenceNodes]:
+        yield from self._shared.write(lambda step, fraction: self._progress(step, _HANDED_OVER * fraction))
+        frames: dict[int, _Frame] = {self.inputs.reference: (yield from self._unmoved())}
+        for number in range(len(self._frames)):
+            if number != self.inputs.reference:
+                frames[number] = yield from self._registered(number, len(frames) - 1)
+        self._progress("nodes", _COMPUTED)
+        yield from self._shared.delete()
+        return (yield from self._results([frames[number] for number in range(len(frames))]))
+
+    def _registered(self, number: int, done_before: int) -> Steps[_Frame]:
+        """One frame; its files live as long as its turn."""
+        count = len(self._frames) - 1
+
+        def report(step: str, fraction: float) -> None:
+            share = (done_before + fraction) / count
+            told = f"frame {number + 1} of {count + 1}: {step}"
+            self._progress(told, _HANDED_OVER + (_COMPUTED - _HANDED_OVER) * share)
+
+        folder = self.worker.reserve()
+        try:
+            parcel = Parcel(folder)
+            request = self._request(folder, self._added(parcel, number))
+            yield from parcel.write(lambda step, fraction: report(step, 0.0))
+            done = yield from compute(self.worker, request, report)
+            yield from parcel.delete()
+            return (yield from self._read(number, done))
+        finally:
+            self.worker.release(folder.name)
+
+    def _request(self, folder: Path, moving: ArrayFile) -> RegisterRequest:
+        return RegisterRequest(
+            id=folder.name,
+            folder=str(folder),
+            model=str(self._model),
+            fixed=self._fixed,
+            moving=moving,
+            device=self.inputs.device,
+            initialize=self.inputs.initialize,
+            backward_labels=self._labels,
+        )
+
+    def _read(self, number: int, done: Done) -> Steps[_Frame]:
+        files, nodes = {name: Path(path) for name, path in done.files.items()}, {}
+        if self.outputs.want_warped:
+            nodes["warped"] = yield from volume_node(files["warped"], self._reference.grid)
+        if self.outputs.want_jacobian:
+            nodes["jacobian"] = yield from volume_node(files["jacobian"], self._reference.grid)
+        if self.outputs.want_transform:
+            parts = TransformParts.load(files["parts"])
+            nodes["transform"] = yield from transform_node(parts, "native", self._reference.grid)
+        paths = [files[f"backward_label_{layer}"] for layer in range(len(self._layers))]
+        images = yield from label_images(paths)
+        volumes = yield from self._add_segmentation(nodes, images, self._frames[number].grid)
+        return _Frame(nodes, volumes, done.report)
+
+    def _unmoved(self) -> Steps[_Frame]:
+        """The reference frame, which is not registered to itself."""
+        grid, nodes = self._reference.grid, {}
+        ones = np.broadcast_to(np.float32(1), grid.shape)
+        for kind, wanted, array in (
+            ("warped", self.outputs.want_warped, self._reference.array),
+            ("jacobian", self.outputs.want_jacobian, ones),
+        ):
+            if wanted:
+                nodes[kind] = slicer.vtkMRMLScalarVolumeNode()
+                image = yield from float_image(array)
+                set_image(nodes[kind], image, grid)
+        if self.outputs.want_transform:
+            nodes["transform"] = yield from transform_node(TransformParts(np.eye(4)), "native", grid)
+        volumes = yield from self._add_segmentation(nodes, self._drawn, grid)
+        return _Frame(nodes, volumes)
+
+    def _add_segmentation(self, nodes: dict[str, Any], images: list[Any], grid: ImageGrid) -> Steps[dict[str, float]]:
+        """Adds the segmentation as it lies on a frame; returns the volume in ml of each structure."""
+        volumes: dict[str, float] = {}
+        for layer, image in zip(self._layers, images, strict=True):
+            found = yield from segment_volumes(image_array(image), grid, layer.segments)
+            volumes |= {self._titles[segment]: ml for segment, ml in found.items()}
+        if self._layers:
+            nodes["segmentation"] = segmentation_node(self.inputs.segmentation, self._layers, images, grid)
+            yield WORKING
+        return volumes
+
+    def _clean(self) -> None:
+        if self._folder is not None:
+            self.worker.release(self._folder.name)
+
+    # -- after -----------------------------------------------------------------------------------
+
+    def _results(self, frames: list[_Frame]) -> Steps[SequenceNodes]:
+        outputs = Outputs(self.scene)
+        for kind in frames[0].nodes:
+            node = sequence_like(self._index)
+            for value, frame in zip(self._values, frames, strict=True):
+                put_frame(node, frame.nodes[kind], value)
+                yield WORKING
+            outputs.add(kind, node, getattr(self.outputs, kind), self._title(kind))
+        table = frame_table(self._values, [frame.report for frame in frames], [frame.volumes for frame in frames])
+        outputs.add("table", table, None, self._title("report"))
+        browser = browser_of(self.inputs.sequence)
+        if browser is None:
+            outputs.add("browser", slicer.vtkMRMLSequenceBrowserNode(), None, f"{self._name} browser")
+        return self._shown(outputs.apply(), browser, frames)
+
+    def _title(self, kind: str) -> str:
+        if kind == "segmentation":
+            return f"{self.inputs.segmentation.GetName()} on {self._name}"
+        title = f"{self._name} registered to frame {self.inputs.reference + 1}"
+        return {"warped": title, "jacobian": f"{title} Jacobian"}.get(kind, f"{title} {kind}")
+
+    def _shown(self, nodes: dict[str, Any], browser: Any | None, frames: list[_Frame]) -> SequenceNodes:
+        sequence, made = self.inputs.sequence, [nodes[kind] for kind in frames[0].nodes]
+        if browser is None:
+            browser = nodes["browser"]
+            if in_scene(self.scene, sequence):
+                browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+            play_together(browser, made)
+            browser.SetSelectedItemNumber(self.inputs.reference)
+        else:
+            play_together(browser, made)
+        self._show_proxies(browser, nodes)
+        return SequenceNodes(
+            warped=nodes.get("warped"),
+            transform=nodes.get("transform"),
+            jacobian=nodes.get("jacobian"),
+            segmentation=nodes.get("segmentation"),
+            browser=browser,
+            table=nodes["table"],
+            reports=tuple(frame.report for frame in frames),
+            verdict=worst_verdict([frame.report for frame in frames]),
+            seconds=time.perf_counter() - self._began,
+        )
+
+    def _show_proxies(self, browser: Any, nodes: dict[str, Any]) -> None:
+        """The nodes through which the browser shows the results look like what they were made from."""
+        shown = {kind: browser.GetProxyNode(nodes[kind]) for kind in nodes if kind not in ("table", "browser")}
+        source = browser.GetProxyNode(self.inputs.sequence)
+        if "warped" in shown and source is not None:
+            look_like(shown["warped"].GetDisplayNode(), source)
+        if "jacobian" in shown:
+            finish_jacobian(shown["jacobian"])
+        if "segmentation" in shown:
+            copy_display(shown["segmentation"], self.inputs.segmentation)

@@ -1,0 +1,51 @@
+"""The anatomical structures of a registration: which segment lies in which layer, and what it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dlir.worker.protocol import Comparison
+from DLIRRegistrationLib.scene.segmentations import SegmentLayer
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One segment. name: as it is called in Slicer. title: the same, made unique. layer: number among all layers that
+    are handed over. value: its label there."""
+
+    name: str
+    title: str
+    segment_id: str
+    layer: int
+    value: int
+
+
+def structures(nodes: Sequence[Any], layers: Sequence[Sequence[SegmentLayer]]) -> list[list[Structure]]:
+    """The segments of each segmentation node; its layers are handed over after those of the nodes before it."""
+    found: list[list[Structure]] = []
+    taken: set[str] = set()
+    first = 0
+    for node, own in zip(nodes, layers, strict=True):
+        found.append([])
+        for number, layer in enumerate(own, first):
+            for segment_id, value in layer.segments.items():
+                name = node.GetSegmentation().GetSegment(segment_id).GetName()
+                choice = (name, f"{name} ({node.GetName()})", f"{name} ({segment_id})")
+                title = next((title for title in choice if title not in taken), choice[-1])
+                taken.add(title)
+                found[-1].append(Structure(name, title, segment_id, number, value))
+        first += len(own)
+    return found
+
+
+def comparisons(moving: Sequence[Structure], fixed: Sequence[Structure]) -> tuple[Comparison, ...]:
+    """Which propagated structures are scored by which: those of one name, however it is capitalized."""
+    wanted = {_key(structure.name): structure for structure in fixed}
+    pairs = [(structure, wanted.get(_key(structure.name))) for structure in moving]
+    return tuple(Comparison(a.title, a.layer, a.value, b.layer, b.value) for a, b in pairs if b is not None)
+
+
+def _key(name: str) -> str:
+    return name.strip().casefold()

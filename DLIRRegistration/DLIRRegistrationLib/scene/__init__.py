@@ -1,0 +1,1 @@
+"""MRML nodes as arrays, grids, transforms and points, and back; only `frames` turns RAS into LPS."""

@@ -1,0 +1,78 @@
+"""Where an image counts, from a segment or a labelmap volume, in the voxels of that image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlir.errors import ImageError
+from dlir.geometry import ImageGrid
+from DLIRRegistrationLib.scene.frames import array_to_local, is_straight, matrix_to_world, named, transform_between
+from DLIRRegistrationLib.scene.segmentations import Labelmap, labelmaps, segment_ids
+from DLIRRegistrationLib.scene.volumes import InputVolume, in_world, reslice, scalar_image
+
+
+def placed_mask(node: Any, segment_id: str | None) -> tuple[NDArray[np.uint8], ImageGrid] | None:
+    """The mask on voxels of its own, (z, y, x), and where they lie in the world; at once, however large.
+
+    node, segment_id: as for `mask_array`, which raises the same ImageErrors. None where the mask has to be resampled:
+    under transforms that bend or shear, and where segments that lie in several labelmaps count.
+    """
+    if node.IsA("vtkMRMLSegmentationNode"):
+        _check_segment(node, segment_id)
+        labels = [(each.image, _wanted(each, segment_id)) for each in labelmaps(node) if _wanted(each, segment_id)]
+        if len(labels) != 1:
+            return None
+        image, wanted = labels[0]
+    else:
+        image, wanted = scalar_image(node), []
+    to_world = matrix_to_world(node)
+    if to_world is None or not is_straight(to_world @ array_to_local(node, image)):
+        return None
+    array, grid = in_world(node, image, nearest=True)
+    marked = array == wanted[0] if len(wanted) == 1 else array != 0
+    return marked.view(np.uint8), grid
+
+
+def mask_array(node: Any, segment_id: str | None, reference: InputVolume) -> NDArray[np.uint8]:
+    """(z, y, x) in the voxels of `reference`: 1 where the mask marks them, else 0.
+
+    node: a segmentation node, of which `segment_id` or, for None, every segment counts; or a volume node, of which
+    all voxels that are not 0 count. Parent transforms of both are honoured; the nearest voxel of the mask decides.
+    Raises ImageError for a node or segment that is missing or empty, or marks no voxel of the image.
+    """
+    if node.IsA("vtkMRMLSegmentationNode"):
+        name, mask = _of_segments(node, segment_id, reference)
+    else:
+        name, mask = named(node), _resampled(node, scalar_image(node), reference) != 0
+    if not mask.any():
+        raise ImageError(f"{name} marks no voxel of volume '{reference.name}'; choose another mask or none")
+    return mask.astype(np.uint8)
+
+
+def _of_segments(node: Any, segment_id: str | None, reference: InputVolume) -> tuple[str, NDArray[np.bool_]]:
+    _check_segment(node, segment_id)
+    mask = np.zeros(reference.grid.shape, bool)
+    for labelmap in labelmaps(node):
+        wanted = _wanted(labelmap, segment_id)
+        if wanted:
+            mask |= np.isin(_resampled(node, labelmap.image, reference), wanted)
+    name = "" if segment_id is None else f", segment '{node.GetSegmentation().GetSegment(segment_id).GetName()}'"
+    return named(node) + name, mask
+
+
+def _check_segment(node: Any, segment_id: str | None) -> None:
+    if segment_id is not None and segment_id not in segment_ids(node):
+        raise ImageError(f"{named(node)} has no segment '{segment_id}' any more; choose another mask or none")
+
+
+def _wanted(labelmap: Labelmap, segment_id: str | None) -> list[int]:
+    """The labels that count: one, or all of a labelmap."""
+    return [label for i, label in labelmap.segments.items() if segment_id in (None, i)]
+
+
+def _resampled(node: Any, image: Any, reference: InputVolume) -> NDArray[Any]:
+    from_world = transform_between(None, node.GetParentTransformNode())
+    return reslice(image, array_to_local(node, image), from_world, reference.grid, nearest=True)

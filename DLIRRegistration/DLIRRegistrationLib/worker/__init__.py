@@ -1,0 +1,1 @@
+"""The process that computes, and the client that talks to it. Knows no nodes."""

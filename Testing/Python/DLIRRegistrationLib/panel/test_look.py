@@ -1,0 +1,161 @@
+"""Look and Trust: what the views are asked to show, and when; the figures and the verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from panel_bench import Bench
+
+_SHOWN = (
+    "show_pair",
+    "set_fade",
+    "set_checkerboard",
+    "show_before",
+    "show_grid",
+    "show_glyphs",
+    "show_jacobian",
+    "show_side_by_side",
+    "leave_side_by_side",
+    "jump_to_worst_fold",
+)
+
+
+@pytest.fixture
+def asked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the display is asked for, in order; jumping finds no folding."""
+    calls: list[tuple[Any, ...]] = []
+    for name in _SHOWN:
+        monkeypatch.setattr(
+            f"DLIRRegistrationLib.display.views.{name}",
+            lambda *given, _name=name, **named: calls.append((_name, *given, *named.values())),
+        )
+    return calls
+
+
+def _register(bench: Bench) -> tuple[Any, Any, Any, Any, Any]:
+    fixed, moving = bench.pair()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    p = bench.parameters
+    return fixed, moving, p.resultWarped, p.resultTransform, p.resultJacobian
+
+
+def test_nothing_can_be_looked_at_before_there_is_a_result(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    bench.unfold("lookButton", "trustButton")
+    for name in ("layoutButton", "fadeSlider", "checkerboardCheckBox", "gridCheckBox", "jacobianCheckBox"):
+        assert not getattr(bench.ui, name).enabled
+    bench.parameters.fade = 0.9
+    assert asked == []
+    assert bench.ui.verdictReasonLabel.text == "There is no result yet."
+    assert not bench.ui.reportTable.visible
+    assert not bench.ui.worstFoldButton.enabled
+
+
+def test_a_new_result_is_shown_over_the_fixed_volume(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    fixed, _, warped, _, _ = _register(bench)
+    assert asked == [("show_pair", fixed, warped, 0.5)]
+    bench.exit()
+    bench.enter()
+    assert len(asked) == 1, "entering again leaves the views alone"
+
+
+def test_each_choice_asks_for_its_own(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    fixed, moving, warped, transform, jacobian = _register(bench)
+    bench.unfold("lookButton")
+    asked.clear()
+    bench.ui.fadeSlider.value = 0.25
+    bench.click("checkerboardCheckBox")
+    bench.ui.checkerboardSpinBox.value = 35
+    bench.click("checkerboardCheckBox")
+    bench.click("beforeCheckBox")
+    bench.click("gridCheckBox")
+    bench.click("glyphsCheckBox")
+    bench.click("gridCheckBox")
+    bench.click("jacobianCheckBox")
+    bench.ui.jacobianSlider.value = 0.8
+    bench.click("jacobianCheckBox")
+    assert asked == [
+        ("set_fade", 0.25),
+        ("set_checkerboard", True, 20.0),
+        ("set_checkerboard", True, 35.0),
+        ("set_checkerboard", False, 35.0),
+        ("show_before", True, fixed, moving, warped, [], []),
+        ("show_grid", transform, True),
+        ("show_glyphs", transform, True),
+        ("show_grid", transform, False),
+        ("show_jacobian", fixed, jacobian, None, 0.6),
+        ("show_jacobian", fixed, jacobian, None, 0.8),
+        ("show_pair", fixed, warped, 0.25),
+    ]
+
+
+def test_the_next_result_is_looked_at_in_the_same_way(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    _, _, _, first, _ = _register(bench)
+    bench.unfold("lookButton")
+    bench.click("gridCheckBox")
+    bench.click("beforeCheckBox")
+    asked.clear()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    second = bench.parameters.resultTransform
+    assert ("show_grid", first, False) in asked
+    assert asked[-1] == ("show_grid", second, True)
+    assert not bench.ui.beforeCheckBox.checked, "but the result is what one wants to see"
+
+
+def test_side_by_side_has_a_button(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    fixed, _, warped, _, jacobian = _register(bench)
+    bench.unfold("lookButton")
+    bench.click("layoutButton")
+    assert asked[-1] == ("show_side_by_side", fixed, warped, jacobian)
+
+
+def test_a_scene_that_is_opened_keeps_its_own_look(bench: Bench, asked: list[tuple[Any, ...]], tmp_path: Any) -> None:
+    _register(bench)
+    bench.unfold("lookButton")
+    bench.click("gridCheckBox")
+    bench.mrml.save(tmp_path / "scene.mrb")
+    bench.mrml.scene.Clear(0)
+    asked.clear()
+    bench.mrml.load(tmp_path / "scene.mrb")
+    bench.exit()
+    bench.enter()
+    assert bench.ui.gridCheckBox.checked
+    assert asked == []
+    assert "<b>Good.</b>" in bench.ui.verdictReasonLabel.text
+    assert bench.ui.reportTable.rowCount > 0
+
+
+def test_a_removed_result_cannot_be_looked_at(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    _, _, warped, _, jacobian = _register(bench)
+    bench.unfold("lookButton", "trustButton")
+    bench.mrml.scene.RemoveNode(jacobian)
+    assert not bench.ui.jacobianCheckBox.enabled
+    assert not bench.ui.worstFoldButton.enabled
+    assert bench.ui.fadeSlider.enabled
+    bench.mrml.scene.RemoveNode(warped)
+    assert not bench.ui.fadeSlider.enabled
+
+
+def test_the_table_has_every_figure_and_the_verdict_its_reason(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    bench.script.report["jacobian"] = {**bench.script.report["jacobian"], "folding_count": 3, "folding_percent": 0.1}
+    _register(bench)
+    bench.unfold("trustButton")
+    table = bench.ui.reportTable
+    rows = {table.item(row, 0).text(): row for row in range(table.rowCount)}
+    dice = rows["Dice of Left ventricle"]
+    assert (table.item(dice, 1).text(), table.item(dice, 2).text()) == ("0.710", "0.920")
+    assert table.item(rows["HD of Left ventricle"], 2).text() == "7.1 mm"
+    assert "<b>Check.</b> Tissue folds over itself in 3 voxels" in bench.ui.verdictReasonLabel.text
+    assert bench.ui.verdictReasonLabel.text == bench.ui.statusLabel.text
+
+
+def test_the_worst_fold_is_jumped_to(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    _, _, _, _, jacobian = _register(bench)
+    bench.unfold("trustButton")
+    bench.click("worstFoldButton")
+    assert asked[-1] == ("jump_to_worst_fold", jacobian)
+    assert bench.ui.statusLabel.text == "Nothing folds: the Jacobian is above 0 everywhere."

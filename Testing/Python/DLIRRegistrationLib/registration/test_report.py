@@ -1,0 +1,106 @@
+"""The report as rows for people and as a table node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("slicer", reason="needs slicer-core")
+
+from DLIRRegistrationLib.registration.report import (
+    COLUMNS,
+    Row,
+    fill_table,
+    landmark_figures,
+    report_rows,
+    volume_figures,
+)
+
+if TYPE_CHECKING:
+    from mrml import MRML
+
+LEAST: dict[str, Any] = {
+    "similarity": {"measure": "NCC", "before": 0.91764, "after": 0.96508},
+    "jacobian": {"folding_count": 0, "folding_percent": 0.0, "mean": 1.0, "sd": 0.1564, "min": 0.0742, "max": 2.934},
+}
+FULL: dict[str, Any] = {
+    **LEAST,
+    "volumes": volume_figures({"LV": 184.26, "RV": 40.0, "MYO": 90.0}, {"LV": 231.9, "RV": 38.02}),
+    "labels": {
+        "LV": {
+            "before": {"dice": 0.7712, "hd_mm": 12.34, "hd95_mm": 9.0, "asd_mm": 4.321},
+            "after": {"dice": 0.93, "hd_mm": 8.0, "hd95_mm": 4.0, "asd_mm": 0.0},
+        },
+        "one-sided": {
+            "before": {"dice": 0.0, "hd_mm": None, "hd95_mm": None, "asd_mm": None},
+            "after": {"dice": 0.0, "hd_mm": None, "hd95_mm": None, "asd_mm": None},
+        },
+    },
+    "landmarks": landmark_figures([3.0, 5.0], [1.0, 1.5]),
+    "initialization": {"mode": "image centers", "center_distance_mm": 12.4, "overlap": 0.97},
+    "seconds": {"networks": 0.2, "resample": 0.314},
+    "device": "cpu",
+    "model": {"name": "cardiac-cine", "title": "Cardiac cine MR"},
+}
+
+
+def test_rows_from_top_to_bottom() -> None:
+    assert report_rows(FULL) == [
+        Row("Similarity (NCC)", "0.918", "0.965", ""),
+        Row("Folding", "", "0", "voxels"),
+        Row("Folding", "", "0", "% of voxels"),
+        Row("Jacobian, smallest", "", "0.07", "× volume"),
+        Row("Jacobian, largest", "", "2.93", "× volume"),
+        Row("Jacobian, SD", "", "0.16", "× volume"),
+        Row("Volume of LV", "184", "232", "ml"),
+        Row("Volume change of LV", "", "+26", "%"),
+        Row("Volume of RV", "40.0", "38.0", "ml"),
+        Row("Volume change of RV", "", "-5", "%"),
+        Row("Dice of LV", "0.771", "0.930", ""),
+        Row("HD of LV", "12.3", "8.0", "mm"),
+        Row("ASD of LV", "4.32", "0.00", "mm"),
+        Row("TRE, mean of 2", "4.00", "1.25", "mm"),
+        Row("TRE, SD", "1.00", "0.25", "mm"),
+        Row("TRE, largest", "5.00", "1.50", "mm"),
+        Row("Time", "", "0.5", "s"),
+        Row("Device", "", "cpu", ""),
+        Row("Model", "", "Cardiac cine MR", ""),
+        Row("Start", "", "image centers, 12 mm between the centres", ""),
+    ]
+
+
+def test_what_has_no_value_has_no_row() -> None:
+    undefined = {
+        "similarity": {"measure": "NCC", "before": None, "after": None},
+        "jacobian": {"folding_count": 7, "folding_percent": None, "mean": None, "sd": None, "min": None, "max": None},
+    }
+    assert report_rows(undefined) == [Row("Folding", "", "7", "voxels")]
+    assert len(report_rows(LEAST)) == 6
+
+
+def test_a_figure_that_is_known_afterwards_only() -> None:
+    report = {**LEAST, "similarity": {"measure": "NCC", "before": None, "after": 0.5}}
+    assert report_rows(report)[0] == Row("Similarity (NCC)", "", "0.500", "")
+
+
+def test_little_folding_is_not_rounded_away() -> None:
+    report = {**LEAST, "jacobian": {**LEAST["jacobian"], "folding_count": 1, "folding_percent": 0.000390625}}
+    assert report_rows(report)[2] == Row("Folding", "", "0.000391", "% of voxels")
+
+
+def test_a_segment_that_was_empty_has_no_change() -> None:
+    report = {**LEAST, "volumes": volume_figures({"LV": 0.0}, {"LV": 0.0})}
+    assert report_rows(report)[-1] == Row("Volume of LV", "0.0", "0.0", "ml")
+
+
+def test_table_node_holds_the_rows_and_nothing_else(scene: MRML) -> None:
+    node = scene.add("Table", "report")
+    for report in (FULL, LEAST):
+        rows = report_rows(report)
+        fill_table(node, rows)
+        assert node.GetNumberOfRows() == len(rows)
+        assert tuple(node.GetColumnName(i) for i in range(node.GetNumberOfColumns())) == COLUMNS
+        assert COLUMNS == ("Measure", "Before", "After", "Unit")
+        cells = [[node.GetCellText(row, column) for column in range(4)] for row in range(len(rows))]
+        assert [Row(*line) for line in cells] == rows

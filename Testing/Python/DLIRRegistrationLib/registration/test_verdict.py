@@ -1,0 +1,167 @@
+"""The verdict: which figure decides, and that its words name that figure."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+pytest.importorskip("slicer", reason="needs slicer-core")
+
+from DLIRRegistrationLib.registration import verdict
+from DLIRRegistrationLib.registration.report import landmark_figures
+from DLIRRegistrationLib.registration.verdict import judge
+
+# As measured: a held-out heart, end-systole to end-diastole.
+HELD_OUT: dict[str, Any] = {
+    "fixed": {"shape": [10, 20, 30]},
+    "fixed_mask": None,
+    "moving_mask": None,
+    "initialization": {"mode": "scanner positions", "center_distance_mm": 0.0, "overlap": 1.0},
+    "similarity": {"measure": "NCC", "before": 0.9180, "after": 0.9649, "voxels_before": 6000, "voxels_after": 5950},
+    "jacobian": {"folding_count": 0, "folding_percent": 0.0, "mean": 1.0, "sd": 0.156, "min": 0.074, "max": 2.93},
+}
+
+
+def with_(**sections: dict[str, Any]) -> dict[str, Any]:
+    """The held-out report with some figures replaced."""
+    return HELD_OUT | {
+        name: {**HELD_OUT[name], **values} if isinstance(HELD_OUT.get(name), dict) else values
+        for name, values in sections.items()
+    }
+
+
+def label(before: float | None, after: float | None, asd: float | None = 1.0) -> dict[str, Any]:
+    scores = {"hd_mm": asd, "hd95_mm": asd, "asd_mm": asd}
+    return {"before": {"dice": before, **scores}, "after": {"dice": after, **scores}}
+
+
+@pytest.mark.parametrize(
+    "jacobian",
+    [
+        {"sd": 0.133, "min": 0.091, "max": 2.54},
+        {"sd": 0.183, "min": 0.290, "max": 7.53},
+        {"sd": 0.250, "min": 0.033, "max": 9.69},
+    ],
+)
+def test_held_out_hearts_are_good(jacobian: dict[str, float]) -> None:
+    found = judge(with_(jacobian=jacobian))
+    assert (found.level, found.reason) == (
+        "good",
+        "The images match better than before (similarity 0.92 → 0.96), and nothing folds.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("similarity", "jacobian", "overlap"),
+    [
+        ((0.2410, 0.4957, 4440, 5160), {"sd": 0.534, "min": 0.012, "max": 8.02}, 0.77),
+        ((0.1759, 0.5362, 6000, 5820), {"sd": 0.757, "min": 0.018, "max": 11.07}, 1.0),
+        ((0.1639, 0.3921, 2940, 2820), {"sd": 0.567, "min": 0.042, "max": 10.11}, 0.55),
+    ],
+)
+def test_hearts_of_different_people_are_caught(
+    similarity: tuple[float, float, int, int], jacobian: dict[str, float], overlap: float
+) -> None:
+    names = ("before", "after", "voxels_before", "voxels_after")
+    report = with_(
+        similarity=dict(zip(names, similarity, strict=True)), jacobian=jacobian, initialization={"overlap": overlap}
+    )
+    assert judge(report).level == "check"
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"similarity": {"after": None, "voxels_after": 0}}, "No part of the fixed image"),
+        ({"similarity": {"voxels_before": 200, "voxels_after": 180}}, "Only 3 %"),
+        ({"similarity": {"voxels_after": 2900}}, "48 % of it is left"),
+        ({"jacobian": {"folding_count": 90, "folding_percent": 1.5}}, "1.5 % of the image"),
+        ({"similarity": {"after": 0.90}}, "similarity 0.92 → 0.90"),
+    ],
+)
+def test_failed(sections: dict[str, Any], words: str) -> None:
+    found = judge(with_(**sections))
+    assert found.level == "failed"
+    assert words in found.reason
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"jacobian": {"folding_count": 1, "folding_percent": 0.02}}, "in 1 voxel;"),
+        ({"jacobian": {"folding_count": 3, "folding_percent": 0.05}}, "in 3 voxels;"),
+        ({"landmarks": landmark_figures([2.0, 4.0], [3.0, 5.0])}, "3.0 → 4.0 mm"),
+        ({"labels": {"LV": label(0.9, 0.95), "RV": label(0.8, 0.7)}}, "'RV' overlaps less than before (Dice 0.80"),
+        ({"labels": {"LV": label(0.8, 0.0)}}, "Dice 0.80 → 0.00"),
+        ({"similarity": {"voxels_before": 2500, "voxels_after": 2400}}, "Only 40 %"),
+        ({"similarity": {"before": 0.3, "after": 0.6}}, "similarity 0.60 of 1"),
+        ({"similarity": {"before": 0.9, "after": 0.91}}, "hardly better than before (similarity 0.90 → 0.91)"),
+        ({"jacobian": {"sd": 0.62}}, "SD of the Jacobian 0.62"),
+        ({"jacobian": {"min": 0.008}}, "0.8 % of its volume"),
+        ({"jacobian": {"max": 14.2}}, "14 times its volume"),
+    ],
+)
+def test_check(sections: dict[str, Any], words: str) -> None:
+    found = judge(with_(**sections))
+    assert found.level == "check"
+    assert words in found.reason
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"landmarks": landmark_figures([2.0, 4.0], [2.2, 4.2])},
+        {"labels": {"LV": label(0.9, 0.895)}},
+        {"labels": {"LV": label(0.0, 0.0, asd=None)}},
+        {"labels": {"LV": label(None, None)}},
+        {"similarity": {"before": 0.995, "after": 0.994}},
+        {"similarity": {"before": None, "after": 0.9, "voxels_before": 0}},
+    ],
+)
+def test_still_good(sections: dict[str, Any]) -> None:
+    assert judge(with_(**sections)).level == "good"
+
+
+def test_failing_comes_before_checking() -> None:
+    report = with_(similarity={"after": 0.8}, jacobian={"folding_count": 1, "folding_percent": 0.02})
+    assert judge(report).level == "failed"
+
+
+def test_images_that_matched_from_the_start() -> None:
+    reason = judge(with_(similarity={"before": 0.99, "after": 0.991})).reason
+    assert reason == "The images matched from the start (similarity 0.99 → 0.99), and nothing folds."
+
+
+def test_with_a_mask_the_start_tells_what_is_covered() -> None:
+    counts = {"voxels_before": 100, "voxels_after": 100}
+    masked = with_(similarity=counts) | {"fixed_mask": "heart"}
+    assert judge(masked).level == "good"
+    assert judge({**masked, "initialization": {**HELD_OUT["initialization"], "overlap": 0.3}}).level == "check"
+
+
+def test_everything_undefined_has_a_verdict() -> None:
+    undefined = {
+        "similarity": {"measure": "NCC", "before": None, "after": None},
+        "jacobian": {"folding_count": 7, "folding_percent": None, "mean": None, "sd": None, "min": None, "max": None},
+    }
+    assert judge(undefined).level == "failed"
+
+
+def test_looking_needs_nothing_that_slicer_lacks() -> None:
+    code = (
+        "import sys, DLIRRegistrationLib.display.views, DLIRRegistrationLib.registration.verdict;"
+        "print(*{'torch', 'safetensors', 'typer', 'rich', 'SimpleITK', 'qt'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []
+
+
+def test_limits_leave_room_between_what_was_measured() -> None:
+    assert verdict.SIMILARITY_GAIN < 0.47
+    assert 0.54 < verdict.SIMILARITY_LOW < 0.96
+    assert 0.25 < verdict.JACOBIAN_SD < 0.53
+    assert verdict.JACOBIAN_SMALLEST < 0.033
+    assert verdict.JACOBIAN_LARGEST > 9.69

@@ -1,0 +1,134 @@
+"""The pages: links lead somewhere, figures are those of the committed results, and what they tell to run does run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cmake_lists import ROOT
+from dlir.model.catalogue import resolve_model
+from dlir.model.file import read_header
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+SAMPLES = ROOT / "Resources" / "SampleData"
+RESULTS = ROOT / "Benchmarks" / "results"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def anchors(text: str) -> set[str]:
+    """What a link can name behind '#': headings as GitHub and MkDocs write them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip().strip("|").split("|")]
+
+
+# -- links --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_relative_links_lead_somewhere(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    for target in (target for target in targets if not target.startswith("https://")):
+        path, _, anchor = target.partition("#")
+        found = file.parent / path if path else file
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found.read_text(encoding="utf-8")), target
+
+
+def test_every_page_is_found_from_the_first() -> None:
+    assert "(docs/README.md)" in README
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", page("README.md")))
+    assert linked == {file.name for file in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+def test_folders_and_names_of_the_contributors_page_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:DLIRRegistration|Testing|Resources|Benchmarks|docs)[\w/.]*)`", text):
+        assert (ROOT / path).exists(), path
+    rows = [line for line in text.splitlines() if line.startswith("|") and ".py](" in line]
+    assert [cells(row)[0] for row in rows] == ["similarity", "stage kind", "data set", "panel section"]
+    for row in rows:
+        files = [(ROOT / target).read_text(encoding="utf-8") for target in re.findall(r"\]\(([^)]+)\)", row)]
+        for name in re.findall(r"`([A-Z_a-z.]+)`", row):
+            # An attribute is defined in its class, a constant or a function at the top.
+            assert any(name.rpartition(".")[2] in file for file in files), name
+
+
+# -- the README ---------------------------------------------------------------------------------------
+
+
+def test_the_readme_is_an_overview() -> None:
+    assert len(README.splitlines()) <= 80
+
+
+def test_the_readme_has_what_the_extensions_index_asks_for() -> None:
+    assert "](Resources/Screenshots/" in README
+    assert all(f"**{module}**" in README for module in ("DLIR Registration", "DLIR Register (batch)"))
+    assert "**DLIR cardiac cine**" in README
+    assert "Medical Image Analysis 52 (2019) 128-143" in README
+    assert "Apache-2.0 ([LICENSE](LICENSE))" in README
+
+
+def test_the_makefile_has_the_commands_of_the_readme() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = re.findall(r"^make (\S+)", README, re.MULTILINE)
+    assert commands == ["demo", "test"]
+    assert all(re.search(rf"^{command}:", makefile, re.MULTILINE) for command in commands)
+
+
+def test_figures_and_licences_of_the_models_are_those_of_their_cards() -> None:
+    rows = [cells(line) for line in README.splitlines() if line.startswith(("| cardiac-cine", "| hippocampus"))]
+    assert len(rows) == 2
+    for name, _, dice, folding, licence in rows:
+        card = read_header(resolve_model(name)).card
+        held_out = card["held_out"]
+        told = {f"dice_{structure}": float(value) for structure, value in re.findall(r"(\w+) ([\d.]+)", dice)}
+        assert told == {key: value for key, value in held_out.items() if key.startswith("dice_")}
+        assert float(folding) == held_out["folding_percent"]
+        assert card["licence"].startswith(licence)
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    shutil.copy(SAMPLES / "fixed_ed.nrrd", tmp_path / "ed.nrrd")
+    shutil.copy(SAMPLES / "moving_es.nrrd", tmp_path / "es.nrrd")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert {file.name for file in tmp_path.iterdir()} == {"ed.nrrd", "es.nrrd", "warped.nrrd", "transform.h5"}
+
+
+# -- figures ------------------------------------------------------------------------------------------
+
+
+def test_tables_of_the_comparison_are_those_of_the_results() -> None:
+    """Every row of figures stands, word for word, in a file that a benchmark wrote."""
+    written = {line for file in RESULTS.glob("*.md") for line in file.read_text(encoding="utf-8").splitlines()}
+    rows = [line for line in page("benchmarks.md").splitlines() if line.startswith("|") and "---" not in line]
+    assert len(rows) > 50
+    assert [row for row in rows if row not in written] == []
+
+
+def test_every_benchmark_is_named_and_exists() -> None:
+    named = set(re.findall(r"^python Benchmarks/(\w+)\.py", page("benchmarks.md"), re.MULTILINE))
+    assert all((ROOT / "Benchmarks" / f"{name}.py").is_file() for name in named)
+    assert {file.stem for file in RESULTS.glob("*.md")} <= named
+
+
+def test_every_departure_from_the_paper_says_what_was_measured() -> None:
+    rows = [cells(line) for line in page("paper.md").splitlines() if line.startswith("|") and "---" not in line]
+    departures = [row for row in rows[1:] if not row[0].startswith("**")]
+    assert len(departures) > 30
+    assert all(len(row) == 4 and all(row) for row in departures)
+    names = [row[0] for row in departures]
+    assert len(set(names)) == len(names)
