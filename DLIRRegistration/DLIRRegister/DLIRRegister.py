@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from dlir.cli.register import Job
+    from dlir.registration.request import RegistrationRequest
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -45,17 +45,19 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> Parser:
+    from dlir.registration.choices import DEFAULT_MODEL, DEVICES, INITIALIZATIONS
+
     parser = Parser(prog="DLIRRegister", description="Register a moving to a fixed volume with a trained network.")
     parser.add_argument("fixed", help="volume that stays")
     parser.add_argument("moving", help="volume that is brought onto the fixed one")
-    parser.add_argument("--model", default="cardiac-cine", help="name or file of the model")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or file of the model")
     parser.add_argument("--fixedMask", help="where in the fixed volume the report's figures count")
     parser.add_argument("--movingMask", help="where in the moving volume they count")
     parser.add_argument("--movingLabels", help="labels of the moving volume, to be propagated")
     parser.add_argument("--fixedLabels", help="labels of the fixed volume, to score the result by")
     parser.add_argument("--initialTransform", help="transform to start from")
-    parser.add_argument("--initialize", choices=("centers", "scanner"), default="centers", help="start without one")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="processor")
+    parser.add_argument("--initialize", choices=INITIALIZATIONS, default=INITIALIZATIONS[0], help="start without one")
+    parser.add_argument("--device", choices=DEVICES, default=DEVICES[0], help="processor")
     for name, (_, suffix) in OUTPUTS.items():
         parser.add_argument(f"--{name}", type=Path, help=f"output file (*{suffix})")
     return parser
@@ -90,21 +92,21 @@ def find_dlir() -> None:
             return
 
 
-def job_of(options: argparse.Namespace, folder: Path) -> Job:
-    from dlir.cli.register import Job
+def request_of(options: argparse.Namespace, folder: Path) -> RegistrationRequest:
+    from dlir.registration.request import Outputs, RegistrationRequest
 
-    return Job(
-        fixed=options.fixed,
-        moving=options.moving,
-        output=folder,
+    return RegistrationRequest(
+        options.fixed,
+        options.moving,
+        Outputs(str(folder)),
         model=options.model,
-        moving_label=options.movingLabels,
-        fixed_label=options.fixedLabels,
-        fixed_mask=options.fixedMask,
-        moving_mask=options.movingMask,
-        initial_transform=Path(options.initialTransform) if options.initialTransform else None,
-        initialize=None if options.initialTransform else options.initialize,
         device=options.device,
+        initialize=None if options.initialTransform else options.initialize,
+        initial_transform=options.initialTransform or None,
+        fixed_mask=options.fixedMask or None,
+        moving_mask=options.movingMask or None,
+        moving_labels=(options.movingLabels,) if options.movingLabels else (),
+        fixed_labels=(options.fixedLabels,) if options.fixedLabels else (),
     )
 
 
@@ -113,16 +115,19 @@ def tell(step: str, fraction: float) -> None:
     print(f"<filter-comment>{step}</filter-comment><filter-progress>{fraction:.3f}</filter-progress>", flush=True)
 
 
+def warn(message: str) -> None:
+    """What the user should know although the run goes on."""
+    print(message, file=sys.stderr, flush=True)
+
+
 def run(options: argparse.Namespace) -> None:
     """Register and write the chosen outputs. Raises the DLIRErrors of its parts; nothing is written then."""
-    from dlir.cli.register import open_outputs, run_job
     from dlir.io import replacing
+    from dlir.registration.pipeline import run as register
 
     with tempfile.TemporaryDirectory(prefix="dlir-register-") as work:
         results = Path(work) / "results"
-        job = job_of(options, results)
-        with open_outputs(job) as outputs:
-            names = run_job(job, outputs, tell).report["outputs"]
+        names = register(request_of(options, results), progress=tell, notify=warn).report["outputs"]
         chosen = {getattr(options, name): names[key] for name, (key, _) in OUTPUTS.items() if getattr(options, name)}
         with ExitStack() as stack:  # all are whole beside their places before the first takes its place
             for target, name in chosen.items():
@@ -131,11 +136,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
     signal.signal(signal.SIGTERM, interrupt)
     find_dlir()
     try:
         from dlir.errors import DLIRError
+
+        options = parse(arguments)
     except ModuleNotFoundError:
         return fail(f"the package dlir is not beside '{__file__}'; install the extension DLIR again", EXIT_ERROR)
     try:

@@ -11,12 +11,13 @@ import sys
 import textwrap
 import time
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dlir.errors import ImageError
-from dlir.worker.protocol import Done, RegisterRequest
+from dlir.registration.progress import Notify, Progress
+from dlir.registration.request import ArrayFile, Outputs, RegistrationRequest
+from dlir.worker.protocol import Register
 
 # Run first, this makes it the real worker, on a computer that has no torch.
 WITHOUT_TORCH = """
@@ -27,9 +28,15 @@ fake_worker.main = dlir.worker.server.main
 """
 
 
-def work(
-    asked: RegisterRequest, session: Any, progress: Callable[[str, float], None], notify: Callable[[str], None]
-) -> Done:
+IMAGE = ArrayFile("image.npy", {"shape": [2, 2, 2]}, "image")
+
+
+def asking(name: str, folder: Path | str, what: str, **more: Any) -> Register:
+    """A request that the fake answers."""
+    return Register(name, RegistrationRequest(IMAGE, IMAGE, Outputs(str(folder), "arrays"), what, **more))
+
+
+def work(asked: RegistrationRequest, session: Any, progress: Progress, notify: Notify) -> types.SimpleNamespace:
     progress("reading", 0.0)
     what, _, value = os.path.basename(asked.model).partition(" ")
     if what == "print":
@@ -50,12 +57,13 @@ def work(
     elif what == "memory":
         raise MemoryError
     elif what == "nan":
-        return Done(asked.id, {}, {"value": float("nan")}, 0.0)
+        return types.SimpleNamespace(files={}, report={"value": float("nan")})
     elif what == "die":
         os._exit(int(value))
     progress("writing", 1.0)
-    Path(asked.folder, "result.npy").write_bytes(b"result")
-    return Done(asked.id, {"warped": str(Path(asked.folder, "result.npy"))}, {"model": asked.model}, 0.5)
+    result = Path(asked.outputs.folder, "result.npy")
+    result.write_bytes(b"result")
+    return types.SimpleNamespace(files={"warped": str(result)}, report={"model": asked.model})
 
 
 def script(folder: Path, *, launcher: bool = False, before: str = "") -> str:
@@ -85,14 +93,11 @@ def main() -> None:
     for name, content in (
         ("dlir.registration.report", {"versions": lambda: {"dlir": "fake"}}),
         ("dlir.registration.session", {"Session": object}),
-        ("dlir.worker.job", {"run": work}),
+        ("dlir.registration.pipeline", {"run": work}),
     ):
         module = types.ModuleType(name)
         vars(module).update(content)
         sys.modules[name] = module
-    import dlir.worker
-
-    dlir.worker.job = sys.modules["dlir.worker.job"]  # type: ignore[attr-defined]
     from dlir.worker.server import main as serve
 
     serve()

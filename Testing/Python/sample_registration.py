@@ -50,17 +50,21 @@ def register_sample() -> SampleRegistration:
     """Once in each process; takes some seconds."""
     from dlir.metrics.scores import structure_scores
     from dlir.model.catalogue import resolve_model
-    from dlir.registration.report import Request, build_report
-    from dlir.registration.session import Session, propagate
+    from dlir.registration.loading import Loaded
+    from dlir.registration.propagation import propagate
+    from dlir.registration.report import build_report
+    from dlir.registration.session import Session
 
     fixed = read_image(str(SAMPLE / "fixed_ed.nrrd"), "fixed image")
     moving = read_image(str(SAMPLE / "moving_es.nrrd"), "moving image")
     fixed_label = read_label(str(SAMPLE / "fixed_ed_label.nrrd"), fixed, "fixed label")
     moving_label = read_label(str(SAMPLE / "moving_es_label.nrrd"), moving, "moving label")
-    session, model, request = Session(), resolve_model("cardiac-cine"), Request(fixed, moving)
-    outcome = session.register(request, model, "cpu")
-    before, after = propagate(moving_label, request, outcome.value)
-    report = build_report(request, outcome.value, session.load(model), outcome.device)
+    session, model = Session(), resolve_model("cardiac-cine")
+    loaded = Loaded(fixed, moving, moving_labels=[moving_label])
+    outcome = session.register(loaded, model, "cpu")
+    propagated = propagate(loaded, outcome.value)
+    before, after = propagated.before[0], propagated.after[0]
+    report = build_report(loaded, outcome.value, session.load(model), outcome.device)
     report["labels"] = {SEGMENT: structure_scores(fixed_label.array == 1, before == 1, after == 1, fixed.grid)}
     voxel_ml = float(np.prod(fixed.grid.spacing)) / 1000
     report["volumes"] = {

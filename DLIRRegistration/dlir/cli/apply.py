@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dlir.cli.common import JsonOption, Progress, check_suffix, interrupt_says, print_json, progress_bar, say
+from dlir.cli.common import JsonOption, check_suffix, interrupt_says, print_json, progress_bar, say
 from dlir.errors import OptionError
+from dlir.registration.progress import Progress
 
 if TYPE_CHECKING:
     from dlir.transforms.spatial import SpatialTransform

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,21 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 from dlir.errors import DLIRError, OutputError
+from dlir.registration.choices import Device
+from dlir.registration.progress import Progress, silent
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
-
-Progress = Callable[[str, float], None]
-
-
-class Device(str, Enum):
-    """Values of --device; the same as dlir.registration.devices.DEVICES, which needs torch."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
 
 DeviceOption = Annotated[
     Device, typer.Option(help="Processor; auto takes CUDA, else MPS, else the CPU.", show_default=True)
@@ -79,7 +68,7 @@ def progress_bar(wanted: bool = True) -> Iterator[Progress]:
     Draws nothing where stderr is no terminal, or if not `wanted`; the bar is gone at the end.
     """
     if not (wanted and sys.stderr.isatty()):
-        yield lambda name, fraction: None
+        yield silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -89,11 +78,6 @@ def progress_bar(wanted: bool = True) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda name, fraction: bar.update(task, description=name, completed=fraction)
-
-
-def part_of(progress: Progress, low: float, high: float) -> Progress:
-    """`progress` for a piece of work that is the share from `low` to `high` of the whole."""
-    return lambda name, fraction: progress(name, low + (high - low) * fraction)
 
 
 def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlir.cli.common import Device, DeviceOption, JsonOption, interrupt_says, print_json, say
+from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, print_json, say
 from dlir.cli.evaluate import OUTPUTS, Baseline, DataKind, check_packages, make_methods, run, write_outputs
-from dlir.cli.register import Initialize
 from dlir.cli.train import ConfigOption, PresetOption, read_configuration
 from dlir.errors import EvaluationError, OptionError, OutputError
+from dlir.registration.choices import Device, Initialization
 
 if TYPE_CHECKING:
     from dlir.evaluation.folds import Fold
@@ -38,7 +38,9 @@ def crossvalidate(
     baseline: Annotated[list[Baseline] | None, typer.Option(help="Other methods, as for evaluate.")] = None,
     stages: Annotated[bool, typer.Option("--stages", help="Every model also up to each of its stages.")] = False,
     subjects: Annotated[list[str] | None, typer.Option(help="Only these subjects; patterns. Repeatable.")] = None,
-    initialize: Annotated[Initialize, typer.Option(help="Where registrations start from.")] = Initialize.centers,
+    initialize: Annotated[
+        Initialization, typer.Option(help="Where registrations start from.")
+    ] = Initialization.centers,
     seed: Annotated[int, typer.Option(min=0, help="Of the dealing of subjects.")] = 0,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,

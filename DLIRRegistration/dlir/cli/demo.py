@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlir.cli.common import (
-    Device,
-    DeviceOption,
-    JsonOption,
-    Progress,
-    interrupt_says,
-    part_of,
-    print_json,
-    progress_bar,
-)
-from dlir.cli.register import DEFAULT_MODEL, Finished, Job, open_outputs, run_job
+from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, print_json, progress_bar
 from dlir.cli.tables import number, print_report, print_table
 from dlir.errors import ImageError, OutputError
+from dlir.registration.choices import DEFAULT_MODEL, Device
+from dlir.registration.pipeline import Finished, open_outputs, run_into
+from dlir.registration.progress import Progress, part_of
+from dlir.registration.request import Outputs, RegistrationRequest
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -57,25 +51,33 @@ def demo(
 def run_demo(output: Path, model: str, device: str, progress: Progress) -> dict[str, Any]:
     """The report of the registration, after everything has been written.
 
-    Raises ImageError where there is no sample, OutputError without matplotlib, and as `run_job`; nothing is
+    Raises ImageError where there is no sample, OutputError without matplotlib, and as the pipeline; nothing is
     written then.
     """
     from dlir.io import write_json
 
     sample, figures = find_sample(), _import_figures()
-    job = Job(**sample, output=output, model=model, device=device)
-    with open_outputs(job) as outputs:
+    request = RegistrationRequest(
+        sample["fixed"],
+        sample["moving"],
+        Outputs(str(output)),
+        model,
+        device,
+        moving_labels=(sample["moving_label"],),
+        fixed_labels=(sample["fixed_label"],),
+    )
+    with open_outputs(request) as outputs:
         outputs.file(FIGURE)
-        finished = run_job(job, outputs, part_of(progress, 0.0, 0.85))
+        finished = run_into(outputs, request, progress=part_of(progress, 0.0, 0.85))
         progress("drawing", 0.85)
-        draw(figures, outputs.file(FIGURE), finished, sample)
+        draw(figures, outputs.file(FIGURE), finished)
         finished.report["outputs"]["figure"] = FIGURE
         write_json(outputs.file(finished.report["outputs"]["report"]), finished.report)
     return finished.report
 
 
-def find_sample() -> dict[str, Any]:
-    """The files of the sample pair, by the names that `Job` has for them. Raises ImageError where one is missing."""
+def find_sample() -> dict[str, str]:
+    """The files of the sample pair, by the options of `dlir register`. Raises ImageError where one is missing."""
     from dlir.model.catalogue import resource_folder
 
     files = {role: resource_folder("SampleData") / name for role, name in _SAMPLE.items()}
@@ -88,22 +90,20 @@ def find_sample() -> dict[str, Any]:
     return {role: str(path) for role, path in files.items()}
 
 
-def draw(figures: ModuleType, path: Path, finished: Finished, sample: dict[str, Any]) -> None:
+def draw(figures: ModuleType, path: Path, finished: Finished) -> None:
     """The figure of a finished registration of the sample."""
-    from dlir.io import read_label
-
-    request = finished.request
+    loaded = finished.loaded
     labels = figures.LabelPair(
-        read_label(sample["fixed_label"], request.fixed, "fixed label"),
-        read_label(sample["moving_label"], request.moving),
+        loaded.fixed_labels[0],
+        loaded.moving_labels[0],
         (_note(finished.report, "before"), _note(finished.report, "after")),
     )
     figures.registration_figure(
         path,
-        request.fixed,
-        request.moving,
+        loaded.fixed,
+        loaded.moving,
         finished.result.transform,
-        start=request.start,
+        start=loaded.start,
         labels=labels,
         titles=("Fixed: end-diastole", "Moving: end-systole"),
     )

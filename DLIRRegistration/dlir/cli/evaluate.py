@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlir.cli.common import (
-    Device,
     DeviceOption,
     JsonOption,
-    Progress,
     interrupt_says,
     print_json,
     progress_bar,
     say,
 )
-from dlir.cli.register import Initialize
 from dlir.errors import EvaluationError, OptionError, OutputError
+from dlir.registration.choices import Device, Initialization
+from dlir.registration.progress import Progress
 
 if TYPE_CHECKING:
     from dlir.data.layouts import DataSet, Pair
@@ -79,8 +78,8 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many pairs, spread over all.")] = None,
     initialize: Annotated[
-        Initialize, typer.Option(help="Start from aligned image centers, or from the scanner's positions.")
-    ] = Initialize.centers,
+        Initialization, typer.Option(help="Start from aligned image centers, or from the scanner's positions.")
+    ] = Initialization.centers,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,
 ) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from dlir.cli.common import JsonOption, Progress, check_suffix, interrupt_says, print_json, progress_bar
+from dlir.cli.common import JsonOption, check_suffix, interrupt_says, print_json, progress_bar
 from dlir.cli.tables import number
+from dlir.registration.progress import Progress
 
 
 def jacobian(

@@ -44,6 +44,7 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
         rows.append([f"label {label}  Dice", number(before["dice"]), number(after["dice"])])
         for name, key in (("HD (mm)", "hd_mm"), ("ASD (mm)", "asd_mm")):
             rows.append([f"         {name}", number(before[key], ".2f"), number(after[key], ".2f")])
+    rows += _landmark_rows(report.get("landmarks"))
     print_table(None, ["", "before", "after"], rows)
     by_construction = ", excluded by construction" if report["fold_free_by_construction"] else ""
     print(f"folding   {number(jacobian['folding_percent'], '.4f')} % of voxels{by_construction}")
@@ -54,15 +55,24 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     print(f"files     {folder}{'' if str(folder).endswith('/') else '/'}: {', '.join(report['outputs'].values())}")
 
 
+def _landmark_rows(landmarks: dict[str, Any] | None) -> list[list[str]]:
+    """Target registration errors; none where the two images have no landmarks."""
+    if landmarks is None:
+        return []
+    before, after = landmarks["before"], landmarks["after"]
+    named = ((f"TRE, mean of {landmarks['count']} (mm)", "mean_mm"), ("     median (mm)", "median_mm"))
+    return [[name, number(before[key], ".2f"), number(after[key], ".2f")] for name, key in named]
+
+
 def _start(initialization: dict[str, Any]) -> str:
     moved = f"{initialization['center_distance_mm']:.1f} mm between the centers"
     return f"{initialization['mode']} ({moved}, overlap {100 * initialization['overlap']:.0f} %)"
 
 
 def _duration(seconds: dict[str, float]) -> str:
-    around = {"read", "load", "figures"}
+    around = {"read", "load", "labels", "figures", "write"}
     inner = sum(value for name, value in seconds.items() if name not in around)
-    return f"{inner:.2f} s (and {sum(seconds.values()) - inner:.2f} s to read, load and judge)"
+    return f"{inner:.2f} s (and {sum(seconds.values()) - inner:.2f} s to read, load, judge and write)"
 
 
 def _console() -> Console:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlir.cli.common import Device, DeviceOption, say
+from dlir.cli.common import DeviceOption, say
 from dlir.errors import ConfigError, OptionError
+from dlir.registration.choices import Device
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +13,9 @@ from dlir.evaluation.methods.base import Method, Registered, settings_digest
 from dlir.evaluation.results import Key, Results, Row
 from dlir.evaluation.scoring import LoadedPair, LoadedScan, load_pair, load_scan, score
 from dlir.evaluation.transforms import save_transform
+from dlir.registration.progress import Progress, silent
 
 RESULTS, TRANSFORMS = "results.jsonl", "transforms"
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Study:
         data: DataSet,
         pairs: Sequence[Pair],
         methods: Sequence[Method],
-        progress: Progress = lambda name, fraction: None,
+        progress: Progress = silent,
     ) -> Outcome:
         """Evaluates what is missing.
 

@@ -27,4 +27,9 @@ def structure_scores(fixed: NDArray[Any], before: NDArray[Any], after: NDArray[A
 
 def _plain(scores: LabelScores) -> dict[str, float | None]:
     values = {"dice": scores.dice, "hd_mm": scores.hd, "hd95_mm": scores.hd95, "asd_mm": scores.asd}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return {name: defined(value) for name, value in values.items()}
+
+
+def defined(value: float) -> float | None:
+    """None for what is not finite, which JSON does not know."""
+    return value if math.isfinite(value) else None

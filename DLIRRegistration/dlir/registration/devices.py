@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 import torch
 
 from dlir.errors import DeviceError
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
+from dlir.registration.choices import DEVICES
+from dlir.registration.progress import Notify, silent
 
 T = TypeVar("T")
 
@@ -43,9 +43,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def run_with_fallback(
-    run: Callable[[torch.device], T], device: torch.device, notify: Callable[[str], None] = lambda message: None
-) -> Outcome[T]:
+def run_with_fallback(run: Callable[[torch.device], T], device: torch.device, notify: Notify = silent) -> Outcome[T]:
     """`run(device)`; where that runs out of memory on a graphics card, says so by `notify` and repeats it on the CPU.
 
     The same for an operation that MPS does not have. Raises DeviceError where the CPU has no memory left either.

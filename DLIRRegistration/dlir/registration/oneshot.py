@@ -6,11 +6,10 @@ image, on the fixed image's own grid, in slabs so that memory stays bounded what
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from dlir.io.reading import Volume
 from dlir.model.multistage import MultiStageModel
 from dlir.model.preprocessing import Prepared, scale
 from dlir.registration.initialization import initialize
+from dlir.registration.progress import Clock, Progress, silent
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.affine import joins_centers, transform_points
 from dlir.transforms.dense import (
@@ -46,26 +46,6 @@ _SLAB_VOXELS = 1 << 19
 _NO_TURN = 1e-9
 # A map that stretches by less than this part is rigid.
 _RIGID = 1e-3
-
-Progress = Callable[[str, float], None]
-
-
-@dataclass
-class _Clock:
-    """Seconds per step and progress, told together."""
-
-    progress: Progress
-    device: torch.device
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str, fraction: float) -> Iterator[None]:
-        self.progress(name, fraction)
-        start = time.perf_counter()
-        yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 @dataclass
@@ -121,13 +101,13 @@ class Registration:
         moving: Volume,
         initial: CompositeTransform | None = None,
         mode: str = "centers",
-        progress: Progress = lambda name, fraction: None,
+        progress: Progress = silent,
     ) -> RegistrationResult:
         """Register `moving` to `fixed`; see `initialize` for `initial` and `mode`.
 
         Raises GeometryError for images that do not overlap or are too small for the model.
         """
-        clock = _Clock(progress, self.device)
+        clock = Clock(progress, partial(torch.cuda.synchronize, self.device) if self.device.type == "cuda" else silent)
         for volume in (fixed, moving):
             self._check_size(volume)
         start, described = initialize(fixed, moving, initial, mode)
@@ -173,7 +153,7 @@ class Registration:
 
     # -- the networks ----------------------------------------------------------------------------
 
-    def _run_stage(self, pair: _Pair, stage: int, clock: _Clock) -> None:
+    def _run_stage(self, pair: _Pair, stage: int, clock: Clock) -> None:
         done = 0.05 + 0.6 * stage / len(self.spec.stages)
         factors = self.spec.factors(stage)
         if factors not in pair.seen:
@@ -230,7 +210,7 @@ class Registration:
     # -- the result ------------------------------------------------------------------------------
 
     def _resample(
-        self, pair: _Pair, fixed: Volume, moving: Volume, clock: _Clock
+        self, pair: _Pair, fixed: Volume, moving: Volume, clock: Clock
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         """Warped image, determinant and validity on the fixed image's own grid, slab by slab."""
         oriented = self.spec.preprocessing.oriented(fixed.grid)

@@ -1,6 +1,6 @@
 """The record of one registration, for people, pipelines and Slicer alike: plain values, ready for JSON.
 
-Label overlap is not in here, because inference does not depend on `dlir.evaluation`; whoever has labels adds it.
+What is carried from one image to the other is not in here; `dlir.registration.propagation` reports on that.
 """
 
 from __future__ import annotations
@@ -8,19 +8,17 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlir import __version__
-from dlir.errors import GeometryError
 from dlir.io.reading import Volume
 from dlir.metrics.folding import describe, jacobian_statistics
+from dlir.metrics.scores import defined
 from dlir.model.file import ModelHeader
-from dlir.registration.initialization import initialize
+from dlir.registration.loading import Loaded
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
@@ -31,50 +29,22 @@ REPORT_VERSION = 1
 _BLOCK = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What is to be registered.
-
-    initial, mode: as for `initialize`. fixed_mask, moving_mask: where the figures of the report count; on the
-    voxels of their image. Raises GeometryError for a mask that does not lie there.
-    """
-
-    fixed: Volume
-    moving: Volume
-    initial: CompositeTransform | None = None
-    mode: str = "centers"
-    fixed_mask: Volume | None = None
-    moving_mask: Volume | None = None
-
-    def __post_init__(self) -> None:
-        for mask, image in ((self.fixed_mask, self.fixed), (self.moving_mask, self.moving)):
-            if mask is not None and not mask.grid.same_as(image.grid):
-                raise GeometryError(
-                    f"mask '{mask.source}' does not lie on '{image.source}'; resample it onto the image"
-                )
-
-    @cached_property
-    def start(self) -> CompositeTransform:
-        """The transform before the first stage. Raises GeometryError where the images do not overlap."""
-        return initialize(self.fixed, self.moving, self.initial, self.mode)[0]
-
-
-def build_report(request: Request, result: RegistrationResult, model: ModelHeader, device: str) -> dict[str, Any]:
+def build_report(loaded: Loaded, result: RegistrationResult, model: ModelHeader, device: str) -> dict[str, Any]:
     """What was done and what came of it.
 
     device: where it ran in the end (`Outcome.device`). Figures that are not defined are None.
     """
     return {
         "report_version": REPORT_VERSION,
-        "fixed": _image(request.fixed),
-        "moving": _image(request.moving),
-        "fixed_mask": request.fixed_mask and request.fixed_mask.source,
-        "moving_mask": request.moving_mask and request.moving_mask.source,
+        "fixed": _image(loaded.fixed),
+        "moving": _image(loaded.moving),
+        "fixed_mask": loaded.fixed_mask and loaded.fixed_mask.source,
+        "moving_mask": loaded.moving_mask and loaded.moving_mask.source,
         "model": describe_model(model),
         "initialization": result.initialization,
-        "similarity": _similarity(request, result),
-        "jacobian": describe(jacobian_statistics(result.jacobian, _array(request.fixed_mask))),
-        "fold_free_by_construction": model.spec.fold_free and _keeps_orientation(request.start),
+        "similarity": _similarity(loaded, result),
+        "jacobian": describe(jacobian_statistics(result.jacobian, _array(loaded.fixed_mask))),
+        "fold_free_by_construction": model.spec.fold_free and _keeps_orientation(loaded.start),
         "device": device,
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
@@ -122,29 +92,29 @@ def peak_memory_mb() -> float | None:
 # -- similarity ---------------------------------------------------------------------------------------
 
 
-def _similarity(request: Request, result: RegistrationResult) -> dict[str, Any]:
+def _similarity(loaded: Loaded, result: RegistrationResult) -> dict[str, Any]:
     """NCC over the voxels that have a counterpart, before and after."""
-    start, moving = request.start, request.moving
-    before = resample(moving.array, moving.grid, start, request.fixed.grid, default=math.nan)
-    counts_before = np.isfinite(before) & _counterparts(request, start)
-    counts_after = result.inside & _counterparts(request, result.transform)
+    start, moving = loaded.start, loaded.moving
+    before = resample(moving.array, moving.grid, start, loaded.fixed.grid, default=math.nan)
+    counts_before = np.isfinite(before) & _counterparts(loaded, start)
+    counts_after = result.inside & _counterparts(loaded, result.transform)
     return {
         "measure": "NCC",
-        "before": _defined(correlation(request.fixed.array, before, counts_before)),
-        "after": _defined(correlation(request.fixed.array, result.warped, counts_after)),
+        "before": defined(correlation(loaded.fixed.array, before, counts_before)),
+        "after": defined(correlation(loaded.fixed.array, result.warped, counts_after)),
         "voxels_before": int(np.count_nonzero(counts_before)),
         "voxels_after": int(np.count_nonzero(counts_after)),
     }
 
 
-def _counterparts(request: Request, transform: CompositeTransform) -> NDArray[np.bool_]:
+def _counterparts(loaded: Loaded, transform: CompositeTransform) -> NDArray[np.bool_]:
     """The fixed voxels that lie in the fixed mask and map into the moving one, where such masks are given."""
-    within = np.ones(request.fixed.grid.shape, bool)
-    if request.fixed_mask is not None:
-        within &= request.fixed_mask.array.astype(bool)
-    if request.moving_mask is not None:
-        mask = request.moving_mask.array.astype(bool)
-        within &= resample(mask, request.moving_mask.grid, transform, request.fixed.grid, "nearest")
+    within = np.ones(loaded.fixed.grid.shape, bool)
+    if loaded.fixed_mask is not None:
+        within &= loaded.fixed_mask.array.astype(bool)
+    if loaded.moving_mask is not None:
+        mask = loaded.moving_mask.array.astype(bool)
+        within &= resample(mask, loaded.moving_mask.grid, transform, loaded.fixed.grid, "nearest")
     return within
 
 
@@ -187,8 +157,3 @@ def _keeps_orientation(start: CompositeTransform) -> bool:
 
 def _array(volume: Volume | None) -> NDArray[np.bool_] | None:
     return None if volume is None else volume.array.astype(bool)
-
-
-def _defined(value: float) -> float | None:
-    """None for nan, which JSON does not know."""
-    return value if math.isfinite(value) else None

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
-from dlir.io.reading import Volume
 from dlir.model.file import ModelHeader, load_model
 from dlir.model.multistage import MultiStageModel
 from dlir.registration.devices import Outcome, choose_device, run_with_fallback
-from dlir.registration.oneshot import Progress, Registration
-from dlir.registration.report import Request
+from dlir.registration.loading import Loaded
+from dlir.registration.oneshot import Registration
+from dlir.registration.progress import Notify, Progress, silent
 from dlir.registration.result import RegistrationResult
-from dlir.transforms.resample import resample
-
-Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class _Kept:
     """A model in memory, and the state of the file that it came from."""
 
     path: Path
@@ -36,7 +30,7 @@ class Session:
     """Registers any number of pairs, and keeps the last model that was used."""
 
     def __init__(self) -> None:
-        self._loaded: _Loaded | None = None
+        self._kept: _Kept | None = None
 
     def load(self, path: Path) -> ModelHeader:
         """Have the model of a file in memory; read again where the file has changed. Raises ModelError."""
@@ -44,11 +38,11 @@ class Session:
 
     def register(
         self,
-        request: Request,
+        loaded: Loaded,
         model: Path,
         device_name: str = "auto",
-        progress: Progress = lambda name, fraction: None,
-        notify: Notify = lambda message: None,
+        progress: Progress = silent,
+        notify: Notify = silent,
     ) -> Outcome[RegistrationResult]:
         """Register a pair with the model of a file, on the device of that name.
 
@@ -60,29 +54,17 @@ class Session:
 
         def run(device: torch.device) -> RegistrationResult:
             steps = _in_words(progress, len(network.spec.stages))
-            return Registration(network, device)(request.fixed, request.moving, request.initial, request.mode, steps)
+            return Registration(network, device)(loaded.fixed, loaded.moving, loaded.initial, loaded.mode, steps)
 
         return run_with_fallback(run, device, notify)
 
-    def _load(self, path: Path) -> _Loaded:
-        loaded, state = self._loaded, _state(path)
-        if loaded is None or (loaded.path, loaded.state) != (path, state):
-            self._loaded = None  # two models at once may be more than the memory holds
+    def _load(self, path: Path) -> _Kept:
+        kept, state = self._kept, _state(path)
+        if kept is None or (kept.path, kept.state) != (path, state):
+            self._kept = None  # two models at once may be more than the memory holds
             model, header = load_model(path)
-            self._loaded = loaded = _Loaded(path, state, model, header)
-        return loaded
-
-
-def propagate(labels: Volume, request: Request, result: RegistrationResult) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Labels of the moving image on the fixed grid, by nearest neighbour, moved by the start alone and by it all.
-
-    labels: on any grid. Both come in the labels' own type, 0 where they map outside.
-    """
-    before, after = (
-        resample(labels.array, labels.grid, transform, request.fixed.grid, "nearest")
-        for transform in (request.start, result.transform)
-    )
-    return before, after
+            self._kept = kept = _Kept(path, state, model, header)
+        return kept
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -13,12 +13,11 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from dlir.errors import DLIRError, ProtocolError
+from dlir.errors import DLIRError
 from dlir.worker.protocol import (
     Bye,
     Done,
@@ -33,6 +32,9 @@ from dlir.worker.protocol import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dlir.registration.pipeline import Finished
     from dlir.registration.session import Session
 
 log = logging.getLogger(__name__)
@@ -82,9 +84,9 @@ class Server:
         for watch in (self._read, self._watch_parent):
             threading.Thread(target=watch, daemon=True).start()
         try:
+            from dlir.registration.pipeline import run
             from dlir.registration.report import versions
             from dlir.registration.session import Session
-            from dlir.worker import job
         except ImportError as error:
             log.exception("a package is missing")
             self._emit(Failed(None, "error", f"'{error.name}' cannot be imported ({error}); install it and try again"))
@@ -92,12 +94,12 @@ class Server:
         self._emit(Ready(versions(), os.getpid()))
         session = Session()
         while True:
-            self._answer(self._lines.get(), session, job.run)
+            self._answer(self._lines.get(), session, run)
 
-    def _answer(self, line: bytes, session: Session, run: Callable[..., Done]) -> None:
+    def _answer(self, line: bytes, session: Session, run: Callable[..., Finished]) -> None:
         try:
             asked = decode_request(line)
-        except ProtocolError as error:
+        except DLIRError as error:
             self._emit(Failed(request_id(line), "error", str(error)))
             return
 
@@ -109,7 +111,10 @@ class Server:
             self._emit(Notice(asked.id, message))
 
         try:
-            self._emit(run(asked, session, progress, notify))
+            start = time.perf_counter()
+            done = run(asked.registration, session, progress, notify)
+            seconds = round(time.perf_counter() - start, 4)
+            self._emit(Done(asked.id, done.files, done.report, seconds))
         except DLIRError as error:
             self._emit(Failed(asked.id, "error", str(error)))
         except MemoryError:

@@ -268,7 +268,7 @@ def test_an_end_from_outside_leaves_nothing(
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("package", ["torch", "typer"])
+@pytest.mark.parametrize("package", ["torch", "safetensors"])
 def test_a_package_that_is_missing_is_named(pair: Pair, tmp_path: Path, package: str) -> None:
     arguments = typed_by_slicer(everything(pair, tmp_path / "out"))
     code = f"import sys, runpy; sys.modules[{package!r}] = None; runpy.run_path(sys.argv[0], run_name='__main__')"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import get_args
 
 import pytest
 import torch
 
-from dlir.cli.common import Device
+from dlir.cli.common import DeviceOption
 from dlir.errors import DeviceError
-from dlir.registration.devices import DEVICES, choose_device, run_with_fallback
+from dlir.registration.choices import DEVICES
+from dlir.registration.devices import choose_device, run_with_fallback
 
 CUDA, MPS, CPU = (torch.device(name) for name in ("cuda", "mps", "cpu"))
 
@@ -44,7 +46,7 @@ def test_an_unknown_device() -> None:
 
 
 def test_the_command_line_offers_the_same_devices() -> None:
-    assert tuple(device.value for device in Device) == DEVICES
+    assert tuple(device.value for device in get_args(DeviceOption)[0]) == DEVICES
 
 
 @pytest.mark.parametrize(

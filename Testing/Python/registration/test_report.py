@@ -16,7 +16,8 @@ from dlir.model.file import ModelHeader
 from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
 from dlir.registration import report as module
-from dlir.registration.report import Request, build_report, correlation
+from dlir.registration.loading import Loaded
+from dlir.registration.report import build_report, correlation
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
@@ -61,8 +62,8 @@ def test_before_and_after() -> None:
     inside[0, 0] = False
     jacobian = np.full(GRID.shape, 1.5, np.float32)
     jacobian[1, 1, 1] = -0.5
-    request = Request(volume(fixed), volume(moving), mode="scanner")
-    report = build_report(request, finished(CompositeTransform(()), fixed.copy(), jacobian, inside), MODEL, "cpu")
+    loaded = Loaded(volume(fixed), volume(moving), mode="scanner")
+    report = build_report(loaded, finished(CompositeTransform(()), fixed.copy(), jacobian, inside), MODEL, "cpu")
     assert report["similarity"]["before"] == pytest.approx(np.corrcoef(fixed.ravel(), moving.ravel())[0, 1], abs=1e-6)
     assert report["similarity"]["after"] == pytest.approx(1)
     assert (report["similarity"]["voxels_before"], report["similarity"]["voxels_after"]) == (24, 20)
@@ -76,13 +77,13 @@ def test_masks_and_the_start_decide_what_counts() -> None:
     fixed_mask[:, :2] = True
     moving_mask[..., 1:] = True
     shift = CompositeTransform((AffineTransform.translation((1, 0, 0)),))
-    request = Request(
+    loaded = Loaded(
         volume(values(0)), volume(values(1)), shift, "centers", volume(fixed_mask, "m"), volume(moving_mask, "n")
     )
     everywhere = np.ones(GRID.shape, bool)
     jacobian = np.where(fixed_mask, 2.0, -1.0).astype(np.float32)
     result = finished(CompositeTransform(()), values(2), jacobian, everywhere)
-    report = build_report(request, result, MODEL, "cpu")
+    report = build_report(loaded, result, MODEL, "cpu")
     # Shifted by one voxel, x = 0..2 of four map inside, all of them into the mask; unshifted, x = 1..3 do.
     assert (report["similarity"]["voxels_before"], report["similarity"]["voxels_after"]) == (12, 12)
     assert report["jacobian"]["mean"] == 2
@@ -90,10 +91,10 @@ def test_masks_and_the_start_decide_what_counts() -> None:
 
 
 def test_undefined_figures_are_null() -> None:
-    request = Request(volume(values(0)), volume(values(1)), mode="scanner")
+    loaded = Loaded(volume(values(0)), volume(values(1)), mode="scanner")
     nothing = np.zeros(GRID.shape, bool)
     result = finished(CompositeTransform(()), values(2), np.full(GRID.shape, np.nan, np.float32), nothing)
-    report = build_report(request, result, MODEL, "cpu")
+    report = build_report(loaded, result, MODEL, "cpu")
     assert report["similarity"]["after"] is None
     assert report["jacobian"]["mean"] is None
     assert report["jacobian"]["folding_percent"] == 100
@@ -102,12 +103,12 @@ def test_undefined_figures_are_null() -> None:
 @pytest.mark.parametrize(("scale", "promised"), [(1.0, True), (-1.0, False)])
 def test_a_start_that_mirrors_breaks_the_promise_of_no_folds(scale: float, promised: bool) -> None:
     start = CompositeTransform((AffineTransform(np.diag([1.0, 1.0, scale, 1.0])),))
-    request = Request(volume(values(0)), volume(values(1)), start)
+    loaded = Loaded(volume(values(0)), volume(values(1)), start)
     result = finished(start, values(2), np.ones(GRID.shape, np.float32), np.ones(GRID.shape, bool))
-    assert build_report(request, result, MODEL, "cpu")["fold_free_by_construction"] is promised
+    assert build_report(loaded, result, MODEL, "cpu")["fold_free_by_construction"] is promised
 
 
 def test_a_mask_on_another_grid_is_refused() -> None:
     mask = Volume(np.ones((2, 2, 2), bool), ImageGrid((2, 2, 2)), "mask.nrrd")
     with pytest.raises(GeometryError, match=r"'mask.nrrd' does not lie on 'image'"):
-        Request(volume(values(0)), volume(values(1)), fixed_mask=mask)
+        Loaded(volume(values(0)), volume(values(1)), fixed_mask=mask)

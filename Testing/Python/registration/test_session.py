@@ -13,11 +13,9 @@ from cli_runs import FIXED, body, make_model
 from dlir.errors import DeviceError, ModelError
 from dlir.io.reading import Volume
 from dlir.registration import session as module
+from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
-from dlir.registration.report import Request
-from dlir.registration.result import RegistrationResult
-from dlir.registration.session import Session, propagate
-from dlir.transforms.resample import resample
+from dlir.registration.session import Session
 from grids import make_grid
 
 
@@ -27,54 +25,54 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def request_() -> Request:
+def loaded() -> Loaded:
     other = make_grid((15, 24, 23), (2.2, 2.0, 2.7), tuple(FIXED.origin), (0.25, -0.45, 0.85))
-    return Request(
+    return Loaded(
         Volume(body(FIXED, FIXED.center, 0.0), FIXED, "fixed"), Volume(body(other, other.center, 3.0), other, "moving")
     )
 
 
-def test_equals_a_registration_of_its_own(request_: Request, model: Path) -> None:
+def test_equals_a_registration_of_its_own(loaded: Loaded, model: Path) -> None:
     session = Session()
     header = session.load(model)
-    outcome = session.register(request_, model, "cpu")
+    outcome = session.register(loaded, model, "cpu")
     network, _ = module.load_model(model)
-    alone = Registration(network, torch.device("cpu"))(request_.fixed, request_.moving)
+    alone = Registration(network, torch.device("cpu"))(loaded.fixed, loaded.moving)
     np.testing.assert_array_equal(outcome.value.warped, alone.warped)
     assert outcome.device == "cpu"
     assert header.card["name"] == "tiny"
 
 
 def test_the_model_is_read_once_and_again_when_its_file_changes(
-    request_: Request, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: Loaded, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
     load_model = module.load_model
     monkeypatch.setattr(module, "load_model", lambda path: read.append(path) or load_model(path))
     session, own = Session(), make_model(tmp_path / "own.safetensors", seed=1)
     for _ in range(2):
-        session.register(request_, model, "cpu")
+        session.register(loaded, model, "cpu")
     session.load(own)
-    first = session.register(request_, own, "cpu").value.warped
+    first = session.register(loaded, own, "cpu").value.warped
     assert read == [model, own]
     make_model(own, seed=2)
     os.utime(own, ns=(1, 1))
-    assert not np.array_equal(session.register(request_, own, "cpu").value.warped, first)
+    assert not np.array_equal(session.register(loaded, own, "cpu").value.warped, first)
     assert read == [model, own, own]
 
 
-def test_a_file_that_vanished_is_refused(request_: Request, tmp_path: Path) -> None:
+def test_a_file_that_vanished_is_refused(loaded: Loaded, tmp_path: Path) -> None:
     own = make_model(tmp_path / "own.safetensors")
     session = Session()
     session.load(own)
     own.unlink()
     with pytest.raises(ModelError, match="own"):
-        session.register(request_, own, "cpu")
+        session.register(loaded, own, "cpu")
 
 
-def test_steps_are_told_in_words_and_forwards(request_: Request, model: Path) -> None:
+def test_steps_are_told_in_words_and_forwards(loaded: Loaded, model: Path) -> None:
     told: list[tuple[str, float]] = []
-    Session().register(request_, model, "cpu", lambda step, fraction: told.append((step, fraction)))
+    Session().register(loaded, model, "cpu", lambda step, fraction: told.append((step, fraction)))
     steps = list(dict.fromkeys(step for step, _ in told))
     assert steps == ["preparing", "stage 1 of 2", "stage 2 of 2", "resampling"]
     fractions = [fraction for _, fraction in told]
@@ -82,13 +80,13 @@ def test_steps_are_told_in_words_and_forwards(request_: Request, model: Path) ->
     assert 0 <= fractions[0] <= fractions[-1] <= 1
 
 
-def test_an_unknown_device_is_refused(request_: Request, model: Path) -> None:
+def test_an_unknown_device_is_refused(loaded: Loaded, model: Path) -> None:
     with pytest.raises(DeviceError, match="abacus"):
-        Session().register(request_, model, "abacus")
+        Session().register(loaded, model, "abacus")
 
 
 def test_a_full_graphics_card_is_told_and_the_cpu_takes_over(
-    request_: Request, model: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: Loaded, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "choose_device", lambda name: torch.device("cuda"))
 
@@ -100,21 +98,10 @@ def test_a_full_graphics_card_is_told_and_the_cpu_takes_over(
 
     monkeypatch.setattr(module, "Registration", Full)
     notices: list[str] = []
-    outcome = Session().register(request_, model, "auto", notify=notices.append)
+    outcome = Session().register(loaded, model, "auto", notify=notices.append)
     assert notices == ["cuda ran out of memory; repeating on the CPU"]
     assert outcome.device == "cpu (because cuda ran out of memory)"
 
 
-def test_labels_before_and_after(request_: Request, model: Path) -> None:
-    result: RegistrationResult = Session().register(request_, model, "cpu").value
-    labels = Volume((request_.moving.array > 100).astype(np.int16), request_.moving.grid, "label")
-    before, after = propagate(labels, request_, result)
-    for found, transform in ((before, request_.start), (after, result.transform)):
-        expected = resample(labels.array, labels.grid, transform, FIXED, "nearest")
-        np.testing.assert_array_equal(found, expected)
-        assert found.dtype == np.int16
-    assert not np.array_equal(before, after)
-
-
-def test_the_start_is_computed_once(request_: Request) -> None:
-    assert request_.start is request_.start
+def test_the_start_is_computed_once(loaded: Loaded) -> None:
+    assert loaded.start is loaded.start

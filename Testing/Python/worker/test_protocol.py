@@ -11,17 +11,16 @@ from typing import Any
 import pytest
 
 from dlir.errors import ProtocolError
+from dlir.registration.request import ArrayFile, Comparison, Outputs, RegistrationRequest
 from dlir.worker.protocol import (
-    ArrayFile,
     Bye,
-    Comparison,
     Done,
     Event,
     Failed,
     Notice,
     Progress,
     Ready,
-    RegisterRequest,
+    Register,
     decode_event,
     decode_request,
     encode_event,
@@ -31,27 +30,30 @@ from dlir.worker.protocol import (
 from grids import make_grid
 
 IMAGE = ArrayFile("/tmp/a.npy", make_grid((2, 3, 4), (1.0, 2.0, 3.0)).to_dict(), "Bild „α“ \n 2")
-PLAIN = RegisterRequest("1", "/tmp/1", "model.safetensors", IMAGE, IMAGE)
+PLAIN = RegistrationRequest(IMAGE, IMAGE, Outputs("/tmp/1", "arrays"), "model.safetensors")
 FULL = replace(
     PLAIN,
+    outputs=Outputs("/tmp/1", displacement=True),
     device="cpu",
     initialize="scanner",
-    initial_transform="start.h5",
     fixed_mask=IMAGE,
     moving_mask=IMAGE,
-    labels=(IMAGE, IMAGE),
+    moving_labels=(IMAGE, "more.nrrd"),
     fixed_labels=(IMAGE,),
     comparisons=(Comparison("cavity", 1, 300, 0, 2),),
     backward_labels=(IMAGE,),
+    fixed_landmarks=((1.0, 2.0, 3.0), (-1.0, 0.5, 7.0)),
+    moving_landmarks="moving.mrk.json",
 )
+FILES = RegistrationRequest("cine.nii.gz#3", "b.nrrd", Outputs("out"), initial_transform="start.h5")
 
 
-@pytest.mark.parametrize("request_", [PLAIN, FULL], ids=["plain", "full"])
-def test_a_request_comes_out_as_it_went_in(request_: RegisterRequest) -> None:
-    line = encode_request(request_)
+@pytest.mark.parametrize("asked", [PLAIN, FULL, FILES], ids=["plain", "full", "files"])
+def test_a_request_comes_out_as_it_went_in(asked: RegistrationRequest) -> None:
+    line = encode_request(Register("1", asked))
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
-    assert decode_request(line) == request_
+    assert decode_request(line) == Register("1", asked)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +87,15 @@ def test_what_json_does_not_know_is_refused() -> None:
 
 
 def changed(**changes: Any) -> bytes:
-    """The plain request as a line, with other values; None takes a key away."""
-    values = {**json.loads(encode_request(PLAIN)), **changes}
-    return json.dumps({key: value for key, value in values.items() if value is not None}).encode()
+    """The plain request as a line, with other values in what is registered; None takes a key away."""
+    values = json.loads(encode_request(Register("1", PLAIN)))
+    asked = {**values["registration"], **changes}
+    return json.dumps({**values, "registration": {k: v for k, v in asked.items() if v is not None}}).encode()
+
+
+def renamed(**changes: Any) -> bytes:
+    """The plain request as a line with other keys beside what is registered."""
+    return json.dumps({**json.loads(encode_request(Register("1", PLAIN))), **changes}).encode()
 
 
 @pytest.mark.parametrize(
@@ -97,18 +105,26 @@ def changed(**changes: Any) -> bytes:
         (b"{", ["not a JSON object", "{"]),
         (b"17", ["no request"]),
         (b'{"event": "bye"}', ["no request", "register"]),
-        (changed(request="dance"), ["no request", "register", "dance"]),
-        (changed(flavour=1, colour=2), ["'register'", "unknown keys: colour, flavour", "it may have id, folder"]),
-        (changed(folder=None, model=None), ["'register' lacks folder, model"]),
-        (changed(device=3), ["'register.device' is 3"]),
-        (changed(device=True), ["'register.device' is true"]),
-        (changed(fixed="a.npy"), ["'register.fixed' is not an object"]),
-        (changed(fixed={"array": "a", "grid": {}}), ["'register.fixed' lacks name"]),
-        (changed(fixed={"array": "a", "grid": [], "name": "n"}), ["'register.fixed.grid'"]),
-        (changed(labels={}), ["'register.labels' is not a list"]),
-        (changed(labels=[{"array": 1, "grid": {}, "name": "n"}]), ["'register.labels[0].array' is 1"]),
-        (changed(comparisons=[{"name": "n", "layer": 1.5}]), ["'register.comparisons[0]' lacks"]),
+        (renamed(request="dance"), ["no request", "register", "dance"]),
+        (renamed(flavour=1, colour=2), ["'register'", "unknown keys: colour, flavour", "it may have id, registration"]),
+        (changed(flavour=1, colour=2), ["'register.registration'", "unknown keys: colour, flavour", "fixed, moving"]),
+        (changed(moving=None, outputs=None), ["'register.registration' lacks moving, outputs"]),
+        (changed(device=3), ["'register.registration.device' is 3"]),
+        (changed(device=True), ["'register.registration.device' is true"]),
+        (changed(fixed=7), ["'register.registration.fixed' is not an object"]),
+        (changed(fixed={"array": "a", "grid": {}}), ["'register.registration.fixed' lacks name"]),
+        (changed(fixed={"array": "a", "grid": [], "name": "n"}), ["'register.registration.fixed.grid'"]),
+        (changed(moving_labels={}), ["'register.registration.moving_labels' is not a list"]),
+        (
+            changed(moving_labels=[{"array": 1, "grid": {}, "name": "n"}]),
+            ["'register.registration.moving_labels[0].array' is 1"],
+        ),
+        (changed(comparisons=[{"name": "n", "layer": 1.5}]), ["'register.registration.comparisons[0]' lacks"]),
         (changed(initialize="hope"), ["'initialize' is 'hope'", "centers, scanner"]),
+        (changed(outputs={"folder": "x", "form": "smoke"}), ["'form' is 'smoke'", "files, arrays"]),
+        (changed(outputs={"folder": "x", "displacement": 1}), ["'register.registration.outputs.displacement' is 1"]),
+        (changed(moving_landmarks=[[1, 2, "3"]]), ["'register.registration.moving_landmarks[0][2]' is"]),
+        (changed(moving_landmarks=[[1, 2]]), ["'moving_landmarks' are not points of three numbers"]),
     ],
 )
 def test_what_is_wrong_is_named(line: bytes, words: list[str]) -> None:
@@ -138,7 +154,7 @@ def test_an_event_that_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "name"), [(changed(id="7", x=1), "7"), (b'{"id": 7}', None), (b"[]", None), (b"{", None), (b"3", None)]
+    ("line", "name"), [(renamed(id="7", x=1), "7"), (b'{"id": 7}', None), (b"[]", None), (b"{", None), (b"3", None)]
 )
 def test_the_id_of_a_request_that_is_wrong(line: bytes, name: str | None) -> None:
     assert request_id(line) == name

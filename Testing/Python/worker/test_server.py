@@ -12,23 +12,20 @@ from pathlib import Path
 import pytest
 
 import fake_worker
+from dlir.registration.request import ArrayFile
 from dlir.worker.protocol import (
-    ArrayFile,
     Bye,
     Done,
     Event,
     Failed,
     Progress,
     Ready,
-    RegisterRequest,
     decode_event,
     encode_request,
 )
 from processes import is_gone, needs_proc
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the fake worker is a shell script")
-
-IMAGE = ArrayFile("image.npy", {"shape": [2, 2, 2]}, "image")
 
 
 class Talk:
@@ -57,7 +54,7 @@ class Talk:
         self.process.stdin = None
 
     def ask(self, what: str, name: str = "1", **more: object) -> None:
-        self.write(encode_request(RegisterRequest(name, str(self.folder), what, IMAGE, IMAGE, **more)))  # type: ignore[arg-type]
+        self.write(encode_request(fake_worker.asking(name, self.folder, what, **more)))
 
     def hear(self) -> Event:
         assert self.process.stdout is not None
@@ -121,7 +118,7 @@ def test_what_others_print_stays_out_of_the_answers(talk: Talk) -> None:
         (b"[1, 2]\n", None, ["request", "register"]),
         (b'{"request": "dance", "id": "a"}\n', "a", ["register"]),
         (b'{"request": "register", "id": "b", "flavour": 1}\n', "b", ["unknown", "flavour"]),
-        (b'{"request": "register", "id": "c"}\n', "c", ["lacks", "folder", "fixed"]),
+        (b'{"request": "register", "id": "c"}\n', "c", ["lacks", "registration"]),
         (b"\xff\xfe\x00\n", None, ["JSON"]),
         (b"[" * 100_000 + b"\n", None, ["JSON"]),
     ],
@@ -168,8 +165,8 @@ def test_a_fault_leaves_its_traceback_in_the_log(talk: Talk) -> None:
 
 def test_a_request_of_many_megabytes(talk: Talk) -> None:
     names = tuple(ArrayFile(f"{number}.npy", {"shape": [1, 2, 3]}, "x" * 2000) for number in range(2000))
-    talk.ask("sleep 0.3", "1", labels=names)
-    talk.ask("nothing", "2", labels=names)  # while it is at work: the pipe alone would not hold this
+    talk.ask("sleep 0.3", "1", moving_labels=names)
+    talk.ask("nothing", "2", moving_labels=names)  # while it is at work: the pipe alone would not hold this
     assert [event.id for event in talk.until(Done) + talk.until(Done) if isinstance(event, Done)] == ["1", "2"]
 
 

@@ -1,0 +1,38 @@
+"""What a registration lets one choose from: the one list of each, for the command line, requests, panel and docs.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+DEFAULT_MODEL = "cardiac-cine"
+
+
+class Device(str, Enum):
+    """Which processor computes; auto takes CUDA, else MPS, else the CPU."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Initialization(str, Enum):
+    """Where the moving image starts: on the fixed image's centre, or where the scanner placed it."""
+
+    centers = "centers"
+    scanner = "scanner"
+
+
+class OutputForm(str, Enum):
+    """How results are kept: image files that any tool reads, or plain arrays for another process of ours."""
+
+    files = "files"
+    arrays = "arrays"
+
+
+DEVICES = tuple(device.value for device in Device)
+INITIALIZATIONS = tuple(mode.value for mode in Initialization)
+OUTPUT_FORMS = tuple(form.value for form in OutputForm)

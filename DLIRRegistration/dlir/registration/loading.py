@@ -1,0 +1,158 @@
+"""What a request names, read and checked. Images need no torch, so that a wrong name is told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlir.errors import GeometryError, ImageError
+from dlir.geometry import ImageGrid
+from dlir.io import Landmarks, Volume, read_image, read_label, read_landmarks, read_mask
+from dlir.io.arrays import read_array
+from dlir.io.reading import check_values
+from dlir.registration.choices import Initialization
+from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest
+
+if TYPE_CHECKING:
+    from dlir.transforms.spatial import CompositeTransform
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A pair in memory, with what belongs to it.
+
+    initial, mode: as for `initialize`. fixed_mask, moving_mask: where the figures of the report count; on the voxels
+    of their image. moving_labels, fixed_labels, backward_labels: integers, on any grid; see `RegistrationRequest`.
+    Raises GeometryError for a mask that does not lie on its image, and for landmarks that do not correspond.
+    """
+
+    fixed: Volume
+    moving: Volume
+    initial: CompositeTransform | None = None
+    mode: str = Initialization.centers.value
+    fixed_mask: Volume | None = None
+    moving_mask: Volume | None = None
+    moving_labels: Sequence[Volume] = ()
+    fixed_labels: Sequence[Volume] = ()
+    backward_labels: Sequence[Volume] = ()
+    fixed_landmarks: Landmarks | None = None
+    moving_landmarks: Landmarks | None = None
+
+    def __post_init__(self) -> None:
+        for mask, image in ((self.fixed_mask, self.fixed), (self.moving_mask, self.moving)):
+            if mask is not None and not mask.grid.same_as(image.grid):
+                raise GeometryError(
+                    f"mask '{mask.source}' does not lie on '{image.source}'; resample it onto the image"
+                )
+        fixed, moving = self.fixed_landmarks, self.moving_landmarks
+        if fixed is not None and moving is not None and len(fixed.points) != len(moving.points):
+            raise GeometryError(
+                f"{len(fixed.points)} fixed and {len(moving.points)} moving landmarks do not correspond; correct them"
+            )
+
+    @cached_property
+    def start(self) -> CompositeTransform:
+        """The transform before the first stage. Raises GeometryError where the images do not overlap."""
+        from dlir.registration.initialization import initialize
+
+        return initialize(self.fixed, self.moving, self.initial, self.mode)[0]
+
+
+def load(request: RegistrationRequest) -> Loaded:
+    """Read it all. Raises the errors of reading, each naming the input."""
+    fixed, moving = _image(request.fixed, "fixed image"), _image(request.moving, "moving image")
+    return Loaded(
+        fixed,
+        moving,
+        moving_labels=[_label(source, moving, "moving label") for source in request.moving_labels],
+        fixed_labels=[_label(source, fixed, "fixed label") for source in request.fixed_labels],
+        backward_labels=[_label(source, fixed, "fixed label") for source in request.backward_labels],
+        fixed_mask=_mask(request.fixed_mask, fixed, "fixed mask"),
+        moving_mask=_mask(request.moving_mask, moving, "moving mask"),
+        fixed_landmarks=_landmarks(request.fixed_landmarks, fixed, "fixed landmarks"),
+        moving_landmarks=_landmarks(request.moving_landmarks, moving, "moving landmarks"),
+        initial=_transform(request.initial_transform),
+        mode=request.initialize or Initialization.centers.value,
+    )
+
+
+def in_place(labels: Volume, grid: ImageGrid) -> NDArray[Any]:
+    """Labels on the voxels of another grid of the same space, by nearest neighbour."""
+    if labels.grid.same_as(grid):
+        return labels.array
+    from dlir.transforms.resample import resample
+    from dlir.transforms.spatial import CompositeTransform
+
+    return resample(labels.array, labels.grid, CompositeTransform(()), grid, "nearest")
+
+
+def _image(source: ImageSource, role: str) -> Volume:
+    if isinstance(source, str):
+        return read_image(source, role)
+    volume = _volume(source)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the next check refuses
+        array = np.ascontiguousarray(volume.array, np.float32)
+    check_values(array, f"{role} '{volume.source}'")
+    return Volume(array, volume.grid, volume.source)
+
+
+def _label(source: ImageSource, image: Volume, role: str) -> Volume:
+    if isinstance(source, str):
+        return read_label(source, image, role)
+    volume = _volume(source)
+    if not np.issubdtype(volume.array.dtype, np.integer):
+        raise ImageError(f"'{volume.source}' holds {volume.array.dtype} values, no labels; give whole numbers")
+    return volume
+
+
+def _mask(source: ImageSource | None, image: Volume, role: str) -> Volume | None:
+    """On the voxels of its image."""
+    if source is None:
+        return None
+    if isinstance(source, str):
+        return read_mask(source, image, role)
+    volume = _volume(source)
+    marked = in_place(Volume((volume.array != 0).view(np.uint8), volume.grid, volume.source), image.grid) > 0
+    if not marked.any():
+        raise ImageError(f"mask '{volume.source}' marks no voxel of '{image.source}'; choose another mask or none")
+    return Volume(marked, image.grid, volume.source)
+
+
+def _volume(source: ArrayFile | Volume) -> Volume:
+    if isinstance(source, Volume):
+        volume = source
+    else:
+        volume = Volume(read_array(source.array), _grid(source.grid, source.name), source.name)
+    if volume.array.shape != volume.grid.shape:
+        shape, expected = volume.array.shape, volume.grid.shape
+        raise GeometryError(f"'{volume.source}' has {shape} voxels, but its grid says {expected}; run again")
+    return volume
+
+
+def _grid(values: dict[str, Any], name: str) -> ImageGrid:
+    try:
+        return ImageGrid(**values)
+    except (TypeError, ValueError) as error:
+        raise GeometryError(f"the grid of '{name}' cannot be read ({error}); run again") from None
+
+
+def _landmarks(source: PointSource | None, image: Volume, role: str) -> Landmarks | None:
+    if source is None:
+        return None
+    if isinstance(source, str):
+        return read_landmarks(source, image.grid, role=role)
+    return Landmarks(np.array(source, float))
+
+
+def _transform(path: str | None) -> CompositeTransform | None:
+    if path is None:
+        return None
+    from dlir.transforms.files import read_transform
+
+    return read_transform(Path(path))

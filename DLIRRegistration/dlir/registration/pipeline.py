@@ -1,0 +1,106 @@
+"""The one way from a request to its results: read, start, register, carry labels and landmarks, measure, write.
+
+The command line, the demo, the worker and every later command call this. torch comes in once the inputs are read, so
+that a wrong name is told at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dlir.registration.progress import Clock, Notify, Progress, part_of, silent
+from dlir.registration.request import RegistrationRequest
+
+if TYPE_CHECKING:
+    from dlir.io import OutputFolder
+    from dlir.registration.loading import Loaded
+    from dlir.registration.propagation import Propagated
+    from dlir.registration.result import RegistrationResult
+    from dlir.registration.session import Session
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """What a request gave.
+
+    report: plain values, ready for JSON: `build_report` and `Propagated.report`, and "outputs", the names of the
+    files by what they are. files: their paths.
+    """
+
+    request: RegistrationRequest
+    loaded: Loaded
+    result: RegistrationResult
+    propagated: Propagated
+    report: dict[str, Any]
+    files: dict[str, str]
+
+
+def run(
+    request: RegistrationRequest,
+    session: Session | None = None,
+    progress: Progress = silent,
+    notify: Notify = silent,
+) -> Finished:
+    """Do what is asked; the files are in their folder when this returns, and none where it raises.
+
+    session: keeps its model for the next request; None makes one for this. progress: gets the step and the fraction
+    done. notify: gets what the user should know although it goes on. Raises the DLIRErrors of the parts.
+    """
+    with open_outputs(request) as outputs:
+        return run_into(outputs, request, session, progress, notify)
+
+
+def open_outputs(request: RegistrationRequest) -> OutputFolder:
+    """The folder for the files of a request, to be entered; none may replace an input. Raises ModelError."""
+    from dlir.io import OutputFolder
+    from dlir.model.catalogue import resolve_model
+
+    return OutputFolder(request.outputs.folder, [*request.input_files(), str(resolve_model(request.model))])
+
+
+def run_into(
+    outputs: OutputFolder,
+    request: RegistrationRequest,
+    session: Session | None = None,
+    progress: Progress = silent,
+    notify: Notify = silent,
+) -> Finished:
+    """As `run`, into a folder that the caller has opened and may add to before it closes."""
+    from dlir.io import write_json
+    from dlir.model.catalogue import resolve_model
+    from dlir.model.file import read_header
+    from dlir.registration.loading import load
+    from dlir.registration.outputs import output_names, write_outputs
+
+    clock, model, names = Clock(), resolve_model(request.model), output_names(request)
+    read_header(model)  # what is damaged, or cannot be written, is refused before there is work
+    for name in names.values():
+        outputs.file(name)
+    with clock.step("read"):
+        progress("reading", 0.0)
+        loaded = load(request)
+    progress("loading model", 0.05)
+    with clock.step("load"):
+        from dlir.registration.propagation import propagate
+        from dlir.registration.report import build_report
+        from dlir.registration.session import Session
+
+        session = session or Session()
+        header = session.load(model)
+    outcome = session.register(loaded, model, request.device, part_of(progress, 0.1, 0.7), notify)
+    with clock.step("labels"):
+        if loaded.moving_labels or loaded.backward_labels or loaded.moving_landmarks:
+            progress("labels", 0.7)
+        propagated = propagate(loaded, outcome.value, request.comparisons)
+    with clock.step("figures"):
+        progress("figures", 0.8)
+        report = build_report(loaded, outcome.value, header, outcome.device) | propagated.report
+    with clock.step("write"):
+        write_outputs(outputs, request, loaded, outcome.value, propagated, part_of(progress, 0.9, 1.0))
+    report["outputs"] = names
+    report["seconds"] |= {step: round(seconds, 4) for step, seconds in clock.seconds.items()}
+    if "report" in names:
+        write_json(outputs.file(names["report"]), report)
+    files = {key: str(outputs.path / name) for key, name in names.items()}
+    return Finished(request, loaded, outcome.value, propagated, report, files)
