@@ -43,7 +43,7 @@ def _run(transform: Path, reference: str, output: Path, mask: str | None, progre
     progress("loading", 0.0)
     from dlir.metrics.folding import describe, jacobian_statistics
     from dlir.transforms.files import read_transform
-    from dlir.transforms.resample import jacobian_map
+    from dlir.transforms.jacobian import jacobian_map
 
     chain, grid = read_transform(transform), read_grid(reference)
     where = read_mask(mask, grid, "mask").array if mask else None

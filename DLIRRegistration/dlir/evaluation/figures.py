@@ -39,7 +39,8 @@ from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.io.writing import replacing
 from dlir.metrics.folding import jacobian_statistics
-from dlir.transforms.resample import jacobian_map, resample
+from dlir.transforms.jacobian import jacobian_map
+from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
 
 # Shown around the labels, in mm.

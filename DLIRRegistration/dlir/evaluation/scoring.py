@@ -25,7 +25,8 @@ from dlir.metrics.measures import (
     log_jacobian_sd,
 )
 from dlir.registration.initialization import initialize
-from dlir.transforms.resample import jacobian_map, resample
+from dlir.transforms.jacobian import jacobian_map
+from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
 
 

@@ -6,8 +6,6 @@ displacements and coefficients are in its voxels. `dlir.registration` turns resu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +15,7 @@ from dlir.model.spec import ModelSpec
 from dlir.networks.air import AffineNetwork
 from dlir.networks.dir import DeformableNetwork
 from dlir.transforms.affine import affine_matrix
-from dlir.transforms.bspline import control_positions, pad_coefficients
+from dlir.transforms.bspline import pad_coefficients
 from dlir.transforms.lattice import Lattice
 
 
@@ -78,11 +76,6 @@ class MultiStageModel(nn.Module):
 
     def _autocast(self, image: Tensor) -> torch.autocast:
         return torch.autocast(image.device.type, self.precision, enabled=self.precision != torch.float32)
-
-    def control_axes(self, stage: int, positions: Sequence[Tensor]) -> list[Tensor]:
-        """Working-grid positions along (z, y, x) in units of the stage's padded control grid."""
-        spacing = self.spec.control_spacing(stage)[::-1]
-        return [control_positions(p, s) for p, s in zip(positions, spacing, strict=True)]
 
 
 def _concatenated(fixed: Tensor, warped: Tensor) -> Tensor:

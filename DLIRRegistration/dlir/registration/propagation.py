@@ -15,9 +15,8 @@ from dlir.metrics.scores import defined, structure_scores
 from dlir.registration.loading import Loaded, in_place
 from dlir.registration.request import Comparison
 from dlir.registration.result import RegistrationResult
-from dlir.transforms.backward import Layer, carry_to_moving
 from dlir.transforms.inverse import InverseTransform
-from dlir.transforms.resample import resample
+from dlir.transforms.resample import Layer, carry_to_moving, resample
 from dlir.transforms.spatial import CompositeTransform
 
 

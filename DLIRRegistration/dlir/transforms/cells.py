@@ -131,7 +131,7 @@ def _polynomials(coefficients: Tensor, first: Tensor, *, derivatives: bool) -> T
 
 
 def _blocks(points: _Sorted, polynomials: Tensor) -> Iterator[tuple[int, int, Tensor, list[Tensor] | None]]:
-    """First and last point of some, the field there (3, n), and its derivatives by x, y and z in control-point units."""
+    """First and last of some points, the field there (3, n), and its derivatives by control-point units x, y and z."""
     rows, place = polynomials.shape[1], points.place
     length = min(_AT_ONCE, max(1, place.shape[1]))
     powers = place.new_ones(2, 4, length)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import permutations
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ _AT_ONCE = 1 << 18
 # Parts of a cell by which axes of two grids may be off and still be the same: rounding of directions in a header.
 _ALONG = 1e-9
 # A determinant this close to 0, for a field that bends little, is computed anew in double precision: its sign counts.
-_NEAR_FOLDING = 1e-2
+# Rounding of positions and sums is a hundredth of that.
+_NEAR_FOLDING = 1e-3
 
 
 # Slabs of a grid share the matrices of two axes, and pairs on like grids those of all three. What is kept may serve in
@@ -54,8 +56,8 @@ def _axis_matrices(
 class Spline:
     """One B-spline of a chain: x -> x + d(x), in whatever coordinates the chain has.
 
-    coefficients: (B, 3, gz, gy, gx), displacements of the control points in these coordinates, (x, y, z). matrix, offset:
-    (3, 3) and (3,), from coordinates to control-point units.
+    coefficients: (B, 3, gz, gy, gx), displacements of the control points in these coordinates, (x, y, z).
+    matrix, offset: (3, 3) and (3,), from coordinates to control-point units.
     """
 
     coefficients: Tensor
@@ -86,9 +88,11 @@ class Spline:
 
     @cached_property
     def near_folding(self) -> float:
-        """How close to 0 a determinant is doubtful in single precision."""
-        change = max(float(torch.diff(self.coefficients.detach(), dim=axis).abs().max()) for axis in (2, 3, 4))
-        return _NEAR_FOLDING * (1 + change * float(self.matrix.abs().max())) ** 3
+        """How close to 0 a determinant is doubtful in single precision: a part of the largest that it is a sum of."""
+        change = [torch.diff(self.coefficients.detach(), dim=axis).abs().amax((0, 2, 3, 4)) for axis in (4, 3, 2)]
+        slopes = (torch.stack(change, 1).double().cpu() @ self.matrix.abs() + torch.eye(3)).tolist()
+        terms = (slopes[0][i] * slopes[1][j] * slopes[2][k] for i, j, k in permutations(range(3)))
+        return _NEAR_FOLDING * sum(terms)
 
     def at(self, points: Tensor, wanted: Wanted = "value") -> list[Tensor]:
         """d at points (B, 3, N), and the determinant (B, N) or the matrix (B, 3, 3, N) of I + dd/dx, see
@@ -115,7 +119,7 @@ class Spline:
         # Axis by axis, sharing what the field and its three derivatives have in common.
         by_z = [torch.matmul(m, flat).reshape(-1, gy, gx) for m in along_z]
         by_y = [torch.matmul(m, field) for m, field in zip((*along_y, along_y[0]), (by_z[0], *by_z), strict=True)]
-        slopes = [along_last(field, along_x[order]).reshape(shape) for field, order in zip(by_y, (1, 0, 0), strict=True)]
+        slopes = [along_last(field, along_x[k]).reshape(shape) for field, k in zip(by_y, (1, 0, 0), strict=True)]
         for axis, slope in enumerate(slopes):
             slope[:, axis] += 1
         value = along_last(by_y[0], along_x[0]).reshape(shape)
@@ -184,6 +188,9 @@ class _Field:
         if wanted == "jacobian":
             return [value, jacobian]
         return [value, determinant([column.transpose(0, 1) for column in jacobian.unbind(2)])]
+
+
+_Ready = Spline | _Linear | _Field
 
 
 def follow(splines: Sequence[Spline], lattice: Lattice) -> Tensor:
@@ -259,7 +266,7 @@ class Chain:
         return [moved.T.numpy(), *(d.movedim(-1, 0).numpy() for d in derivative)]
 
     @cached_property
-    def _in_mm(self) -> list[Spline | _Linear | _Field]:
+    def _in_mm(self) -> list[_Ready]:
         """All parts in double precision, in LPS mm."""
         return [_part(part, np.eye(4)) for part in self._transforms]
 
@@ -295,7 +302,7 @@ class Chain:
                 product = product * linear
             yield Slab(low, high, _mapped(to_index, total), product)
 
-    def _settle(self, product: Tensor, near: Tensor, lattice: Lattice, bends: Sequence[Spline | _Linear | _Field]) -> None:
+    def _settle(self, product: Tensor, near: Tensor, lattice: Lattice, bends: Sequence[_Ready]) -> None:
         """Determinants where `near`, in double precision."""
         if not near.any():
             return
@@ -303,7 +310,7 @@ class Chain:
         points = lattice.rows(torch.empty(0, dtype=torch.float64))[:, chosen]
         product[chosen.to(product.device)] = _through(bends, points[None], "determinant")[1][0].to(product)
 
-    def _on(self, onto: ImageGrid) -> tuple[list[Spline | _Linear | _Field], NDArray[np.float64]]:
+    def _on(self, onto: ImageGrid) -> tuple[list[_Ready], NDArray[np.float64]]:
         """The parts in double precision, in continuous indices of `onto`: up to the last that is not linear; and what
         comes after that, (4, 4).
         """
@@ -315,7 +322,7 @@ class Chain:
         return [_part(part, to_mm) for part in self._transforms[:count]], np.linalg.inv(to_mm) @ matrix @ to_mm
 
 
-def _part(part: Part, to_mm: NDArray[np.float64]) -> Spline | _Linear | _Field:
+def _part(part: Part, to_mm: NDArray[np.float64]) -> _Ready:
     """A part of a transform in coordinates that `to_mm` (4, 4) takes to LPS mm."""
     if isinstance(part, AffineTransform):
         matrix = torch.from_numpy(np.linalg.inv(to_mm) @ part.matrix @ to_mm)
@@ -340,11 +347,11 @@ def _spline(part: BSplineTransform, to_mm: NDArray[np.float64]) -> Spline:
     return Spline(torch.from_numpy(np.ascontiguousarray(coefficients))[None], *map(torch.from_numpy, (linear, offset)))
 
 
-def _in_type(part: Spline | _Linear | _Field, device: torch.device, dtype: torch.dtype) -> Spline | _Linear | _Field:
+def _in_type(part: _Ready, device: torch.device, dtype: torch.dtype) -> _Ready:
     return Spline(part.coefficients.to(device, dtype), part.matrix, part.offset) if isinstance(part, Spline) else part
 
 
-def _through(parts: Sequence[Spline | _Linear | _Field], points: Tensor, wanted: Wanted) -> list[Tensor]:
+def _through(parts: Sequence[_Ready], points: Tensor, wanted: Wanted) -> list[Tensor]:
     """Where points (B, 3, N) go, and the determinant (B, N) or matrix (B, 3, 3, N) of the way."""
     total: list[Tensor] = []
     if wanted != "value":
@@ -361,7 +368,7 @@ def _through(parts: Sequence[Spline | _Linear | _Field], points: Tensor, wanted:
 
 
 def _over(
-    parts: Sequence[Spline | _Linear | _Field], lattice: Lattice, wanted: Wanted, device: torch.device, dtype: torch.dtype
+    parts: Sequence[_Ready], lattice: Lattice, wanted: Wanted, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, list[Tensor]]:
     """Displacement (1, 3, z, y, x) over a lattice, and the determinant (N,) of each part."""
     moved, factors = torch.zeros(1, 3, *lattice.shape, dtype=dtype, device=device), []

@@ -28,7 +28,7 @@ from dlir.evaluation.report.style import new_figure
 from dlir.evaluation.scoring import LoadedPair
 from dlir.geometry import ImageGrid
 from dlir.metrics.folding import jacobian_statistics
-from dlir.transforms.resample import jacobian_map
+from dlir.transforms.jacobian import jacobian_map
 from dlir.transforms.spatial import CompositeTransform
 
 _CELL = 1.75
