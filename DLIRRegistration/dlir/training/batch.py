@@ -33,8 +33,8 @@ class Batch:
     """Pairs of images, padded with zeros at the far ends to a common shape each.
 
     fixed, moving: (B, 3, z, y, x), channels as in TensorPair; the shapes may differ. fixed_shapes, moving_shapes:
-    (z, y, x) of each image without this padding. start: (B, 4, 4) from fixed to moving index (x, y, z). spacing: (B, 3) mm,
-    (x, y, z), of the fixed images. names: what was drawn, for messages.
+    (z, y, x) of each image without this padding. start: (B, 4, 4) from fixed to moving index (x, y, z). spacing: (B, 3)
+    mm, (x, y, z), of the fixed images. names: what was drawn, for messages.
     """
 
     fixed: Tensor

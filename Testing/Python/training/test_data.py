@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlir.data import pair as pair_module
 from dlir.errors import ConfigError
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume, count_phases
@@ -67,7 +68,7 @@ def test_the_cine_preset_opens_the_images_it_names_and_no_other(
         return count_phases(spec, role)
 
     monkeypatch.setattr(cache_module, "read_image", read_image)
-    monkeypatch.setattr(subjects_module, "count_phases", read_header)
+    monkeypatch.setattr(pair_module, "count_phases", read_header)
     config = load_config(repo_root / "Resources" / "Presets" / "cardiac-cine.yaml")
     cache = DryCache(Path(), config.spec)
     told: list[str] = []
@@ -92,7 +93,7 @@ def test_the_cine_preset_opens_the_images_it_names_and_no_other(
 def test_the_hippocampus_preset_keeps_the_last_forty_out(shared_data: Path, repo_root: Path) -> None:
     config = load_config(repo_root / "Resources" / "Presets" / "hippocampus.yaml")
     for data in (shared_data / "hippocampus", shared_data / "hippocampus" / "images"):
-        names = [file.subject for file in subjects_module.find(config.sources[0], data, lambda *_: None)]  # type: ignore[union-attr]
+        names = [file.subject for file in subjects_module.find(config.sources[0], data, lambda *_: None)]
         held = subjects_module.held_out(names, config.sources[0], config.seed)
         assert (len(names), len(held)) == (220, 40)
         assert min(held) > max(set(names) - held)
