@@ -127,7 +127,9 @@ def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:
     splits = [row.get("split", "").lower() for _, row in rows]
     for (where, _), split in zip(rows, splits, strict=True):
         if split and split not in SPLITS:
-            raise _wrong(path, where, f"split '{split}' is neither {' nor '.join(SPLITS)}{nearest(split, SPLITS)}")
+            raise _wrong(
+                path, where, f"split '{split}' is neither {' nor '.join(SPLITS)}{nearest(split, SPLITS)}; write one"
+            )
     while True:
         stated = splits_of(path, zip([where for where, _ in rows], subjects, splits, strict=True))
         filled = [

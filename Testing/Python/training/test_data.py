@@ -141,6 +141,21 @@ def test_listed_pairs_keep_their_roles(load: Load, tmp_path: Path) -> None:
     assert draw.held_out()[0].fixed.name == str(tmp_path / frames[3])
 
 
+def test_what_was_listed_before_is_drawn_as_before(load: Load, tmp_path: Path) -> None:
+    """A run that was begun with `pairs: listed` finds the same pairs, in training and held out, as one that was not."""
+    write_subjects(tmp_path, ["a", "b", "c", "d"])
+    rows = [f"{n}/{n}_frame01.nii.gz,./{n}/{n}_frame12.nii.gz" for n in "dbca"]
+    (tmp_path / "pairs.csv").write_text("\n".join(["fixed,moving", *rows]))
+    shares = {"validation_fraction": 0.5}
+    draws = [
+        load(make_config(sources=[source(**s, **shares)]), tmp_path / "pairs.csv") for s in ({"pairs": "listed"}, {})
+    ]
+    assert draws[0] == draws[1]
+    (draw,) = draws[0]
+    # By the names "a/… to a/…" in their order, of which the seed 0 holds out the third and the first.
+    assert [pair.name[0] for pair in draw.held_out()] == ["c", "a"]
+
+
 @pytest.mark.parametrize("count", [2, 5, 33])
 def test_the_extremes_are_the_two_phases_that_differ_most(load: Load, tmp_path: Path, count: int) -> None:
     rng = np.random.default_rng(count)
