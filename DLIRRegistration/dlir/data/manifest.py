@@ -123,21 +123,19 @@ def splits_of(path: Path, rows: Iterable[tuple[str, Iterable[str], str]]) -> dic
 
 def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:
     """The split of every row; one that states none goes with its subjects, so that nobody is on two sides."""
-    subjects = [[row[c] for c in ("subject", "fixed_subject", "moving_subject") if row.get(c)] for _, row in rows]
-    splits = [row.get("split", "").lower() for _, row in rows]
-    for (where, _), split in zip(rows, splits, strict=True):
+    places, entries = zip(*rows, strict=True)
+    subjects = [[row[c] for c in ("subject", "fixed_subject", "moving_subject") if row.get(c)] for row in entries]
+    splits = [row.get("split", "").lower() for row in entries]
+    for where, split in zip(places, splits, strict=True):
         if split and split not in SPLITS:
-            raise _wrong(
-                path, where, f"split '{split}' is neither {' nor '.join(SPLITS)}{nearest(split, SPLITS)}; write one"
-            )
-    while True:
-        stated = splits_of(path, zip([where for where, _ in rows], subjects, splits, strict=True))
-        filled = [
-            s or next((stated[n] for n in own if n in stated), "") for own, s in zip(subjects, splits, strict=True)
-        ]
-        if filled == splits:
-            return splits
-        splits = filled
+            hint = nearest(split, SPLITS)
+            raise _wrong(path, where, f"split '{split}' is neither {' nor '.join(SPLITS)}{hint}; write one")
+    before: list[str] = []
+    while splits != before:
+        before, stated = splits, splits_of(path, zip(places, subjects, splits, strict=True))
+        found = (next((stated[subject] for subject in own if subject in stated), "") for own in subjects)
+        splits = [split or other for split, other in zip(splits, found, strict=True)]
+    return splits
 
 
 def _pair(row: Mapping[str, str], fixed: Scan, moving: Scan) -> Pair:
@@ -174,23 +172,20 @@ def _beside(path: Path, row: Mapping[str, str], column: str) -> str:
 
 
 def _wrong(path: Path, where: str, what: str) -> ManifestError:
-    return ManifestError(f"manifest '{path}'{where and ', ' + where}: {what}")
+    return ManifestError(f"manifest '{path}'{where and ', ' + where}: {' '.join(what.splitlines())}")
 
 
 def _needed(path: Path, columns: Mapping[str, str]) -> tuple[str, ...]:
     """The columns in which every row has an entry: they say of which kind the table is."""
     pairs = [column for column in _ROLES if column in columns]
     if pairs and "image" in columns:
-        raise _wrong(
-            path, "", f"it has the columns {pairs[0]}, of pairs, and image, of images; list one kind in a table"
-        )
-    known = _OF_PAIRS if pairs else _OF_IMAGES if "image" in columns else list(dict.fromkeys((*_OF_PAIRS, *_OF_IMAGES)))
-    for column, where in columns.items():
-        if column not in known:
-            hint = nearest(column, known)
-            raise _wrong(
-                path, where, f"column '{column}' is unknown{hint}; give {_NEEDED}, and any of {', '.join(known)}"
-            )
+        raise _wrong(path, "", f"it has the columns {pairs[0]}, of pairs, and image, of images; list one kind")
+    known = (
+        _OF_PAIRS if pairs else _OF_IMAGES if "image" in columns else tuple(dict.fromkeys((*_OF_PAIRS, *_OF_IMAGES)))
+    )
+    for column in (column for column in columns if column not in known):
+        what = f"column '{column}' is unknown{nearest(column, known)}"
+        raise _wrong(path, columns[column], f"{what}; give {_NEEDED}, and any of {', '.join(known)}")
     if len(pairs) == 1:
         raise _wrong(path, "", "it lacks a column: listed pairs need fixed and moving; add it")
     if not pairs and "image" not in columns:
@@ -205,19 +200,15 @@ def _lines(path: Path, text: str) -> _Table:
     try:
         lines = [(f"line {reader.line_num}", [cell.strip() for cell in cells]) for cells in reader]
     except csv.Error as error:
-        raise _wrong(
-            path, f"line {reader.line_num}", f"it cannot be read ({error}); give a CSV file in UTF-8"
-        ) from None
+        raise _wrong(path, f"line {reader.line_num}", f"it cannot be read ({error}); give a CSV file") from None
     lines = [(where, cells) for where, cells in lines if any(cells)]
     if not lines:
         return {}, []
     where, head = lines.pop(0)
-    for column in head:
-        if head.count(column) > 1:
-            raise _wrong(path, where, f"it names the column '{column}' twice; leave one out")
-    for where_row, cells in lines:
-        if len(cells) > len(head):
-            raise _wrong(path, where_row, "it has more entries than the first line names columns; quote or remove them")
+    if twice := [column for column in head if head.count(column) > 1]:
+        raise _wrong(path, where, f"it names the column '{twice[0]}' twice; leave one out")
+    if longer := [place for place, cells in lines if len(cells) > len(head)]:
+        raise _wrong(path, longer[0], "it has more entries than the first line names columns; quote or remove them")
     return dict.fromkeys(head, where), [(w, dict(zip(head, cells, strict=False))) for w, cells in lines]
 
 
@@ -255,9 +246,5 @@ def _text(path: Path) -> str:
         place = text.count("\n", 0, text.index("\0"))
     except UnicodeDecodeError as error:
         place = content.count(b"\n", 0, error.start)
-    raise _wrong(
-        path,
-        f"line {place + 1}",
-        "it cannot be read: its encoding is not UTF-8 (Latin-1, perhaps, or UTF-16 without its mark); give a CSV file "
-        "in UTF-8, which spreadsheets save as 'CSV UTF-8'",
-    )
+    what = "it cannot be read: its encoding is not UTF-8 but perhaps Latin-1"
+    raise _wrong(path, f"line {place + 1}", f"{what}; give a CSV file in UTF-8, in spreadsheets 'CSV UTF-8'")

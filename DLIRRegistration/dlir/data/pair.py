@@ -79,8 +79,8 @@ class Scan:
 class Pair:
     """A moving scan to be registered to a fixed one, and what a manifest says of the two.
 
-    subject: whose pair it is, where it is one's: pairs of a subject are held out together. group: under which name a
-    table of results takes pairs together. split: as of a scan. model: which one registers the pair.
+    subject: whose pair it is, where it is one's: pairs of a subject are held out together. split: as of a scan.
+    group: the name under which tables of results take pairs together. model: by which a batch registers the pair.
     """
 
     fixed: Scan

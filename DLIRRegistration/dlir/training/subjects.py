@@ -64,7 +64,7 @@ def called(pair: Pair, manifest: Path) -> str:
 
 
 def _below(image: str, folder: Path) -> str:
-    return image.removeprefix(f"{folder}{os.sep}")
+    return Path(image.removeprefix(f"{folder}{os.sep}")).as_posix()
 
 
 def find_images(source: Source, root: Path, notice: Notice) -> list[Scan]:
