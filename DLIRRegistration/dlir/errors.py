@@ -1,5 +1,9 @@
 """The one exception family. A message names the input, says what is wrong and what to do, in one line."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class DLIRError(Exception):
     """Base of every error that a user can mend; the command line prints it as one line and exits with 2."""
@@ -47,3 +51,15 @@ class WorkerError(DLIRError):
 
 class EvaluationError(DLIRError):
     """A data set does not hold what its layout says, or a method to compare with is missing or fails on a pair."""
+
+
+class ManifestError(ConfigError, EvaluationError):
+    """A table of pairs or images cannot be read or has a wrong form: training data and data set in one."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """For a message about an unknown word: " (did you mean '…'?)", or nothing where no known one is like it."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word.lower(), list(known), 1, 0.5)
+    return f" (did you mean '{found[0]}'?)" if found else ""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dlir.training.batch import Batch, Pair, collate
+from dlir.training.batch import Batch, TensorPair, collate
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import parse_config
 
@@ -71,7 +71,7 @@ def make_batch(
 
     matrix = torch.eye(4) if start is None else torch.from_numpy(start).float()
     pairs = [
-        Pair(f, m, matrix, torch.tensor(spacing), "pair")
+        TensorPair(f, m, matrix, torch.tensor(spacing), "pair")
         for f, m in zip(channels(fixed), channels(moving), strict=True)
     ]
     return collate(pairs)

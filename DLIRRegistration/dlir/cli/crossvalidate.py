@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, print_json, say
-from dlir.cli.evaluate import OUTPUTS, Baseline, DataKind, check_packages, make_methods, run, write_outputs
+from dlir.cli.evaluate import OUTPUTS, Baseline, DataKind, check_packages, make_methods, of_split, run, write_outputs
 from dlir.cli.train import ConfigOption, PresetOption, read_configuration
 from dlir.errors import EvaluationError, OptionError, OutputError
 from dlir.registration.choices import Device, Initialization
@@ -47,6 +47,8 @@ def crossvalidate(
 ) -> None:
     """Train a model per fold without its subjects, evaluate it on them, and report all folds together.
 
+    A manifest's rows with split test stay out of it; its other splits do not count, the folds do.
+
     The same command goes on where it was stopped, in the middle of a fold too. Writes the files of `dlir evaluate`,
     and the training runs in fold-1-of-3 and so on.
     """
@@ -57,7 +59,7 @@ def crossvalidate(
 
     configuration = read_configuration(config, preset)
     chosen = open_data_set(dataset.value, data)
-    pairs = select(chosen.pairs(), subjects or [])
+    pairs = select(of_split(chosen.pairs(), testing=False), subjects or [])
     people = subjects_of(pairs)
     parts = make_folds(people, len(people) if leave_one_out else folds, seed)
     if not any(part.pairs(pairs) for part in parts):

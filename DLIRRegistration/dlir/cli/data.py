@@ -24,7 +24,9 @@ def _group() -> None:
 
 @data.command()
 def check(
-    data: Annotated[Path, typer.Option(help="Folder below which the configuration's files lie, or a manifest (CSV).")],
+    data: Annotated[
+        Path, typer.Option(help="Folder below which the configuration's files lie, or a manifest (CSV, TSV, JSON).")
+    ],
     config: ConfigOption = None,
     preset: PresetOption = None,
     cache: Annotated[

@@ -98,16 +98,19 @@ def evaluate(
     decathlon   imagesTr and labelsTr (or images, labels): between subjects
     folder      NAME.nii.gz with NAME_label, NAME_mask, NAME_landmarks beside
                 it; a subfolder is a subject, or else each image is one
-    manifest    CSV with columns fixed, moving and, as wanted, fixed_label,
-                moving_label, fixed_mask, moving_mask, fixed_landmarks,
-                moving_landmarks, fixed_subject, moving_subject
+    manifest    CSV, TSV or JSON with columns fixed, moving and, as wanted,
+                fixed_label, moving_label, fixed_mask, moving_mask,
+                fixed_landmarks, moving_landmarks, fixed_subject,
+                moving_subject, subject, split; or with columns image and
+                label, mask, subject, time, split, paired as a folder is;
+                where some have split test, only these
     """
     check_packages()
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
 
     chosen = open_data_set(dataset.value, data)
-    pairs = select(chosen.pairs(), subjects or [], limit)
+    pairs = select(of_split(chosen.pairs(), testing=True), subjects or [], limit)
     methods = make_methods(models or [], [b.value for b in baseline or []], stages, masked, device.value)
     with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
         with progress_bar(wanted=not json) as progress:
@@ -125,6 +128,15 @@ def check_packages() -> None:
     for package in ("scipy", "matplotlib"):
         if importlib.util.find_spec(package) is None:
             raise OutputError(f"an evaluation needs '{package}', which is not installed: pip install 'dlir[eval]'")
+
+
+def of_split(pairs: list[Pair], *, testing: bool) -> list[Pair]:
+    """Where a manifest keeps some pairs for testing: only these, or only the others. Says so."""
+    wanted = [pair for pair in pairs if (pair.split == "test") == testing]
+    if not 0 < len(wanted) < len(pairs):
+        return pairs
+    say(f"taking {len(wanted)} of {len(pairs)} pairs: those {'' if testing else 'not '}marked with split test")
+    return wanted
 
 
 # -- methods ------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ TrainingProgress = Callable[[str, int, int, dict[str, float]], None]
 ConfigOption = Annotated[Path | None, typer.Option(help="Training configuration (YAML).")]
 PresetOption = Annotated[str | None, typer.Option(help="Name of a configuration that comes with DLIR.")]
 DataOption = Annotated[
-    Path | None, typer.Option(help="Folder below which the configuration's files lie, or a manifest (CSV).")
+    Path | None, typer.Option(help="Folder below which the configuration's files lie, or a manifest (CSV, TSV, JSON).")
 ]
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
 from dlir.errors import EvaluationError
 from dlir.io.points import Landmarks, read_landmarks
-from dlir.io.reading import Volume, read_image, read_label, read_mask
-
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+from dlir.io.reading import Volume, count_phases, read_image, read_label, read_mask
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,8 @@ class Scan:
     subject: whose image it is; all pairs of one subject are taken together when data are divided. part: which of the
     subject's images, for example "ED"; empty where there is one. image: as for `read_image`. landmarks: a file that
     `read_landmarks` knows. indices: whether its rows are voxel indices without saying so. problem: why the scan
-    cannot be used, where its adapter already knows.
+    cannot be used, where its adapter already knows. time: orders the images of a subject. split: "train", "validation"
+    or "test", where something is said of it.
     """
 
     subject: str
@@ -33,11 +32,29 @@ class Scan:
     landmarks: str = ""
     indices: bool = False
     problem: str = ""
+    time: float | None = None
+    split: str = ""
 
     @property
     def name(self) -> str:
         """What makes the scan unique in its data set."""
         return f"{self.subject} {self.part}".strip()
+
+    def phases(self, role: str = "image") -> list[Scan]:
+        """The scan, or one for each time point of an image that holds several, which is a subject where none is named.
+
+        role: how messages call the image. Its mask serves all; its labels have time points too. Raises ImageError and
+        GeometryError where the image's header cannot be read.
+        """
+        count = count_phases(self.image, role)
+        if count == 1:
+            return [self]
+        subject, name = self.subject or self.part, f"{self.part}#" if self.subject else ""
+        labels = [self.label and f"{self.label}#{i}" for i in range(count)]
+        return [
+            replace(self, subject=subject, part=f"{name}{i}", image=f"{self.image}#{i}", label=label)
+            for i, label in enumerate(labels)
+        ]
 
     def read_image(self) -> Volume:
         """The image. Raises the errors of `read_image`, and EvaluationError for a scan with a problem."""
@@ -60,10 +77,18 @@ class Scan:
 
 @dataclass(frozen=True)
 class Pair:
-    """A moving scan to be registered to a fixed one."""
+    """A moving scan to be registered to a fixed one, and what a manifest says of the two.
+
+    subject: whose pair it is, where it is one's: pairs of a subject are held out together. split: as of a scan.
+    group: the name under which tables of results take pairs together. model: by which a batch registers the pair.
+    """
 
     fixed: Scan
     moving: Scan
+    subject: str = ""
+    group: str = ""
+    split: str = ""
+    model: str = ""
 
     @property
     def name(self) -> str:
@@ -92,8 +117,9 @@ class DataSet(Protocol):
 
 
 def ordered_pairs(scans: Sequence[Scan]) -> list[Pair]:
-    """Every scan registered to every other, both ways."""
-    return [pair for i, a in enumerate(scans) for b in scans[i + 1 :] for pair in (Pair(a, b), Pair(b, a))]
+    """Every scan registered to every other, both ways. All are of one split."""
+    both = ((x, y) for i, a in enumerate(scans) for b in scans[i + 1 :] for x, y in ((a, b), (b, a)))
+    return [Pair(x, y, split=x.split) for x, y in both]
 
 
 def both_ways(pairs: Iterable[Pair]) -> list[list[Pair]]:
@@ -148,12 +174,6 @@ def select(pairs: Sequence[Pair], subjects: Sequence[str] = (), limit: int | Non
 def existing(path: Path) -> str:
     """The path as text where there is such a file or folder, else nothing."""
     return str(path) if path.exists() else ""
-
-
-def stem(path: Path) -> str:
-    """A file's name without the ending of its image type."""
-    ending = next((e for e in IMAGE_ENDINGS if path.name.endswith(e)), path.suffix)
-    return path.name.removesuffix(ending)
 
 
 def require_folder(folder: Path, title: str) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from dlir.data.pair import IMAGE_ENDINGS, Pair
+from dlir.data.pair import Pair
 from dlir.errors import EvaluationError, OptionError
+from dlir.io.source import stem
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,4 @@ def check_kept_back(fold: Fold, kept_back: Sequence[str], root: Path) -> None:
 
 def _names(file: str) -> set[str]:
     """What a training file may be called by: its folders, and itself without its ending."""
-    path = PurePath(file)
-    ending = next((e for e in IMAGE_ENDINGS if path.name.endswith(e)), path.suffix)
-    return {*path.parts, path.name.removesuffix(ending)}
+    return {*PurePath(file).parts, stem(file)}

@@ -9,6 +9,10 @@ from pathlib import Path
 
 from dlir.errors import ImageError
 
+# Of the images that are one file (or a header beside its voxels).
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+_ENDINGS = (*IMAGE_ENDINGS, ".zip")  # and of a packed DICOM series
+
 
 @dataclass(frozen=True)
 class Source:
@@ -47,6 +51,12 @@ def split_spec(typed: str) -> tuple[str, str | None]:
         return typed, None
     path, _, phase = typed.rpartition("#")
     return path, phase
+
+
+def stem(spec: str | os.PathLike[str]) -> str:
+    """The name of an image's file without its ending and time point; a folder's name, or one of another kind, whole."""
+    name = re.sub("#[0-9]+$", "", os.path.basename(spec))
+    return next((name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)), name)
 
 
 def parse_source(spec: str | os.PathLike[str], role: str) -> Source:

@@ -13,7 +13,7 @@ from dlir.geometry import Shape3
 
 
 @dataclass(frozen=True)
-class Pair:
+class TensorPair:
     """One pair of images, each on its own working grid, in voxels of these.
 
     fixed, moving: (3, z, y, x): the image; 1 where it is and 0 in padding; 1 where its voxels count. start: (4, 4) from
@@ -32,9 +32,9 @@ class Pair:
 class Batch:
     """Pairs of images, padded with zeros at the far ends to a common shape each.
 
-    fixed, moving: (B, 3, z, y, x), channels as in Pair; the shapes may differ. fixed_shapes, moving_shapes: (z, y, x)
-    of each image without this padding. start: (B, 4, 4) from fixed to moving index (x, y, z). spacing: (B, 3) mm,
-    (x, y, z), of the fixed images. names: what was drawn, for messages.
+    fixed, moving: (B, 3, z, y, x), channels as in TensorPair; the shapes may differ. fixed_shapes, moving_shapes:
+    (z, y, x) of each image without this padding. start: (B, 4, 4) from fixed to moving index (x, y, z). spacing: (B, 3)
+    mm, (x, y, z), of the fixed images. names: what was drawn, for messages.
     """
 
     fixed: Tensor
@@ -56,7 +56,7 @@ class Batch:
         )
 
 
-def collate(pairs: Sequence[Pair]) -> Batch:
+def collate(pairs: Sequence[TensorPair]) -> Batch:
     """Several pairs as one batch."""
     return Batch(
         _stack([pair.fixed for pair in pairs]),

@@ -10,7 +10,7 @@ from dlir.errors import ConfigError
 from dlir.training.cache import Cache, DryCache
 from dlir.training.config import TrainingConfig
 from dlir.training.data import Prepares, load_data
-from dlir.training.draws import Draw
+from dlir.training.draws import Draw, ListedPairs
 
 
 @dataclass
@@ -50,7 +50,8 @@ def check_data(config: TrainingConfig, data: Path, cache: Path | None, prepares:
         return report
     for source, draw in zip(config.sources, draws, strict=True):
         training, validation = draw.counts()
-        report.sources.append({"pairs": source.pairs, "training": training, "validation": validation, **_sizes(draw)})
+        kind = "listed" if isinstance(draw, ListedPairs) else source.pairs
+        report.sources.append({"pairs": kind, "training": training, "validation": validation, **_sizes(draw)})
     report.images = sum(entry["images"] for entry in report.sources)
     return report
 

@@ -28,7 +28,8 @@ class Source(Strict):
     files: patterns relative to the data folder, of files or of folders that hold one DICOM series each; a file *.dcm
         stands for its folder. Not used where the data are given as a table (manifest).
     pairs: "intra" pairs any two volumes of one subject, on one grid; "inter" volumes of any two subjects, whatever
-        their grids; "listed" those that a manifest lists, row by row.
+        their grids. A manifest that lists pairs is taken as it is, whatever stands here; "listed", which older
+        configurations say of one, only refuses other data.
     subject: what a subject is: "folder", all files of a folder, or "file". A 4D file is a subject always. By default
         folders for intra pairs and files for inter pairs.
     mask: where an image's mask lies, relative to the data folder, from {folder} and {stem} of the image: voxels outside

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from dlir.errors import ConfigError, ModelError
+from dlir.errors import ConfigError, ModelError, nearest
 from dlir.model.catalogue import resource_folder
 from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
@@ -37,7 +36,7 @@ def preset_file(name: str) -> Path:
     known = presets()
     if name not in known:
         choice = f"choose one of: {', '.join(known)}" if known else "none comes with this DLIR"
-        raise ConfigError(f"there is no preset '{name}'{_nearest(name, known)}; {choice}; or give --config FILE")
+        raise ConfigError(f"there is no preset '{name}'{nearest(name, known)}; {choice}; or give --config FILE")
     return known[name]
 
 
@@ -81,7 +80,7 @@ def parse_config(values: Any, name: str) -> TrainingConfig:
     except ValidationError as error:
         raise ConfigError(f"configuration '{name}': {_explained(error)}; correct this entry") from None
     except ModelError as error:
-        hint = "".join(_nearest(key, _model_keys()) for key in _unknown_model_keys(values))
+        hint = "".join(nearest(key, _model_keys()) for key in _unknown_model_keys(values))
         raise ConfigError(f"configuration '{name}': model: {error}{hint}; correct this entry") from None
     if len(config.training) != stages:
         raise ConfigError(
@@ -115,12 +114,7 @@ def _explained(error: ValidationError) -> str:
     key = ".".join(map(str, first["loc"])) or "the file"
     if first["type"] != "extra_forbidden":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}"
-    return f"{key}: this key is unknown{_nearest(str(first['loc'][-1]), _known_beside(first['loc']))}"
-
-
-def _nearest(word: str, known: Any) -> str:
-    found = get_close_matches(word.lower(), list(known), 1, 0.5)
-    return f" (did you mean '{found[0]}'?)" if found else ""
+    return f"{key}: this key is unknown{nearest(str(first['loc'][-1]), _known_beside(first['loc']))}"
 
 
 def _known_beside(place: tuple[int | str, ...]) -> list[str]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from dlir.data.pair import Pair, Scan
 from dlir.errors import ConfigError, GeometryError, ImageError
 from dlir.training.cache import Cache, Prepared
 from dlir.training.config import Source, TrainingConfig
 from dlir.training.draws import Draw, Drawn, InterPairs, IntraPairs, ListedPairs, Subject
-from dlir.training.subjects import Found, ImageFile, Notice, PairFile, find, held_out
+from dlir.training.subjects import Notice, called, find, held_out
 
 # Sides of a voxel that differ by less, relatively, count as equal.
 _SQUARE = 0.01
@@ -33,12 +34,12 @@ def load_data(
     if data.is_file() and len(config.sources) > 1:
         raise ConfigError(f"manifest '{data}' is one source and the configuration has {len(config.sources)}; give one")
     found = [find(source, data, notice) for source in config.sources]
-    images = dict.fromkeys((f.image, f.mask) for entries in found for entry in entries for f in _files(entry))
-    prepared: dict[tuple[str, str | None], Prepared] = {}
+    images = dict.fromkeys((f.image, f.mask) for entries in found for entry in entries for f in _scans(entry))
+    prepared: dict[tuple[str, str], Prepared] = {}
     for done, (image, mask) in enumerate(images):
         prepares(done, len(images))
         try:
-            prepared[image, mask] = cache.prepared(image, mask)
+            prepared[image, mask] = cache.prepared(image, mask or None)
         except (ImageError, GeometryError) as error:
             notice(image, str(error))
     draws = [
@@ -57,28 +58,26 @@ def load_data(
     return draws
 
 
-def _files(entry: ImageFile | PairFile) -> tuple[ImageFile, ...]:
-    return (entry,) if isinstance(entry, ImageFile) else (entry.fixed, entry.moving)
+def _scans(entry: Pair | Scan) -> tuple[Scan, ...]:
+    return (entry,) if isinstance(entry, Scan) else (entry.fixed, entry.moving)
 
 
 def _make(
     source: Source,
-    found: Found,
-    prepared: dict[tuple[str, str | None], Prepared],
+    found: Sequence[Pair | Scan],
+    prepared: dict[tuple[str, str], Prepared],
     cache: Cache,
     seed: int,
     data: Path,
     notice: Notice,
 ) -> Draw:
-    if source.pairs == "listed":
-        return _listed([entry for entry in found if isinstance(entry, PairFile)], prepared, source, seed, data)
+    if pairs := [entry for entry in found if isinstance(entry, Pair)]:
+        return _listed(pairs, prepared, source, seed, data)
+    stated = {entry.subject: entry.split for entry in found}
     volumes: dict[str, list[Prepared]] = {}
-    stated: dict[str, bool | None] = {}
-    for file in found:
-        assert isinstance(file, ImageFile)
-        stated[file.subject] = file.validation if stated.get(file.subject) is None else stated[file.subject]
-        if (file.image, file.mask) in prepared:
-            volumes.setdefault(file.subject, []).append(prepared[file.image, file.mask])
+    for scan in (entry for entry in found if isinstance(entry, Scan)):
+        if (scan.image, scan.mask) in prepared:
+            volumes.setdefault(scan.subject, []).append(prepared[scan.image, scan.mask])
     subjects = [
         subject
         for name, images in volumes.items()
@@ -94,12 +93,10 @@ def _make(
     return IntraPairs(kept, aside, source.largest_motion)
 
 
-def _split(
-    names: Sequence[str], stated: dict[str, bool | None], source: Source, seed: int
-) -> tuple[set[str], set[str]]:
+def _split(names: Sequence[str], stated: dict[str, str], source: Source, seed: int) -> tuple[set[str], set[str]]:
     """Names for training and for validation: as a manifest says, or where it says nothing, as the configuration."""
-    if any(value is not None for value in stated.values()):
-        validation = {name for name in names if stated[name]}
+    if any(stated.values()):
+        validation = {name for name in names if stated[name] == "validation"}
     else:
         validation = held_out(names, source, seed)
     return set(names) - validation, validation
@@ -150,17 +147,15 @@ def _extremes(volumes: Sequence[Prepared]) -> list[int]:
 
 
 def _listed(
-    found: Sequence[PairFile], prepared: dict[tuple[str, str | None], Prepared], source: Source, seed: int, data: Path
+    found: Sequence[Pair], prepared: dict[tuple[str, str], Prepared], source: Source, seed: int, data: Path
 ) -> ListedPairs:
-    usable = [
-        entry for entry in found if all((file.image, file.mask) in prepared for file in (entry.fixed, entry.moving))
-    ]
     pairs: list[tuple[str, Drawn]] = []
-    stated: dict[str, bool | None] = {}
-    for entry in usable:
-        fixed, moving = (prepared[file.image, file.mask] for file in (entry.fixed, entry.moving))
-        pairs.append((entry.subject, Drawn(fixed, moving, f"{entry.fixed.subject} to {entry.moving.subject}")))
-        stated[entry.subject] = entry.fixed.validation if stated.get(entry.subject) is None else stated[entry.subject]
+    stated: dict[str, str] = {}
+    for pair in found:
+        images = [prepared[scan.image, scan.mask] for scan in _scans(pair) if (scan.image, scan.mask) in prepared]
+        if len(images) == 2:
+            pairs.append((pair.subject, Drawn(images[0], images[1], called(pair, data))))
+            stated[pair.subject] = pair.split
     training, validation = _split(sorted(stated), stated, source, seed)
     groups = [tuple(pair for subject, pair in pairs if subject in names) for names in (training, validation)]
     _check_training(len(groups[0]), len(groups[1]), f"pairs in '{data}'")

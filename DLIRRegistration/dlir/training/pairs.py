@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dlir.geometry import ImageGrid
-from dlir.training.batch import Batch, Pair, collate
+from dlir.training.batch import Batch, TensorPair, collate
 from dlir.training.cache import Prepared
 from dlir.training.config import Augmentation, RandomAffine, Voxels
 from dlir.training.draws import Draw, Drawn
@@ -28,7 +28,7 @@ from dlir.transforms.affine import affine_matrix, transform_points
 from dlir.transforms.lattice import Lattice, inside, lookup
 
 
-class PairDataset(Dataset[Pair]):
+class PairDataset(Dataset[TensorPair]):
     """Augmented pairs without end. Pair `index` depends on the seed and the index alone.
 
     That makes a run repeatable, whoever loads the pairs and wherever it was interrupted.
@@ -58,19 +58,19 @@ class PairDataset(Dataset[Pair]):
         self.transforms = None if crop is None else _transforms(self.augmentation, crop)
         self.random_affine = random_affine
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> TensorPair:
         generator = np.random.default_rng((self.seed, index))
         drawn = self.draws[generator.choice(len(self.draws), p=self.weights)].draw(generator)
         return self._whole(drawn, generator) if self.transforms is None else self._cropped(drawn, generator)
 
-    def _cropped(self, drawn: Drawn, generator: np.random.Generator) -> Pair:
+    def _cropped(self, drawn: Drawn, generator: np.random.Generator) -> TensorPair:
         stack = torch.cat([_channels(drawn.fixed), _channels(drawn.moving)])
         assert self.transforms is not None
         self.transforms.set_random_state(seed=int(generator.integers(2**31)))
         stack = _plain(self.transforms(stack))
-        return Pair(stack[:3], stack[3:], torch.eye(4), torch.tensor(drawn.fixed.grid.spacing), drawn.name)
+        return TensorPair(stack[:3], stack[3:], torch.eye(4), torch.tensor(drawn.fixed.grid.spacing), drawn.name)
 
-    def _whole(self, drawn: Drawn, generator: np.random.Generator) -> Pair:
+    def _whole(self, drawn: Drawn, generator: np.random.Generator) -> TensorPair:
         images, grids = [], []
         for prepared in (drawn.fixed, drawn.moving):
             window, grid = _trimmed(prepared.grid, self.augmentation.trim, self.smallest, generator)
@@ -86,7 +86,7 @@ class PairDataset(Dataset[Pair]):
                     images = [image.flip(3 - axis) for image in images]
                     start = _mirror(grids[1], axis) @ start @ _mirror(grids[0], axis)
         spacing = torch.tensor(drawn.fixed.grid.spacing)
-        return Pair(images[0], images[1], torch.from_numpy(start).float(), spacing, drawn.name)
+        return TensorPair(images[0], images[1], torch.from_numpy(start).float(), spacing, drawn.name)
 
 
 class HeldOutPairs(Sequence[Batch]):
@@ -109,13 +109,13 @@ class HeldOutPairs(Sequence[Batch]):
         return collate([_still(self.drawn[index], self.crop)])
 
 
-def _still(drawn: Drawn, crop: Compose | None) -> Pair:
+def _still(drawn: Drawn, crop: Compose | None) -> TensorPair:
     spacing = torch.tensor(drawn.fixed.grid.spacing)
     fixed, moving = _channels(drawn.fixed), _channels(drawn.moving)
     if crop is not None:
-        return Pair(_plain(crop(fixed)), _plain(crop(moving)), torch.eye(4), spacing, drawn.name)
+        return TensorPair(_plain(crop(fixed)), _plain(crop(moving)), torch.eye(4), spacing, drawn.name)
     start = torch.from_numpy(centred(drawn.fixed.grid, drawn.moving.grid)).float()
-    return Pair(fixed, moving, start, spacing, drawn.name)
+    return TensorPair(fixed, moving, start, spacing, drawn.name)
 
 
 def _channels(prepared: Prepared, window: tuple[slice, ...] = (slice(None),) * 3) -> Tensor:

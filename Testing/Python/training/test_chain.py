@@ -19,7 +19,7 @@ from dlir.model.multistage import MultiStageModel
 from dlir.model.preprocessing import prepare
 from dlir.model.spec import ModelSpec
 from dlir.registration.oneshot import Registration
-from dlir.training.batch import Batch, Pair, collate
+from dlir.training.batch import Batch, TensorPair, collate
 from dlir.training.chain import run_chain
 from dlir.training.pairs import centred
 from dlir.transforms.affine import transform_points
@@ -170,7 +170,7 @@ def test_unequal_oblique_grids_are_seen_in_a_batch_as_in_inference(
         ones = [torch.ones_like(image) for image, _ in prepared]
         channels = [torch.stack([image, one, one]) for (image, _), one in zip(prepared, ones, strict=True)]
         start = torch.from_numpy(centred(prepared[0][1], prepared[1][1])).float()
-        pairs.append(Pair(channels[0], channels[1], start, torch.tensor(CINE), "pair"))
+        pairs.append(TensorPair(channels[0], channels[1], start, torch.tensor(CINE), "pair"))
     with torch.no_grad():
         chain = run_chain(model, collate(pairs), len(stages) - 1, end_to_end=False)
     for number, (result, (shape, _)) in enumerate(zip(results, sizes, strict=True)):
@@ -185,7 +185,7 @@ def test_a_pairs_bending_energy_does_not_depend_on_its_batch() -> None:
     model = wild(small_model(2, 1))
     shapes = ((4, 32, 32), (6, 24, 40), (4, 30, 30))
     alone = [make_batch(*(tensor(Blobs(seed, shape[::-1])(voxels(shape))) for seed in (0, 1))) for shape in shapes]
-    pairs = [Pair(b.fixed[0], b.moving[0], b.start[0], b.spacing[0], "pair") for b in alone]
+    pairs = [TensorPair(b.fixed[0], b.moving[0], b.start[0], b.spacing[0], "pair") for b in alone]
     with torch.no_grad():
         together = run_chain(model, collate(pairs), 1, end_to_end=True)
         apart = [run_chain(model, batch, 1, end_to_end=True) for batch in alone]

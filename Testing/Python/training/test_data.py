@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlir.data import pair as pair_module
 from dlir.errors import ConfigError
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume, count_phases
@@ -67,7 +68,7 @@ def test_the_cine_preset_opens_the_images_it_names_and_no_other(
         return count_phases(spec, role)
 
     monkeypatch.setattr(cache_module, "read_image", read_image)
-    monkeypatch.setattr(subjects_module, "count_phases", read_header)
+    monkeypatch.setattr(pair_module, "count_phases", read_header)
     config = load_config(repo_root / "Resources" / "Presets" / "cardiac-cine.yaml")
     cache = DryCache(Path(), config.spec)
     told: list[str] = []
@@ -92,7 +93,7 @@ def test_the_cine_preset_opens_the_images_it_names_and_no_other(
 def test_the_hippocampus_preset_keeps_the_last_forty_out(shared_data: Path, repo_root: Path) -> None:
     config = load_config(repo_root / "Resources" / "Presets" / "hippocampus.yaml")
     for data in (shared_data / "hippocampus", shared_data / "hippocampus" / "images"):
-        names = [file.subject for file in subjects_module.find(config.sources[0], data, lambda *_: None)]  # type: ignore[union-attr]
+        names = [file.subject for file in subjects_module.find(config.sources[0], data, lambda *_: None)]
         held = subjects_module.held_out(names, config.sources[0], config.seed)
         assert (len(names), len(held)) == (220, 40)
         assert min(held) > max(set(names) - held)
@@ -138,6 +139,21 @@ def test_listed_pairs_keep_their_roles(load: Load, tmp_path: Path) -> None:
     drawn = draw.draw(np.random.default_rng(0))
     assert (drawn.fixed.name, drawn.moving.name) == (str(tmp_path / frames[0]), str(tmp_path / frames[1]))
     assert draw.held_out()[0].fixed.name == str(tmp_path / frames[3])
+
+
+def test_what_was_listed_before_is_drawn_as_before(load: Load, tmp_path: Path) -> None:
+    """A run that was begun with `pairs: listed` finds the same pairs, in training and held out, as one that was not."""
+    write_subjects(tmp_path, ["a", "b", "c", "d"])
+    rows = [f"{n}/{n}_frame01.nii.gz,./{n}/{n}_frame12.nii.gz" for n in "dbca"]
+    (tmp_path / "pairs.csv").write_text("\n".join(["fixed,moving", *rows]))
+    shares = {"validation_fraction": 0.5}
+    draws = [
+        load(make_config(sources=[source(**s, **shares)]), tmp_path / "pairs.csv") for s in ({"pairs": "listed"}, {})
+    ]
+    assert draws[0] == draws[1]
+    (draw,) = draws[0]
+    # By the names "a/… to a/…" in their order, of which the seed 0 holds out the third and the first.
+    assert [pair.name[0] for pair in draw.held_out()] == ["c", "a"]
 
 
 @pytest.mark.parametrize("count", [2, 5, 33])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dlir.geometry import ImageGrid
-from dlir.training.batch import Pair, collate
+from dlir.training.batch import TensorPair, collate
 from dlir.training.cache import Prepared
 from dlir.training.config import Augmentation, RandomAffine
 from dlir.training.draws import InterPairs, IntraPairs, Subject
@@ -219,7 +219,7 @@ def unequal(seed: int = 0, **settings: Any) -> PairDataset:
     return PairDataset([InterPairs(subjects, ())], [1.0], augmentation, seed)
 
 
-def mapped(pair: Pair, points: NDArray[Any]) -> NDArray[Any]:
+def mapped(pair: TensorPair, points: NDArray[Any]) -> NDArray[Any]:
     """Fixed voxels (N, 3) to moving voxels, by the start of the pair."""
     start = pair.start.double().numpy()
     found: NDArray[Any] = points @ start[:3, :3].T + start[:3, 3]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from dlir.data.pair import Pair, Scan
 from dlir.errors import ConfigError
 from dlir.training.config import Source
-from dlir.training.subjects import ImageFile, PairFile, find, find_images, held_out
+from dlir.training.subjects import find, find_images, held_out
 from training_runs import SHAPE, write_subjects, write_volume
 
 
@@ -18,7 +20,7 @@ def deaf(what: str, why: str) -> None:
     raise AssertionError(f"nothing should be left out, but {what} was: {why}")
 
 
-def by_subject(files: list[ImageFile]) -> dict[str, int]:
+def by_subject(files: Sequence[Pair | Scan]) -> dict[str, int]:
     names = [file.subject for file in files]
     return {name: names.count(name) for name in names}
 
@@ -76,7 +78,7 @@ def test_masks_lie_where_the_pattern_says(tmp_path: Path, rng: np.random.Generat
     write_volume(tmp_path / "masks" / "a_lung.nrrd", np.ones(SHAPE))
     source = Source(files=["images/*"], pairs="inter", mask="masks/{stem}_lung.nrrd")
     masks = [file.mask for file in find_images(source, tmp_path, deaf)]
-    assert masks == [str(tmp_path / "masks" / "a_lung.nrrd"), None]
+    assert masks == [str(tmp_path / "masks" / "a_lung.nrrd"), ""]
 
 
 def test_a_mask_is_no_image(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -155,17 +157,18 @@ def test_a_manifest_names_images_subjects_masks_and_the_split(table: Path) -> No
     table.write_text("\n".join(rows))
     files = find(Source(files=["*"]), table, deaf)
     assert by_subject(files) == {"x": 2, "cine.nii.gz": 3}
-    assert [file.validation for file in files] == [False, False, True, True, True]
-    assert [file.mask and Path(file.mask).name for file in files] == ["mask.nii.gz", None, None, None, None]
+    assert [file.split for file in files] == ["train", "train", "validation", "validation", "validation"]
+    files = [file for file in files if isinstance(file, Scan)]
+    assert [Path(file.mask).name for file in files] == ["mask.nii.gz", "", "", "", ""]
     assert all(Path(file.image.split("#")[0]).is_file() for file in files)
 
 
 def test_a_manifest_lists_pairs(table: Path) -> None:
     table.write_text("fixed,moving,fixed_mask\na.nii.gz,b.nii.gz,mask.nii.gz\ncine.nii.gz#0,cine.nii.gz#2,\n")
     first, second = find(Source(files=["*"], pairs="listed"), table, deaf)
-    assert isinstance(first, PairFile)
-    assert isinstance(second, PairFile)
-    assert (first.fixed.subject, first.moving.subject) == ("a.nii.gz", "b.nii.gz")
+    assert isinstance(first, Pair)
+    assert isinstance(second, Pair)
+    assert (first.subject, second.subject) == ("a.nii.gz to b.nii.gz", "cine.nii.gz#0 to cine.nii.gz#2")
     assert first.fixed.mask == str(table.parent / "mask.nii.gz")
     assert second.moving.image == str(table.parent / "cine.nii.gz#2")
 
@@ -173,10 +176,10 @@ def test_a_manifest_lists_pairs(table: Path) -> None:
 @pytest.mark.parametrize(
     ("pairs", "content", "named"),
     [
-        ("intra", "picture,subject\na.nii.gz,x\n", "no column 'picture' to have: intra pairs need image"),
+        ("intra", "picture,subject\na.nii.gz,x\n", "line 1: column 'picture' is unknown"),
         ("listed", "fixed,label\na.nii.gz,b.nii.gz\n", "'label'"),
         ("listed", "fixed\na.nii.gz\n", "lacks a column: listed pairs need fixed and moving"),
-        ("inter", "image,split\na.nii.gz,test\n", "line 2: split 'test' is neither train nor validation"),
+        ("inter", "image,split\na.nii.gz,tests\n", "line 2: split 'tests' is neither train nor validation"),
         ("listed", "fixed,moving\na.nii.gz,\n", "line 2: 'moving' is empty"),
         ("inter", "", "lacks a column"),
         ("inter", "image\na.nii.gz\nb.nii.gz,x\n", "line 3: it has more entries than the first line names columns"),

@@ -8,9 +8,10 @@ from pathlib import Path
 from dlir.data.layouts.acdc import Acdc
 from dlir.data.layouts.decathlon import Decathlon
 from dlir.data.layouts.dirlab import DirLab
-from dlir.data.layouts.folder import ImageFolder, Manifest
+from dlir.data.layouts.folder import ImageFolder
 from dlir.data.layouts.learn2reg import Learn2Reg
 from dlir.data.layouts.sunnybrook import Sunnybrook
+from dlir.data.manifest import Manifest
 from dlir.data.pair import DataSet, Pair, Scan
 from dlir.errors import OptionError
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dlir.data.layouts.lists import read_list
-from dlir.data.pair import Pair, Scan, existing, ordered_pairs, require_folder, stem
+from dlir.data.pair import Pair, Scan, existing, ordered_pairs, require_folder
 from dlir.errors import EvaluationError
+from dlir.io.source import stem
 
 _LIST = "dataset.json"
 

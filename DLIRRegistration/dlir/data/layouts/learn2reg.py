@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dlir.data.layouts.lists import read_list
-from dlir.data.pair import Pair, Scan, existing, require_folder, stem
+from dlir.data.pair import Pair, Scan, existing, require_folder
 from dlir.errors import EvaluationError
+from dlir.io.source import stem
 
 # Pairs that a challenge scores; those to train on only where there are no others.
 _PAIR_LISTS = ("registration_val", "registration_test", "training_paired_images")
