@@ -23,9 +23,9 @@ class AffineNetwork(nn.Module):
     Inputs (B, 1, z, y, x), each at least 2**levels voxels per axis. Both pass through the same weights. Four numbers
     are left of each feature map: its global average, as in §2.1, and its first moments about the image's centre along
     z, y and x, which is a departure from §2.1. Two fully connected layers decode the pair.
-    Why: an average over a whole map is the same wherever in the image a structure lies, unless the image's border tells,
-    so that the decoder would have to learn translations from the border alone; the moments state the place. What they
-    gain has not been measured apart; second moments were tried and gained nothing.
+    Why: an average over a whole map is the same wherever in the image a structure lies, but for what the border tells;
+    the moments state the place. What they gain has not been measured apart; second moments were tried and gained
+    nothing.
     Images of a batch that were padded to a common shape at the far ends come with their own `shapes`, (B, 3) each in
     (z, y, x): the result is then the same as for each of them alone.
     Output (B, 12), in the order of `dlir.transforms.affine`: translation in mm (unconstrained), rotation
