@@ -24,7 +24,7 @@ from dlir.evaluation.summary import Measure, measures, statistics, structures
 from dlir.evaluation.tables import markdown, mean_sd, median_iqr, summary_table
 from dlir.io.writing import write_text
 from dlir.model.catalogue import resolve_model
-from dlir.model.file import load_model, save_model
+from dlir.model.file import read_header, rewrite_card
 
 KEPT = Path(__file__).parent / "results"
 
@@ -114,14 +114,13 @@ def keep_in_card(model: NetworkMethod, rows: Sequence[Row], data: str) -> None:
 
     data: what the rows are of, in words.
     """
-    loaded, header = load_model(model.path)
     by_key = {m.key: statistics(map(m.value, rows)).mean for m in measures(rows)}
     figures = {
         **{f"dice_{name}": round(by_key[f"dice_{name}"], 3) for name in structures(rows)},
         "folding_percent": round(by_key["folding_percent"], 4),
         "jacobian_sd": round(by_key["jacobian_sd"], 3),
     }
-    save_model(model.path, loaded, header.card | {"held_out": {"data": data, **figures}})
+    rewrite_card(model.path, read_header(model.path).card | {"held_out": {"data": data, **figures}})
 
 
 def machine() -> str:

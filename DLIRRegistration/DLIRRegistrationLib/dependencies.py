@@ -52,11 +52,13 @@ class Requirement:
 
     def allows(self, version: str) -> bool:
         """Whether this version serves; what follows its numbers, such as "+cpu", does not count."""
-        number = _numbers(version)
-        return all(
-            number >= _numbers(limit) if sign == ">=" else number < _numbers(limit)
-            for sign, limit in re.findall(r"(>=|<)\s*([\d.]+)", self.versions)
-        )
+        from packaging.specifiers import SpecifierSet  # Slicer brings it
+        from packaging.version import InvalidVersion, Version
+
+        try:
+            return Version(Version(version).base_version) in SpecifierSet(self.versions)
+        except InvalidVersion:
+            return False
 
 
 class Installer(Protocol):
@@ -228,12 +230,3 @@ def _question(requester: str, wanted: Sequence[Requirement]) -> str:
         "Install them now?",
     ]
     return "\n".join(lines)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The release of a version as numbers that compare: (2, 1) for 2.1, 2.1.0 and 2.1.0a0+cpu."""
-    release = re.match(r"[\d.]*", version.strip())
-    numbers = [int(part) for part in (release[0] if release else "").split(".") if part]
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)

@@ -20,12 +20,15 @@ def full_text(header: ModelHeader) -> str:
         "sha256": header.digest,
         "fold-free": "yes, by construction" if header.spec.fold_free else "not guaranteed",
     }
+    if any(stage.grid_spacing is not None for stage in header.spec.stages):  # older cards do not say it
+        energy = sections.get("training", {}).get("bending_energy", "not stated")
+        facts["bending"] = f"energy in training: {energy}"
     lines = _pairs([(key, _plain(value)) for key, value in header.card.items() if key not in sections])
     lines += _pairs(list(facts.items()))
     lines += ["", "stages", *_stages(header)]
     for key, value in sections.items():
         # The whole configuration is for machines: `dlir models show --json` has it.
-        rows = _flat({name: item for name, item in value.items() if name != "config"}, "  ")
+        rows = _flat({name: item for name, item in value.items() if name not in ("config", "bending_energy")}, "  ")
         lines += ["", key, *_pairs(rows)]
     return "\n".join(lines)
 

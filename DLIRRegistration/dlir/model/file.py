@@ -113,6 +113,11 @@ def save_model(path: Path, model: MultiStageModel, card: dict[str, Any]) -> None
     write_bytes(path, save(weights, metadata))
 
 
+def rewrite_card(path: Path, card: dict[str, Any]) -> None:
+    """Give a model file another card; its weights and their digest stay as they are. Raises ModelError, OutputError."""
+    save_model(path, load_model(path)[0], card)
+
+
 def load_model(path: Path) -> tuple[MultiStageModel, ModelHeader]:
     """The model on the CPU, ready to predict. Raises ModelError for any damage or mismatch."""
     import torch

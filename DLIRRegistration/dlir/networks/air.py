@@ -20,8 +20,12 @@ _TRANSLATION_VOXELS = 10.0
 class AffineNetwork(nn.Module):
     """Predicts the 12 parameters of an affine transform from two images that may differ in size.
 
-    Inputs (B, 1, z, y, x), each at least 2**levels voxels per axis. Both pass through the same weights;
-    global average pooling leaves one number per feature map, and two fully connected layers decode the pair.
+    Inputs (B, 1, z, y, x), each at least 2**levels voxels per axis. Both pass through the same weights. Four numbers
+    are left of each feature map: its global average, as in §2.1, and its first moments about the image's centre along
+    z, y and x, which is a departure from §2.1. Two fully connected layers decode the pair.
+    Why: an average over a whole map is the same wherever in the image a structure lies, but for what the border tells;
+    the moments state the place. What they gain has not been measured apart; second moments were tried and gained
+    nothing.
     Images of a batch that were padded to a common shape at the far ends come with their own `shapes`, (B, 3) each in
     (z, y, x): the result is then the same as for each of them alone.
     Output (B, 12), in the order of `dlir.transforms.affine`: translation in mm (unconstrained), rotation
@@ -54,7 +58,10 @@ class AffineNetwork(nn.Module):
         )
 
     def _features(self, image: Tensor, shape: Tensor) -> Tensor:
-        """Means and first moments (B, 4 * channels) over the first `shape` voxels.
+        """Means and first moments along z, y and x (B, 4 * channels) over the first `shape` voxels.
+
+        Moments are in voxels of the stage's images, divided by `_TRANSLATION_VOXELS`, so that one that moves by that
+        many voxels changes its moments by its means.
 
         Beyond them every layer finds the zeros that it would find beyond the border of an image without padding.
         """

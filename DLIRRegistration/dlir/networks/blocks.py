@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import cache
-from itertools import zip_longest
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -38,70 +36,23 @@ class Convolution(nn.Conv3d):
     to as gradients of the weights where an axis is shorter than the kernel (seen with torch 2.13).
     """
 
-    def forward(self, image: Tensor, slope: float | None = None) -> Tensor:
-        """slope: below zero, of a rectifier that follows at once; only where `rectifies`."""
-        if slope is not None:
-            return self._rectified(image, slope)
+    def forward(self, image: Tensor) -> Tensor:
         reduced = image.device.type == "cpu" and torch.is_autocast_enabled("cpu")
         if reduced and any(n < k for n, k in zip(image.shape[2:], self.kernel_size, strict=True)):
             with torch.autocast("cpu", enabled=False):
                 return super().forward(image.to(self.weight.dtype))
         if not self._direct(image):
             return super().forward(image)
-        result: Tensor = torch.mkldnn_convolution(image, self.weight, self.bias, *self._geometry())
-        return result
-
-    def rectifies(self, image: Tensor) -> bool:
-        """Whether the rectifier that follows may be computed at once, which saves a pass over the memory."""
-        return self._direct(image) and _fused_convolution() is not None
-
-    def _rectified(self, image: Tensor, slope: float) -> Tensor:
-        fused = _fused_convolution()
-        assert fused is not None
-        result: Tensor = fused(image, self.weight, self.bias, *self._geometry(), "leaky_relu", [slope], "")
+        padding = [int(p) for p in self.padding]
+        result: Tensor = torch.mkldnn_convolution(
+            image, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
+        )
         return result
 
     def _direct(self, image: Tensor) -> bool:
         """Whether oneDNN can be called as it is."""
         plain = image.dtype == torch.float32 and not torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
         return image.device.type == "cpu" and plain and torch.backends.mkldnn.is_available()
-
-    def _geometry(self) -> tuple[list[int], list[int], list[int], int]:
-        return [int(p) for p in self.padding], list(self.stride), list(self.dilation), self.groups
-
-
-@cache
-@torch.inference_mode()
-def _fused_convolution() -> Callable[..., Tensor] | None:
-    """The convolution with its rectifier that torch's compiler uses; None where a build of torch is without it.
-
-    It is no public function, so that it is tried once before it is relied upon.
-    """
-    fused: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-    if fused is None:
-        return None
-    image, weight, one = -torch.ones(1, 2, 3, 3, 3), torch.ones(2, 2, 3, 3, 3), [1, 1, 1]
-    try:
-        found = fused(image, weight, None, one, one, one, 1, "leaky_relu", [_SLOPE], "")
-    except (RuntimeError, TypeError):
-        return None
-    expected = F.leaky_relu(F.conv3d(image, weight, padding=1), _SLOPE)
-    return fused if torch.allclose(found, expected) else None
-
-
-class Layers(nn.Sequential):
-    """Layers in turn; without gradients on the CPU, a convolution computes the rectifier that follows it."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        done = False
-        for layer, following in zip_longest(self, list(self)[1:]):
-            if done:
-                done = False
-            elif isinstance(layer, Convolution) and isinstance(following, nn.LeakyReLU) and layer.rectifies(image):
-                image, done = layer(image, following.negative_slope), True
-            else:
-                image = layer(image)
-        return image
 
 
 def convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
@@ -139,10 +90,12 @@ def downsampling(channels: int, stride: tuple[int, int, int], pooling: str) -> l
     return [Convolution(channels, channels, (z, y, x), steps, padding=1), rectifier()]
 
 
-def encoder(inputs: int, channels: Iterable[int], strides: Iterable[tuple[int, int, int]], pooling: str) -> Layers:
+def encoder(
+    inputs: int, channels: Iterable[int], strides: Iterable[tuple[int, int, int]], pooling: str
+) -> nn.Sequential:
     """One convolution and one downsampling per level."""
     layers: list[nn.Module] = []
     for outputs, stride in zip(channels, strides, strict=True):
         layers += convolution(inputs, outputs, 3) + downsampling(outputs, stride, pooling)
         inputs = outputs
-    return Layers(*layers)
+    return nn.Sequential(*layers)

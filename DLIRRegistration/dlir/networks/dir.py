@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dlir.networks.blocks import Convolution, Layers, convolution, encoder, initialize
+from dlir.networks.blocks import Convolution, convolution, encoder, initialize
 from dlir.networks.spec import StageSpec
 
 # Scale of the untrained output: the first displacements stay within a fraction of a voxel. A fifth of this made the
@@ -26,7 +26,7 @@ class DeformableNetwork(nn.Module):
         self.limit = spec.max_displacement
         width = spec.channels[-1]
         self.encoder = encoder(2, spec.channels[:-1], spec.strides(), spec.pooling)
-        self.head = Layers(
+        self.head = nn.Sequential(
             *convolution((2, *spec.channels)[-2], width, 3),
             *convolution(width, width, 3),
             *convolution(width, width, 1),

@@ -31,6 +31,7 @@ def make_card(config: TrainingConfig, draws: Sequence[Draw], state: RunState, fa
             "device": _device(fabric.device),
             "processes": fabric.world_size,
             "threads": torch.get_num_threads(),
+            "bending_energy": "integral",
             "precision": ", then ".join(state.precisions),
             "code_version": __version__,
             "torch": torch.__version__,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import weakref
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import IO, Any
+from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from dlir.errors import ConfigError, OutputError
 from dlir.io.writing import write_bytes, write_json
@@ -48,7 +46,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[bytes] | None = None
+        # It ends with the process that took it, though the processes that prepare batches outlive that by some seconds.
+        self._lock = FileLock(self.file(".lock"))
         self._begun = False
 
     def file(self, name: str) -> Path:
@@ -123,16 +122,11 @@ class RunFolder:
     def _hold(self) -> None:
         """Raises OutputError where another process trains into the folder."""
         try:
-            import fcntl
-        except ModuleNotFoundError:  # Windows: a second process is not found out
-            return
-        self._lock = self.file(".lock").open("wb")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._lock.acquire(blocking=False)
+        except Timeout:
             raise OutputError(f"another process is training into '{self.path}'; wait for it or end it") from None
-        # The processes that prepare batches outlive a killed run by some seconds, and must not hold its folder.
-        os.register_at_fork(after_in_child=partial(_let_go, weakref.ref(self._lock)))
+        except OSError as error:
+            raise OutputError(f"cannot lock the folder '{self.path}': {error.strerror}; choose another") from None
 
     # -- the checkpoint --------------------------------------------------------------------------
 
@@ -156,11 +150,6 @@ class RunFolder:
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError, UnpicklingError):
             raise ConfigError(f"checkpoint '{path}' is damaged or no checkpoint; start the run afresh") from None
         return content
-
-
-def _let_go(lock: weakref.ref[IO[bytes]]) -> None:
-    if (held := lock()) is not None:
-        held.close()
 
 
 def listed(found: list[str], most: int = 3) -> str:

@@ -134,10 +134,13 @@ def test_missing(bare: Packages) -> None:
         ("2.1.0", True),
         ("2.10.0+cu128", True),
         ("2.13.0a0+git1", True),
+        ("2.1.0a0+32f93b1", True),
         ("2.0.1", False),
         ("1.13.1", False),
         ("3", False),
         ("3.0.0", False),
+        ("3.0.0a0", False),
+        ("unknown", False),
     ],
 )
 def test_versions(version: str, serves: bool, bare: Packages) -> None:

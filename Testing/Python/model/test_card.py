@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,9 @@ import pytest
 
 from cli_runs import CARD, SOURCE, make_model
 from dlir.model.card import full_text, one_line
+from dlir.model.catalogue import all_models
 from dlir.model.file import ModelHeader, read_header
+from dlir.networks.spec import StageSpec
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,42 @@ def test_full_text_has_all_but_the_configuration(header: ModelHeader) -> None:
     assert lines[lines.index("stages") + 2] == "  1  bspline  2 × 2 × 2        16 × 16 × 16       4, 4, 4, 4"
     assert "  hours     0.5" in lines
     assert not any("config" in line for line in lines)
+
+
+def test_the_bending_energy_of_the_training_is_said(header: ModelHeader) -> None:
+    """Of a model that is older than the field, that it is not stated; nothing where nothing bends."""
+    assert "bending     energy in training: not stated" in full_text(header).splitlines()
+    assert "bending     energy in training: not stated" in full_text(replace(header, card={})).splitlines()
+    stated = replace(header, card={"training": {"bending_energy": "integral", "hours": 0.5}})
+    assert "bending     energy in training: integral" in full_text(stated).splitlines()
+    affine = replace(header.spec, stages=(StageSpec("affine", (4, 4, 4), (2, 2)),))
+    assert "bending" not in full_text(replace(header, spec=affine))
+
+
+def test_the_models_that_come_with_dlir_say_it() -> None:
+    found = [entry.header for entry in all_models() if entry.bundled]
+    assert len(found) >= 2
+    for header in found:
+        assert header is not None
+        assert header.card["training"]["bending_energy"] in (
+            "midpoint rule on the working grid, 6.5 to 12 % below the integral",
+            "integral",
+        )
+
+
+def test_a_card_is_amended_by_command(tmp_path: Path) -> None:
+    file = make_model(tmp_path / "tiny.safetensors")
+    script = SOURCE.parent / "Resources" / "amend_card.py"
+    for name in ("training.bending_energy", "held_out.data", "note"):
+        command = [sys.executable, script, file, name, f"{name}, said later"]
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
+    bending = {"bending_energy": "training.bending_energy, said later"}
+    assert read_header(file).card == {
+        **CARD,
+        "training": {**CARD["training"], **bending},  # type: ignore[dict-item]
+        "held_out": {"data": "held_out.data, said later"},
+        "note": "note, said later",
+    }
 
 
 def test_needs_no_torch(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from safetensors.torch import load_file, save_file
 import dlir
 from dlir.errors import ModelError, OutputError
 from dlir.model import file as model_file
-from dlir.model.file import load_model, read_header, save_model
+from dlir.model.file import load_model, read_header, rewrite_card, save_model
 from dlir.model.multistage import MultiStageModel
 from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
 
+OLD = Path(__file__).resolve().parents[2] / "Data" / "format-1.safetensors"
 CARD = {"name": "tiny", "licence": "CC0-1.0", "figures": {"dice": [0.25, 0.5]}, "note": "für Prüfungen"}
 
 
@@ -91,6 +93,33 @@ def test_a_saved_model_comes_back_and_predicts_alike(path: Path, model: MultiSta
     pair = torch.rand(1, 2, 8, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(back.networks[1](pair), model.networks[1](pair))
+
+
+def test_another_card_leaves_all_else_as_it_is(path: Path) -> None:
+    before, weights = read_header(path), load_file(path)
+    rewrite_card(path, {"name": "renamed"})
+    after = read_header(path)
+    assert after == replace(before, card={"name": "renamed"})
+    assert {name: value.numpy().tobytes() for name, value in load_file(path).items()} == {
+        name: value.numpy().tobytes() for name, value in weights.items()
+    }
+    load_model(path)  # its weights match their digest
+
+
+def test_files_of_format_1_keep_loading() -> None:
+    """Written by DLIR 0.1.0 before cards named the bending energy, with what its networks gave then."""
+    model, header = load_model(OLD)
+    assert header.spec == tiny_spec()
+    assert header.card["training"] == {"hours": 0.5, "config": {"seed": 11}}
+    pair, shape = (torch.arange(1024).reshape(1, 2, 8, 8, 8) * 0.7).sin().abs(), torch.tensor([[8, 8, 8]])
+    with torch.inference_mode():
+        affine = model.networks[0](pair[:, :1], pair[:, 1:], (shape, shape))
+        fractions = model.networks[1](pair)
+    expected = torch.tensor([0.00229772, -0.01196906, 0.0229452, 0.00005234, -0.00024908, -0.00056716])
+    torch.testing.assert_close(affine[0, :6], expected, rtol=1e-3, atol=1e-6)
+    assert fractions.shape == (1, 3, 4, 2, 2)
+    expected = torch.tensor([0.00961838, 0.0057865, 0.04372616, 0.02850547, 0.02804711, 0.01192565])
+    torch.testing.assert_close(fractions.flatten()[:6], expected, rtol=1e-3, atol=1e-6)
 
 
 def test_a_loaded_model_is_ready_to_predict(path: Path) -> None:

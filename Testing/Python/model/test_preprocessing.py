@@ -158,7 +158,7 @@ def test_a_constant_image_becomes_zero() -> None:
 @settings(deadline=None)
 @given(st.integers(1, 3000), st.sampled_from([0.1, 50.0, 97.0, 99.0, 100.0]), st.integers(0, 99), st.integers(1, 500))
 def test_a_percentile_is_what_sorting_gives(count: int, percentile: float, seed: int, levels: int) -> None:
-    """Whatever the few values say from which it is guessed where to look: many are alike, the order is anything."""
+    """Many are alike, the order is anything."""
     array = np.random.default_rng(seed).integers(0, levels, (1, 1, count)).astype(np.float32)
     if seed % 3 == 0:
         array.sort()
@@ -166,6 +166,21 @@ def test_a_percentile_is_what_sorting_gives(count: int, percentile: float, seed:
     expected = np.sort(array, axis=None)[min(int(count * percentile / 100), count - 1)]
     assert low == array.min()
     assert high == (expected if expected > low else array.max())
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    "dtype", [np.bool_, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64]
+)
+def test_a_percentile_is_exact_in_every_type(dtype: type, order: str) -> None:
+    """Of values that neighbours differ from by the least that the type holds, at its upper end."""
+    top = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
+    array = top - np.random.default_rng(4).integers(0, 2 if dtype == np.bool_ else 200, (7, 8, 9)).astype(np.int64)
+    array = np.array(array.astype(dtype), order=order)  # type: ignore[call-overload]
+    before = array.copy()
+    _, high = intensity_range(array, Preprocessing((1, 1, 1), percentile=60.0))
+    assert high == np.sort(array, axis=None)[int(array.size * 0.6)]
+    np.testing.assert_array_equal(array, before)
 
 
 # -- together ----------------------------------------------------------------------------------------

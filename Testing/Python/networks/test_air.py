@@ -55,6 +55,21 @@ def test_both_pipelines_share_their_weights_and_their_order_counts() -> None:
     torch.testing.assert_close(predict(network, a, a)[:, 3:6], math.pi * torch.tanh(decoded[:, 3:6] / math.pi))
 
 
+@torch.no_grad()
+def test_moments_tell_of_a_shift_and_means_do_not() -> None:
+    """Why they are pooled besides: 16 voxels along x, in an image that is empty about what moves."""
+    network, shape = make_network().double(), torch.tensor([[48, 48, 64]])
+    here, there = torch.zeros(2, 1, 1, 48, 48, 64, dtype=torch.float64)
+    here[..., 16:32, 16:32, 16:32] = there[..., 16:32, 16:32, 32:48] = image(16, 16, 16).double()
+    empty = network._features(torch.zeros_like(here), shape)
+    before, after = (network._features(x, shape) - empty for x in (here, there))
+    means, z, y, x = (after - before).chunk(4, 1)
+    for unchanged in (means, z, y):
+        torch.testing.assert_close(unchanged, torch.zeros_like(unchanged), rtol=0, atol=1e-6)
+    torch.testing.assert_close(x, before.chunk(4, 1)[0] * 16 / 10, rtol=1e-4, atol=1e-6)
+    assert x.abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("pooling", ["average", "strided"])
 @torch.no_grad()
 def test_padding_at_the_far_ends_makes_no_difference(pooling: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlir.networks import blocks
 from dlir.networks.blocks import Convolution, encoder
 
 
@@ -45,7 +44,7 @@ def test_reduced_precision_is_used_where_it_is_right() -> None:
 
 @pytest.mark.parametrize("pooling", ["average", "strided"])
 def test_what_layers_give_is_the_same_whether_it_is_learned_from_or_not(pooling: str) -> None:
-    """Without gradients on the CPU, a convolution and its rectifier are one."""
+    """Without gradients on the CPU, a convolution is oneDNN's whatever its size."""
     torch.manual_seed(0)
     layers = encoder(2, (4, 6), [(2, 2, 1), (2, 2, 2)], pooling)
     image = torch.randn(2, 2, 4, 16, 12)
@@ -57,9 +56,16 @@ def test_what_layers_give_is_the_same_whether_it_is_learned_from_or_not(pooling:
         torch.testing.assert_close(found, expected.detach())
 
 
-def test_layers_do_without_a_convolution_that_rectifies(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers, image = encoder(2, (4,), [(2, 2, 1)], "average"), torch.randn(1, 2, 4, 16, 12)
-    with torch.inference_mode():
-        expected = layers(image)
-        monkeypatch.setattr(blocks, "_fused_convolution", lambda: None)
-        torch.testing.assert_close(layers(image), expected)
+@pytest.mark.parametrize("shape", [*SHAPES, (10, 64, 64)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last_3d])
+@torch.no_grad()
+def test_the_direct_way_gives_what_torch_gives(
+    shape: tuple[int, int, int], stride: int, order: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    layer = Convolution(8, 16, 3 if stride == 1 else 4, stride, padding=1).to(memory_format=order)  # type: ignore[call-overload]
+    image = torch.randn(1, 8, *shape).contiguous(memory_format=order)
+    expected = torch.nn.functional.conv3d(image.double(), layer.weight.double(), layer.bias.double(), stride, 1)
+    assert layer._direct(image) is torch.backends.mkldnn.is_available()
+    torch.testing.assert_close(layer(image).double(), expected, rtol=1e-4, atol=1e-4)

@@ -57,6 +57,7 @@ def test_a_run_makes_a_model_that_registers(start: Start, tmp_path: Path) -> Non
     assert (training["subjects"], training["validation_subjects"], training["phases_completed"]) == (3, 1, 3)
     assert training["device"].startswith("cpu (")
     assert training["images"] == 6
+    assert training["bending_energy"] == "integral"
     assert training["pairs_drawn"] == 2 * 140
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", training["date"])
     assert training["config"]["seed"] == 0
