@@ -108,11 +108,13 @@ def test_the_same_settings_under_another_name_are_the_same_results(data: Listed,
 def test_transforms_are_kept(data: Listed, folder: Path) -> None:
     study = Study(folder)
     (row, _) = study.run(data, data.pairs()[:2], [right()]).rows
-    assert study.has_transform(row)
+    assert study.has_transform(row.transform)
     points = GRID.center[None]
-    np.testing.assert_allclose(load_transform(study.transform_file(row)).apply(points), points + shift_of(0), atol=1e-9)
-    study.transform_file(row).unlink()
-    assert not study.has_transform(row)
+    np.testing.assert_allclose(
+        load_transform(study.transform_file(row.transform)).apply(points), points + shift_of(0), atol=1e-9
+    )
+    study.transform_file(row.transform).unlink()
+    assert not study.has_transform(row.transform)
 
 
 # -- what cannot be used -------------------------------------------------------------------------------
