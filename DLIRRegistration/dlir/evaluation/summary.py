@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dlir.evaluation.results import Row
-from dlir.metrics.measures import error_statistics
+from dlir.metrics.landmarks import error_statistics
 
 # Columns of `pairs_table` before the measures, and those that are for programs only.
 _ABOUT = ("data", "pair", "fixed_subject", "moving_subject", "method", "seconds", "device", "threads", "size", "masked")

@@ -13,7 +13,7 @@ from scipy import stats
 from dlir.evaluation.results import Row
 from dlir.evaluation.significance import compare, holm, signed_rank
 from dlir.evaluation.summary import measures, pairs_table
-from dlir.metrics.measures import LabelScores
+from dlir.metrics.labels import LabelScores
 from evaluation_runs import make_row
 
 

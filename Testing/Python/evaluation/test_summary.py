@@ -22,7 +22,8 @@ from dlir.evaluation.summary import (
     structures,
     without_largest_motion,
 )
-from dlir.metrics.measures import InverseConsistency, LabelScores
+from dlir.metrics.consistency import InverseConsistency
+from dlir.metrics.labels import LabelScores
 from evaluation_runs import NAN, make_row
 
 ROWS = [

@@ -17,7 +17,7 @@ from cli_runs import FIXED, body, make_model
 from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, TransformError, WorkerError
 from dlir.geometry import ImageGrid
 from dlir.io.arrays import write_array
-from dlir.metrics.measures import dice
+from dlir.metrics.labels import dice
 from dlir.registration.session import Session
 from dlir.transforms.files import read_transform, write_transform
 from dlir.transforms.inverse import InverseTransform

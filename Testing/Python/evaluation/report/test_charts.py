@@ -26,7 +26,8 @@ from dlir.evaluation.report.charts import (
 from dlir.evaluation.results import Row
 from dlir.evaluation.summary import measures, pairs_table
 from dlir.evaluation.tables import landmark_table
-from dlir.metrics.measures import InverseConsistency, LabelScores
+from dlir.metrics.consistency import InverseConsistency
+from dlir.metrics.labels import LabelScores
 from evaluation_runs import make_row
 
 METHODS = ("before", "elastix", "DLIR")
