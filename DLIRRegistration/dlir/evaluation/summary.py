@@ -81,19 +81,16 @@ def pairs_table(rows: Iterable[Row]) -> pd.DataFrame:
     landmarks and for inverse consistency where any row has those.
     """
     rows = list(rows)
-    table = pd.DataFrame([_line(row) for row in rows])
-    names = structures(table)
-    counted = [f"voxels_{which}_{name}" for name in names for which in ("fixed", "warped")]
-    errors = (
-        [c for c in table.columns if c.startswith(("tre_before_", "tre_after_"))] if any(r.after for r in rows) else []
-    )
-    if not errors:
-        table = table.drop(columns="tre_mean", errors="ignore")
+    marked = any(row.after for row in rows)
+    table = pd.DataFrame([_line(row, marked=marked) for row in rows])
+    counted = [f"voxels_{which}_{name}" for name in structures(table) for which in ("fixed", "warped")]
+    errors = [column for column in table.columns if column.startswith(("tre_before_", "tre_after_"))]
     order = [*_ABOUT, *(m.key for m in measures(table)), "jacobian_max", *counted, *errors, *INTERNAL]
     return table.reindex(columns=order).astype({"seconds": float, **dict.fromkeys(counted, "Int64")})
 
 
-def _line(row: Row) -> dict[str, Any]:
+def _line(row: Row, *, marked: bool) -> dict[str, Any]:
+    """marked: with columns for landmarks, also where this row has none."""
     line = {name: getattr(row, name) for name in (*_ABOUT, *INTERNAL)} | {
         "size": "x".join(map(str, row.size)),
         "folding_percent": row.topology.folding_percent,
@@ -105,9 +102,10 @@ def _line(row: Row) -> dict[str, Any]:
     for name, scores in row.labels.items():
         line |= {f"{key}_{name}": getattr(scores, key) for key in LABEL_KEYS}
         line |= {f"voxels_fixed_{name}": scores.fixed_voxels, f"voxels_warped_{name}": scores.warped_voxels}
-    for when, errors in (("before", row.before), ("after", row.after)):
-        line |= {f"tre_{when}_{key}": value for key, value in asdict(error_statistics(errors)).items()}
-    line["tre_mean"] = line["tre_after_mean"]
+    if marked:
+        before, after = asdict(error_statistics(row.before)), asdict(error_statistics(row.after))
+        line |= {f"tre_before_{key}": value for key, value in before.items()}
+        line |= {f"tre_after_{key}": value for key, value in after.items()} | {"tre_mean": after["mean"]}
     if row.inverse_consistency is not None:
         line["inverse_consistency"] = row.inverse_consistency.mean
     return line

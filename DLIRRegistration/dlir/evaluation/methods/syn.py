@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dlir.errors import EvaluationError
 from dlir.evaluation.methods.base import Registered, Task, before_shift
@@ -52,7 +53,7 @@ class SynMethod:
 def _sampled(ants: Any, transforms: Any, fixed: Volume) -> DenseTransform:
     """ANTs' transform as it moves the centres of the fixed voxels: points travel from fixed to moving by it."""
     centers = fixed.grid.voxel_centers().reshape(-1, 3)
-    table = import_module("pandas").DataFrame(centers, columns=["x", "y", "z"])
+    table = pd.DataFrame(centers, columns=["x", "y", "z"])
     sent = ants.apply_transforms_to_points(3, table, transforms)[["x", "y", "z"]].to_numpy()
     return DenseTransform((sent - centers).reshape(*fixed.grid.shape, 3).astype(np.float32), fixed.grid)
 
