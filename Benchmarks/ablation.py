@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from designs import ACDC_SUBJECTS
 from study import Benchmark, label_tables, machine
@@ -30,9 +30,9 @@ from dlir.data.layouts.acdc import Acdc
 from dlir.data.pair import select
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.methods.network import NetworkMethod
-from dlir.evaluation.results import Row, common_cases
+from dlir.evaluation.results import common_cases
 from dlir.evaluation.significance import holm, signed_rank
-from dlir.evaluation.summary import by_method, measures, structures
+from dlir.evaluation.summary import by_method, count_cases, measures, pairs_table, structures
 from dlir.io.writing import write_json
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import load_config, preset_file
@@ -174,20 +174,15 @@ class Finding:
     pairs: tuple[tuple[str, str], ...]
     measures: tuple[str, ...]
 
-    def tested(self, rows: Sequence[Row]) -> list[Tested]:
-        """Every comparison that the rows allow; p after Holm's correction over all of them."""
-        known = {m.key: m for m in measures(rows)}
-        values = {
-            (method, key): {row.case: value for row in own if not math.isnan(value := known[key].value(row))}
-            for method, own in by_method(rows).items()
-            for key in self.measures
-        }
+    def tested(self, table: pd.DataFrame) -> list[Tested]:
+        """Every comparison that the table allows; p after Holm's correction over all of them."""
+        known = {m.key: m for m in measures(table)}
+        values = {key: by_method(table, known[key]) for key in self.measures}
         found = []
         for first, second in self.pairs:
-            for key in self.measures:
-                if {(first, key), (second, key)} <= values.keys():
-                    a, b = values[first, key], values[second, key]
-                    differences = np.array([b[case] - a[case] for case in a if case in b])
+            for key, own in values.items():
+                if first in own and second in own:
+                    differences = (own[second] - own[first]).dropna().to_numpy()
                     found.append((known[key], first, second, differences))
         corrected = holm([signed_rank(differences) for *_, differences in found])
         return [
@@ -276,14 +271,14 @@ def main() -> None:
     benchmark = Benchmark("ablation", options.output / "evaluation")
     data = Acdc(options.data / "acdc")
     benchmark.run(data, select(data.pairs(), ACDC_SUBJECTS), [Identity(), *methods])
-    rows = common_cases(benchmark.rows)
-    tests = {finding: finding.tested(rows) for finding in findings(structures(rows))}
+    table = pairs_table(common_cases(benchmark.rows))
+    tests = {finding: finding.tested(table) for finding in findings(structures(table))}
     notes = [
         *(finding.sentence(found) for finding, found in tests.items()),
         f"Each model had {options.minutes:g} minutes of processor time for its iterations, divided equally between its "
         f"stages, so that a design of two stages is not given more for having two; batches of {BATCH} pairs, windows "
         f"of {' x '.join(map(str, CROP))} voxels, float32; all else as in its preset. The paper trained far longer. "
-        f"ED and ES both ways of ACDC 081-100, never seen: {len({row.case for row in rows})} pairs. BP: bending "
+        f"ED and ES both ways of ACDC 081-100, never seen: {count_cases(table)} pairs. BP: bending "
         f"penalty. Wilcoxon's signed-rank test, p below {SIGNIFICANT:g} after Holm's correction within a finding.",
         machine(),
     ]

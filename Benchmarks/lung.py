@@ -21,9 +21,8 @@ from dlir.data.pair import Pair, Scan, ordered_pairs
 from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.elastix import ElastixMethod
 from dlir.evaluation.methods.identity import Identity
-from dlir.evaluation.report.numbers import landmark_table
-from dlir.evaluation.summary import measures
-from dlir.evaluation.tables import mean_sd, summary_table
+from dlir.evaluation.summary import measures, pairs_table
+from dlir.evaluation.tables import landmark_table, mean_sd, summary_table
 
 
 @dataclass
@@ -55,12 +54,13 @@ def main() -> None:
     data = Lung(options.data)
     benchmark = Benchmark("lung", options.output)
     benchmark.run(data, data.pairs(), methods)
-    shown = [m for m in measures(benchmark.rows) if m.key in ("tre_mean", "folding_percent", "jacobian_sd")]
+    table = pairs_table(benchmark.rows)
+    shown = [m for m in measures(table) if m.key in ("tre_mean", "folding_percent", "jacobian_sd")]
     sections = [
-        ("Landmark error in mm, mean (SD)", landmark_table(benchmark.rows)),
+        ("Landmark error in mm, mean (SD)", landmark_table(table)),
         (
             "Mean ± SD over the two directions; topology inside the lung mask",
-            summary_table(benchmark.rows, shown, mean_sd),
+            summary_table(table, shown, mean_sd),
         ),
     ]
     notes = [

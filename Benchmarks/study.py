@@ -17,10 +17,9 @@ from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.network import NetworkMethod
 from dlir.evaluation.methods.syn import SynMethod
 from dlir.evaluation.report.build import build_report
-from dlir.evaluation.report.content import Evaluated
 from dlir.evaluation.results import Row, common_cases
-from dlir.evaluation.study import RESULTS, Outcome, Study
-from dlir.evaluation.summary import Measure, measures, statistics, structures
+from dlir.evaluation.study import RESULTS, Evaluated, Outcome, Study
+from dlir.evaluation.summary import Measure, measures, pairs_table, structures, with_structure
 from dlir.evaluation.tables import markdown, mean_sd, median_iqr, summary_table
 from dlir.io.writing import write_text
 from dlir.model.catalogue import resolve_model
@@ -89,14 +88,13 @@ def keep_tables(name: str, sections: Sequence[Section], notes: Sequence[str]) ->
 
 def label_tables(rows: Sequence[Row]) -> list[Section]:
     """One table as means and one as medians, structure by structure; of the pairs that every method has."""
-    shared = common_cases(rows)
+    shared = pairs_table(common_cases(rows))
     found = measures(shared)
     sections: list[Section] = []
     for title, cell in (("Mean ± SD", mean_sd), ("Median ± IQR", median_iqr)):
         table: list[list[str]] = []
         for name in structures(shared):
-            own = [row for row in shared if name in row.labels]
-            head, *body = summary_table(own, columns(found, name), cell)
+            head, *body = summary_table(with_structure(shared, name), columns(found, name), cell)
             table = table or [["structure", *(text.replace(f" {name}", "") for text in head)]]
             table += [[name, *line] for line in body]
         sections.append((title, table))
@@ -114,12 +112,9 @@ def keep_in_card(model: NetworkMethod, rows: Sequence[Row], data: str) -> None:
 
     data: what the rows are of, in words.
     """
-    by_key = {m.key: statistics(map(m.value, rows)).mean for m in measures(rows)}
-    figures = {
-        **{f"dice_{name}": round(by_key[f"dice_{name}"], 3) for name in structures(rows)},
-        "folding_percent": round(by_key["folding_percent"], 4),
-        "jacobian_sd": round(by_key["jacobian_sd"], 3),
-    }
+    table = pairs_table(rows)
+    digits = {**{f"dice_{name}": 3 for name in structures(table)}, "folding_percent": 4, "jacobian_sd": 3}
+    figures = {key: round(float(table[key].mean()), places) for key, places in digits.items()}
     rewrite_card(model.path, read_header(model.path).card | {"held_out": {"data": data, **figures}})
 
 

@@ -24,7 +24,7 @@ from dlir.evaluation.methods.elastix import ElastixMethod
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.methods.network import NetworkMethod, stage_names
 from dlir.evaluation.results import Row, common_cases
-from dlir.evaluation.summary import by_method, measures
+from dlir.evaluation.summary import measures, pairs_table, registering
 from dlir.evaluation.tables import UNDEFINED, Cell, mean_sd, median_iqr, summary_table
 
 HELD_OUT = 40
@@ -59,13 +59,13 @@ def stage_by_stage(model: NetworkMethod) -> list[Method]:
 
 def table(rows: Sequence[Row], cell: Cell) -> list[list[str]]:
     """A line per method, over the pairs that all have; last, the share of pairs that fold anywhere."""
-    shared = common_cases(rows)
+    shared = pairs_table(common_cases(rows))
     found = {measure.key: measure for measure in measures(shared)}
     head, *body = summary_table(shared, [found[key] for key in COLUMNS], cell)
     lines = [[*head, "pairs that fold"]]
-    for line, own in zip(body, by_method(shared).values(), strict=True):
-        folded = np.mean([row.topology.folding_percent > 0 for row in own])
-        lines.append([*line, UNDEFINED if own[0].seconds is None else f"{folded:.0%}"])
+    folded = (shared["folding_percent"] > 0).groupby(shared["method"]).mean()
+    for line in body:
+        lines.append([*line, f"{folded[line[0]]:.0%}" if line[0] in registering(shared) else UNDEFINED])
     return lines
 
 

@@ -18,7 +18,7 @@ from dlir.evaluation.results import Row, Topology
 from dlir.geometry import ImageGrid
 from dlir.io.points import Landmarks, write_landmarks
 from dlir.io.writing import write_image
-from dlir.metrics.measures import LabelScores
+from dlir.metrics.labels import LabelScores
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from grids import make_grid
 

@@ -18,7 +18,7 @@ from dlir.registration.choices import Device, Initialization
 
 if TYPE_CHECKING:
     from dlir.evaluation.folds import Fold
-    from dlir.evaluation.report.content import Evaluated
+    from dlir.evaluation.study import Evaluated
     from dlir.training.config import TrainingConfig
 
 _CONFIG, _RUN, _DONE = "config.yaml", "run", "trained.json"

@@ -25,8 +25,7 @@ from dlir.registration.progress import Progress
 if TYPE_CHECKING:
     from dlir.data.layouts import DataSet, Pair
     from dlir.evaluation.methods.base import Method
-    from dlir.evaluation.report.content import Evaluated
-    from dlir.evaluation.results import Row
+    from dlir.evaluation.study import Evaluated
 
 OUTPUTS = {
     "pairs": "pairs.csv",
@@ -124,8 +123,8 @@ def evaluate(
 
 
 def check_packages() -> None:
-    """Raises OutputError, before any work, where a package is missing that tests or figures need."""
-    for package in ("scipy", "matplotlib"):
+    """Raises OutputError, before any work, where a package is missing that tables, tests or figures need."""
+    for package in ("pandas", "scipy", "matplotlib"):
         if importlib.util.find_spec(package) is None:
             raise OutputError(f"an evaluation needs '{package}', which is not installed: pip install 'dlir[eval]'")
 
@@ -197,9 +196,8 @@ def run(
     output: Path, mode: str, data: DataSet, pairs: Sequence[Pair], methods: Sequence[Method], progress: Progress
 ) -> Evaluated:
     """Evaluate what is missing. Raises EvaluationError where nothing at all could be evaluated."""
-    from dlir.evaluation.report.content import Evaluated
-    from dlir.evaluation.report.curves import HISTORY
-    from dlir.evaluation.study import Study
+    from dlir.evaluation.report.charts import HISTORY
+    from dlir.evaluation.study import Evaluated, Study
 
     study = Study(output, mode)
     outcome = study.run(data, pairs, methods, progress)
@@ -216,47 +214,44 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
     """Tables and report of an evaluation, and what --json prints; Parquet where its package is installed."""
     from dlir.evaluation import tables
     from dlir.evaluation.report.build import build_report
-    from dlir.evaluation.results import common_cases
     from dlir.evaluation.significance import compare
     from dlir.evaluation.summary import measures
     from dlir.io.writing import write_text
 
-    rows = common_cases(evaluated.outcome.rows)
-    found = measures(rows)
+    table = evaluated.shared
     texts = {
-        "pairs": tables.pairs_csv(evaluated.outcome.rows),
-        "summary": tables.summary_csv(rows),
-        "comparisons": tables.comparisons_csv([c for measure in found for c in compare(rows, measure)]),
-        "tables": "\n\n".join(map(tables.markdown, tables.summary_tables(rows, tables.median_iqr))) + "\n",
+        "pairs": tables.pairs_csv(evaluated.table),
+        "summary": tables.summary_csv(table),
+        "comparisons": tables.comparisons_csv([c for measure in measures(table) for c in compare(table, measure)]),
+        "tables": "\n\n".join(map(tables.markdown, tables.summary_tables(table, tables.median_iqr))) + "\n",
         "report": build_report(evaluated),
     }
     for name, text in texts.items():
         write_text(output / OUTPUTS[name], text)
     written = dict(OUTPUTS)
     if tables.can_write_parquet():
-        tables.write_pairs_parquet(output / PARQUET, evaluated.outcome.rows)
+        tables.write_pairs_parquet(output / PARQUET, evaluated.table)
         written["parquet"] = PARQUET
     else:
         (output / PARQUET).unlink(missing_ok=True)  # of an earlier run, and without what this one adds
-    return {**_summary(evaluated, rows), "outputs": written}
+    return {**_summary(evaluated), "outputs": written}
 
 
-def _summary(evaluated: Evaluated, rows: Sequence[Row]) -> dict[str, Any]:
+def _summary(evaluated: Evaluated) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from dlir.evaluation.report.content import count_cases
-    from dlir.evaluation.summary import by_method, measures, statistics, times
+    from dlir.evaluation.summary import count_cases, measures, statistics
 
-    def plain(figures: Any) -> dict[str, Any]:
-        return {key: None if value != value else value for key, value in asdict(figures).items()}
+    def plain(values: Any) -> dict[str, Any]:
+        return {key: None if value != value else value for key, value in asdict(statistics(values)).items()}
 
-    found = measures(rows)
+    table = evaluated.shared
+    keys = ["seconds", *(m.key for m in measures(table))]
     return {
         "data": evaluated.data.title,
-        "pairs": count_cases(rows),
+        "pairs": count_cases(table),
         "problems": [asdict(problem) for problem in evaluated.outcome.problems],
         "methods": {
-            name: {"seconds": plain(times(own)), **{m.key: plain(statistics(map(m.value, own))) for m in found}}
-            for name, own in by_method(rows).items()
+            str(name): {key: plain(own[key]) for key in keys} for name, own in table.groupby("method", sort=False)
         },
     }

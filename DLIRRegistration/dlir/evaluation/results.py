@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dlir.errors import OutputError
-from dlir.metrics.measures import InverseConsistency, LabelScores
+from dlir.metrics.consistency import InverseConsistency
+from dlir.metrics.labels import LabelScores
 
 Key = tuple[str, str, str]
 

@@ -16,14 +16,10 @@ from dlir.evaluation.methods.base import Method, Registered, Task
 from dlir.evaluation.results import Key, Row, Topology
 from dlir.io.points import Landmarks
 from dlir.io.reading import Volume
-from dlir.metrics.measures import (
-    LabelScores,
-    inverse_consistency,
-    jacobian_statistics,
-    label_report,
-    landmark_distances,
-    log_jacobian_sd,
-)
+from dlir.metrics.consistency import inverse_consistency
+from dlir.metrics.folding import jacobian_statistics, log_jacobian_sd
+from dlir.metrics.labels import LabelScores, label_report
+from dlir.metrics.landmarks import landmark_distances
 from dlir.registration.initialization import initialize
 from dlir.transforms.jacobian import jacobian_map
 from dlir.transforms.resample import resample

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
-from dlir.evaluation.results import Row
 from dlir.evaluation.summary import Measure, by_method
 
 
@@ -30,23 +31,18 @@ class Comparison:
     p_holm: float
 
 
-def compare(rows: Sequence[Row], measure: Measure) -> list[Comparison]:
+def compare(table: pd.DataFrame, measure: Measure) -> list[Comparison]:
     """Every two methods on the pairs where both have a value; two-sided. Each measure is a family of its own."""
-    values = {
-        method: {row.case: value for row in own if not math.isnan(value := measure.value(row))}
-        for method, own in by_method(rows).items()
-    }
+    values = by_method(table, measure)
     found = []
-    for first, second in combinations(values, 2):
-        shared = [case for case in values[first] if case in values[second]]
-        differences = np.array([values[second][case] - values[first][case] for case in shared])
-        median = float(np.median(differences)) if shared else math.nan
-        found.append((first, second, len(shared), median, signed_rank(differences)))
+    for first, second in combinations(map(str, values), 2):
+        differences = (values[second] - values[first]).dropna()
+        found.append((first, second, len(differences), float(differences.median()), signed_rank(differences)))
     corrected = holm([p for *_, p in found])
     return [Comparison(measure.key, *item, p) for item, p in zip(found, corrected, strict=True)]
 
 
-def signed_rank(differences: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def signed_rank(differences: ArrayLike) -> float:
     """Two-sided p of Wilcoxon's test, differences of 0 left out; 1 where all are 0, `nan` where there are none.
 
     Exact for up to 50 different values, else by the normal approximation.

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+
+import pandas as pd
 
 from dlir.data.pair import DataSet, Pair, Scan, both_ways, distinct
 from dlir.errors import DLIRError, OutputError
 from dlir.evaluation.methods.base import Method, Registered, settings_digest
-from dlir.evaluation.results import Key, Results, Row
+from dlir.evaluation.results import Key, Results, Row, common_cases
 from dlir.evaluation.scoring import LoadedPair, LoadedScan, load_pair, load_scan, score
-from dlir.evaluation.transforms import save_transform
+from dlir.evaluation.summary import pairs_table
 from dlir.registration.progress import Progress, silent
+from dlir.transforms.files import save_transform
 
 RESULTS, TRANSFORMS = "results.jsonl", "transforms"
 
@@ -86,13 +90,13 @@ class Study:
         rows = [replace(row, method=names[row.settings]) for row in self.results.of(keys)]
         return Outcome(rows, problems)
 
-    def transform_file(self, row: Row) -> Path:
-        """Where the transform of a row is."""
-        return self.folder / TRANSFORMS / row.transform
+    def transform_file(self, name: str) -> Path:
+        """Where the transform is that a row names."""
+        return self.folder / TRANSFORMS / name
 
-    def has_transform(self, row: Row) -> bool:
-        """Whether the transform of a row is still there."""
-        return bool(row.transform) and self.transform_file(row).is_file()
+    def has_transform(self, name: str) -> bool:
+        """Whether a row names a transform and that is still there."""
+        return bool(name) and self.transform_file(name).is_file()
 
     # -- one group of pairs ----------------------------------------------------------------------
 
@@ -133,6 +137,28 @@ class Study:
             rows.append(replace(row, transform=file))
         self.results.add(row for row in rows if row.key not in self.results.rows)
         return problems
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A finished evaluation. histories: name and file of each training run whose curves are shown."""
+
+    study: Study
+    data: DataSet
+    pairs: Sequence[Pair]
+    methods: Sequence[Method]
+    outcome: Outcome
+    histories: Sequence[tuple[str, Path]] = ()
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """`pairs_table` of all that was evaluated."""
+        return pairs_table(self.outcome.rows)
+
+    @cached_property
+    def shared(self) -> pd.DataFrame:
+        """`pairs_table` of the pairs that every method has: only these can be compared."""
+        return pairs_table(common_cases(self.outcome.rows))
 
 
 def _scan(scan: Scan, known: dict[str, LoadedScan | DLIRError]) -> LoadedScan:

@@ -1,31 +1,56 @@
-"""Measures over many pairs: medians, means and times for each method."""
+"""An evaluation as one table, a line per pair and method, and its figures over many pairs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from dlir.evaluation.results import Row
-from dlir.metrics.measures import LandmarkErrors, error_statistics
+from dlir.metrics.landmarks import error_statistics
+
+# Columns of `pairs_table` before the measures, and those that are for programs only.
+_ABOUT = ("data", "pair", "fixed_subject", "moving_subject", "method", "seconds", "device", "threads", "size", "masked")
+INTERNAL = ("transform", "before", "after")
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of a row. key: as a column. unit: empty for a plain number. better: 1 where more is, -1 where less."""
+    """One figure of a pair. key: its column. unit: empty for a plain number. better: 1 where more is, -1 where less.
+
+    digits: after the point, as many as it deserves. topology: whether it is of the deformation alone.
+    """
 
     key: str
     title: str
     unit: str
     better: int
-    value: Callable[[Row], float]
+    digits: int
+    topology: bool = False
 
     @property
     def label(self) -> str:
         """Title and unit, for axes and heads of columns."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+_OF_LABELS = (
+    Measure("dice", "Dice", "", 1, 3),
+    Measure("hd", "HD", "mm", -1, 1),
+    Measure("hd95", "HD95", "mm", -1, 1),
+    Measure("asd", "ASD", "mm", -1, 2),
+)
+LABEL_KEYS = tuple(m.key for m in _OF_LABELS)
+_OF_PAIRS = (
+    Measure("tre_mean", "TRE", "mm", -1, 2),
+    Measure("folding_percent", "Folding", "% of voxels", -1, 3, True),
+    Measure("jacobian_sd", "SD of Jacobian", "", -1, 3, True),
+    Measure("log_jacobian_sd", "SD of log Jacobian", "", -1, 3, True),
+    Measure("jacobian_min", "Smallest Jacobian", "", 1, 3, True),
+    Measure("inverse_consistency", "Inverse consistency error", "mm", -1, 2, True),
+)
 
 
 @dataclass(frozen=True)
@@ -45,85 +70,105 @@ class Statistics:
         return self.upper_quartile - self.lower_quartile
 
 
-def structures(rows: Iterable[Row]) -> list[str]:
-    """The structures that any row has scores of, in order of appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row.labels))
+# -- the table ----------------------------------------------------------------------------------------
 
 
-def measures(rows: Sequence[Row]) -> list[Measure]:
-    """Everything that these rows hold: overlap and distances of each structure, landmarks, topology, consistency."""
-    found: list[Measure] = []
-    for name in structures(rows):
-        found += [
-            Measure(f"{key}_{name}", f"{title} {name}", unit, better, _label(name, key))
-            for key, title, unit, better in (
-                ("dice", "Dice", "", 1),
-                ("hd", "HD", "mm", -1),
-                ("hd95", "HD95", "mm", -1),
-                ("asd", "ASD", "mm", -1),
-            )
-        ]
-    if any(row.after for row in rows):
-        found.append(Measure("tre_mean", "TRE", "mm", -1, lambda row: error_statistics(row.after).mean))
-    found += [
-        Measure("folding_percent", "Folding", "% of voxels", -1, lambda row: row.topology.folding_percent),
-        Measure("jacobian_sd", "SD of Jacobian", "", -1, lambda row: row.topology.sd),
-        Measure("log_jacobian_sd", "SD of log Jacobian", "", -1, lambda row: row.topology.log_sd),
-        Measure("jacobian_min", "Smallest Jacobian", "", 1, lambda row: row.topology.min),
+def pairs_table(rows: Iterable[Row]) -> pd.DataFrame:
+    """A line per row, every figure under the name of its column, `nan` where it is not defined.
+
+    The columns are those of pairs.csv, and last the INTERNAL ones: file of the transform, landmark errors in mm at the
+    start and registered as tuples. There is a column for every structure that any row has scores of, and columns for
+    landmarks and for inverse consistency where any row has those.
+    """
+    rows = list(rows)
+    marked = any(row.after for row in rows)
+    table = pd.DataFrame([_line(row, marked=marked) for row in rows])
+    counted = [f"voxels_{which}_{name}" for name in structures(table) for which in ("fixed", "warped")]
+    errors = [column for column in table.columns if column.startswith(("tre_before_", "tre_after_"))]
+    order = [*_ABOUT, *(m.key for m in measures(table)), "jacobian_max", *counted, *errors, *INTERNAL]
+    return table.reindex(columns=order).astype({"seconds": float, **dict.fromkeys(counted, "Int64")})
+
+
+def _line(row: Row, *, marked: bool) -> dict[str, Any]:
+    """marked: with columns for landmarks, also where this row has none."""
+    line = {name: getattr(row, name) for name in (*_ABOUT, *INTERNAL)} | {
+        "size": "x".join(map(str, row.size)),
+        "folding_percent": row.topology.folding_percent,
+        "jacobian_sd": row.topology.sd,
+        "log_jacobian_sd": row.topology.log_sd,
+        "jacobian_min": row.topology.min,
+        "jacobian_max": row.topology.max,
+    }
+    for name, scores in row.labels.items():
+        line |= {f"{key}_{name}": getattr(scores, key) for key in LABEL_KEYS}
+        line |= {f"voxels_fixed_{name}": scores.fixed_voxels, f"voxels_warped_{name}": scores.warped_voxels}
+    if marked:
+        before, after = asdict(error_statistics(row.before)), asdict(error_statistics(row.after))
+        line |= {f"tre_before_{key}": value for key, value in before.items()}
+        line |= {f"tre_after_{key}": value for key, value in after.items()} | {"tre_mean": after["mean"]}
+    if row.inverse_consistency is not None:
+        line["inverse_consistency"] = row.inverse_consistency.mean
+    return line
+
+
+def structures(table: pd.DataFrame) -> list[str]:
+    """The structures that there are columns of, in order of appearance."""
+    return [column.removeprefix("dice_") for column in table.columns if column.startswith("dice_")]
+
+
+def measures(table: pd.DataFrame) -> list[Measure]:
+    """Everything that the table holds: overlap and distances of each structure, landmarks, topology, consistency."""
+    of_labels = [
+        Measure(f"{m.key}_{name}", f"{m.title} {name}", m.unit, m.better, m.digits)
+        for name in structures(table)
+        for m in _OF_LABELS
     ]
-    if any(row.inverse_consistency for row in rows):
-        found.append(Measure("inverse_consistency", "Inverse consistency error", "mm", -1, _consistency))
-    return found
+    return of_labels + [m for m in _OF_PAIRS if m.key in table]
 
 
-def statistics(values: Iterable[float]) -> Statistics:
+def count_cases(table: pd.DataFrame) -> int:
+    """How many pairs the table is of."""
+    return len(table[["data", "pair"]].drop_duplicates())
+
+
+def with_structure(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The lines that have scores of a structure, be they defined or not."""
+    return table[table[f"voxels_fixed_{name}"].notna()]
+
+
+def registering(table: pd.DataFrame) -> list[str]:
+    """The methods that do something, in order of appearance."""
+    return list(table.loc[table["seconds"].notna(), "method"].unique())
+
+
+def by_method(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """A line per pair and a column per method, both in order of appearance; `nan` where a method has no value.
+
+    Of several lines of one pair and method, as of one model under two names, the last one counts.
+    """
+    case = ["data", "pair"]
+    once = table.drop_duplicates([*case, "method"], keep="last")
+    values = once.pivot(index=case, columns="method", values=measure.key)
+    return values.reindex(index=table.set_index(case).index.unique(), columns=table["method"].unique())
+
+
+# -- figures ------------------------------------------------------------------------------------------
+
+
+def statistics(values: pd.Series[float] | Iterable[float]) -> Statistics:
     """The figures of those values that are not `nan`."""
-    defined = np.array([value for value in values if not math.isnan(value)])
-    if not defined.size:
-        return Statistics(0, *[math.nan] * 5)
-    lower, median, upper = (float(q) for q in np.percentile(defined, (25, 50, 75)))
-    sd = float(defined.std(ddof=1)) if defined.size > 1 else math.nan
-    return Statistics(defined.size, median, lower, upper, float(defined.mean()), sd)
+    found = pd.Series(values, dtype=float).describe()
+    figures = (float(found[name]) for name in ("50%", "25%", "75%", "mean", "std"))
+    return Statistics(int(found["count"]), *figures)
 
 
-def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each method, in order of appearance."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row.method, []).append(row)
-    return found
+def landmarks(table: pd.DataFrame) -> pd.DataFrame:
+    """A line per landmark instead of per pair: `before` and `after` are its errors in mm."""
+    marked = table[table["after"].map(len) > 0]
+    return marked.explode(["before", "after"]).astype({"before": float, "after": float})
 
 
-def times(rows: Iterable[Row]) -> Statistics:
-    """Seconds of the registrations; those where nothing was done do not count."""
-    return statistics(row.seconds for row in rows if row.seconds is not None)
-
-
-def all_landmarks(rows: Iterable[Row]) -> tuple[LandmarkErrors, LandmarkErrors]:
-    """Before and after, over the landmarks of all rows together (Table 6, "Total")."""
-    rows = list(rows)
-    return (
-        error_statistics([e for row in rows for e in row.before]),
-        error_statistics([e for row in rows for e in row.after]),
-    )
-
-
-def without_largest_motion(rows: Iterable[Row], fraction: float = 0.1) -> LandmarkErrors:
-    """After, without the given fraction of landmarks that began farthest from their counterparts (§8.2)."""
-    rows = list(rows)
-    before = np.array([e for row in rows for e in row.before])
-    after = np.array([e for row in rows for e in row.after])
-    kept = len(before) - round(fraction * len(before))
-    return error_statistics(after[np.argsort(before, kind="stable")[:kept]])
-
-
-def _label(name: str, key: str) -> Callable[[Row], float]:
-    def value(row: Row) -> float:
-        scores = row.labels.get(name)
-        return math.nan if scores is None else float(getattr(scores, key))
-
-    return value
-
-
-def _consistency(row: Row) -> float:
-    return math.nan if row.inverse_consistency is None else row.inverse_consistency.mean
+def without_largest_motion(marked: pd.DataFrame, fraction: float = 0.1) -> pd.DataFrame:
+    """The lines of `landmarks` without that fraction of them that began farthest from their counterparts (§8.2)."""
+    kept = len(marked) - round(fraction * len(marked))
+    return marked.sort_values("before", kind="stable").head(kept)

@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
-import csv
-import importlib
 import importlib.util
-import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from dlir.evaluation.results import Row
+import pandas as pd
+
 from dlir.evaluation.significance import Comparison
-from dlir.evaluation.summary import Measure, Statistics, by_method, measures, statistics, structures, times
+from dlir.evaluation.summary import (
+    INTERNAL,
+    LABEL_KEYS,
+    Measure,
+    Statistics,
+    count_cases,
+    landmarks,
+    measures,
+    registering,
+    statistics,
+    structures,
+    with_structure,
+    without_largest_motion,
+)
 from dlir.io.writing import replacing
-from dlir.metrics.measures import error_statistics
 
 UNDEFINED = "–"
-LABEL_KEYS = ("dice", "hd", "hd95", "asd")
-
-# Digits after the point, by the first word of a measure's key.
-_DIGITS = {"dice": 3, "hd": 1, "hd95": 1, "asd": 2, "tre": 2, "folding": 3, "jacobian": 3, "log": 3, "inverse": 2}
 
 
-def digits(measure: Measure) -> int:
-    """How many digits after the point a measure deserves."""
-    return _DIGITS[measure.key.partition("_")[0]]
-
-
-def pairs_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A line per pair and method, every figure under the name of its column; None or `nan` where it is not defined."""
-    found = measures(rows)
-    landmarks = any(row.after for row in rows)
-    table = []
-    for row in rows:
-        values: dict[str, Any] = {
-            "data": row.data,
-            "pair": row.pair,
-            "fixed_subject": row.fixed_subject,
-            "moving_subject": row.moving_subject,
-            "method": row.method,
-            "seconds": row.seconds,
-            "device": row.device,
-            "threads": row.threads,
-            "size": "x".join(map(str, row.size)),
-            "masked": row.masked,
-            **{m.key: m.value(row) for m in found},
-            "jacobian_max": row.topology.max,
-        }
-        for name in {name: None for r in rows for name in r.labels}:
-            scores = row.labels.get(name)
-            values[f"voxels_fixed_{name}"] = scores and scores.fixed_voxels
-            values[f"voxels_warped_{name}"] = scores and scores.warped_voxels
-        if landmarks:
-            for when, errors in (("before", row.before), ("after", row.after)):
-                values |= {f"tre_{when}_{key}": value for key, value in asdict(error_statistics(errors)).items()}
-        table.append(values)
-    return table
-
-
-def pairs_csv(rows: Sequence[Row]) -> str:
+def pairs_csv(table: pd.DataFrame) -> str:
     """`pairs_table` as text; empty where a figure is not defined."""
-    return _csv(pairs_table(rows))
+    return _csv(table.drop(columns=list(INTERNAL)))
 
 
 def can_write_parquet() -> bool:
@@ -71,49 +40,30 @@ def can_write_parquet() -> bool:
     return importlib.util.find_spec("pyarrow") is not None
 
 
-def write_pairs_parquet(path: Path, rows: Sequence[Row]) -> None:
+def write_pairs_parquet(path: Path, table: pd.DataFrame) -> None:
     """`pairs_table` as Apache Parquet, null where a figure is not defined. Needs pyarrow. Raises OutputError."""
-    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    table = pairs_table(rows)
-    columns = {}
-    for name in table[0] if table else ():
-        values = [None if isinstance(v, float) and math.isnan(v) else v for v in (line[name] for line in table)]
-        # A column of nothing is one of numbers, so that files of several evaluations can be read together.
-        kind = arrow.float64() if all(v is None for v in values) else None
-        columns[name] = arrow.array(values, type=kind)
     with replacing(path) as temporary:
-        parquet.write_table(arrow.table(columns), str(temporary))
+        table.drop(columns=list(INTERNAL)).to_parquet(temporary, index=False)
 
 
-def summary_csv(rows: Sequence[Row]) -> str:
+def summary_csv(table: pd.DataFrame) -> str:
     """One line per method and measure: n, median, quartiles, mean, SD."""
-    table = []
-    for method, own in by_method(rows).items():
-        columns = [(m.key, m.unit, statistics(map(m.value, own))) for m in measures(rows)]
-        columns.append(("seconds", "s", times(own)))
-        for key, unit, figures in columns:
-            table.append({"method": method, "measure": key, "unit": unit, **asdict(figures), "iqr": figures.iqr})
-    return _csv(table)
+    columns = [*((m.key, m.unit) for m in measures(table)), ("seconds", "s")]
+    lines = []
+    for method, own in table.groupby("method", sort=False):
+        for key, unit in columns:
+            figures = statistics(own[key])
+            lines.append({"method": method, "measure": key, "unit": unit, **asdict(figures), "iqr": figures.iqr})
+    return _csv(pd.DataFrame(lines))
 
 
 def comparisons_csv(comparisons: Iterable[Comparison]) -> str:
     """One line per measure and two methods."""
-    return _csv([asdict(comparison) for comparison in comparisons])
+    return _csv(pd.DataFrame([asdict(comparison) for comparison in comparisons]))
 
 
-def _csv(table: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    if table:
-        writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in table)
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else value
+def _csv(table: pd.DataFrame) -> str:
+    return "" if table.empty else table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 # -- for people ---------------------------------------------------------------------------------------
@@ -142,40 +92,59 @@ def time_cell(figures: Statistics) -> str:
     return mean if math.isnan(figures.sd) else f"{mean} ({figures.sd:.2f})"
 
 
-def summary_table(rows: Sequence[Row], chosen: Sequence[Measure], cell: Cell) -> list[list[str]]:
+def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) -> list[list[str]]:
     """Head and one line per method: n, the chosen measures, and seconds as mean (SD).
 
     Figures of a method that did nothing and cannot fold are left undefined, as in the paper's tables. Where a measure
     is not defined on all of the n pairs, as the distance to a structure that was lost, its cell says on how many it is.
     """
-    table = [["method", "n", *(measure.label for measure in chosen), "time (s)"]]
-    for method, own in by_method(rows).items():
-        n, nothing_done = len({row.case for row in own}), all(row.seconds is None for row in own)
+    lines = [["method", "n", *(measure.label for measure in chosen), "time (s)"]]
+    for method, own in table.groupby("method", sort=False):
+        n, seconds = count_cases(own), statistics(own["seconds"])
         cells = []
         for measure in chosen:
-            figures = statistics(map(measure.value, own))
+            figures = statistics(own[measure.key])
             fewer = f" (n = {figures.count})" if 0 < figures.count < n else ""
-            undefined = nothing_done and _is_topology(measure)
-            cells.append(UNDEFINED if undefined else cell(figures, digits(measure)) + fewer)
-        table.append([method, str(n), *cells, time_cell(times(own))])
-    return table
+            undefined = measure.topology and not seconds.count
+            cells.append(UNDEFINED if undefined else cell(figures, measure.digits) + fewer)
+        lines.append([str(method), str(n), *cells, time_cell(seconds)])
+    return lines
 
 
-def summary_tables(rows: Sequence[Row], cell: Cell) -> list[list[list[str]]]:
+def summary_tables(table: pd.DataFrame, cell: Cell) -> list[list[list[str]]]:
     """One `summary_table` per structure, of the pairs that have it, and one of all that is not of a structure."""
-    found = {m.key: m for m in measures(rows)}
+    found = {m.key: m for m in measures(table)}
     tables = []
-    for name in structures(rows):
+    for name in structures(table):
         chosen = [found.pop(f"{key}_{name}") for key in LABEL_KEYS]
-        tables.append(summary_table([row for row in rows if name in row.labels], chosen, cell))
-    return [*tables, summary_table(rows, list(found.values()), cell)]
+        tables.append(summary_table(with_structure(table, name), chosen, cell))
+    return [*tables, summary_table(table, list(found.values()), cell)]
 
 
-def markdown(table: Sequence[Sequence[str]]) -> str:
+def landmark_table(table: pd.DataFrame) -> list[list[str]]:
+    """Per pair and over all landmarks, mean (SD) of the error in mm, before and by each method (Table 6)."""
+    marked, own = landmarks(table), registering(table)
+    first = marked["method"].iloc[0]
+
+    def line(title: str, part: pd.DataFrame) -> list[str]:
+        before = part.loc[part["method"] == first, "before"]
+        after = [part.loc[part["method"] == name, "after"] for name in own]
+        return [title, str(len(before)), *map(_mean_sd, (before, *after))]
+
+    lines = [["pair", "n", "before", *own]]
+    lines += [line(str(pair), part) for (_, pair), part in marked.groupby(["data", "pair"], sort=False)]
+    lines.append(line("all landmarks", marked))
+    if own:
+        trimmed = [without_largest_motion(marked[marked["method"] == name])["after"] for name in own]
+        lines.append(["without the tenth that moved most", str(len(trimmed[0])), UNDEFINED, *map(_mean_sd, trimmed)])
+    return lines
+
+
+def _mean_sd(errors: pd.Series[float]) -> str:
+    return f"{errors.mean():.2f} ({errors.std(ddof=0):.2f})"
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
     """A table, head first, as markdown."""
-    head, *body = ["| " + " | ".join(line) + " |" for line in table]
-    return "\n".join([head, "| " + " | ".join(["---"] * len(table[0])) + " |", *body])
-
-
-def _is_topology(measure: Measure) -> bool:
-    return "_" in measure.key and measure.key.partition("_")[0] in {"folding", "jacobian", "log", "inverse"}
+    head, *body = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([head, "| " + " | ".join(["---"] * len(lines[0])) + " |", *body])

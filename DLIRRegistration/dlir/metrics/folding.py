@@ -55,6 +55,22 @@ def jacobian_statistics(determinant: ArrayLike, mask: ArrayLike | None = None) -
     return JacobianStatistics(fraction, folded, mean, math.sqrt(squares / finite), low, high)
 
 
+def log_jacobian_sd(determinant: ArrayLike, mask: ArrayLike | None = None) -> float:
+    """Population SD of the natural logarithm of the Jacobian determinant, in which halving and doubling weigh alike.
+
+    determinant: any shape; mask: the same, or None for all of it. Folded voxels have no logarithm and are left out:
+    the folding fraction counts them. `nan` where nothing is left. Raises GeometryError if the shapes differ.
+    """
+    values = np.asarray(determinant, float)
+    if mask is not None:
+        chosen = np.asarray(mask, bool)
+        if chosen.shape != values.shape:
+            raise GeometryError(f"mask of shape {chosen.shape} does not fit determinants of shape {values.shape}")
+        values = values[chosen]
+    positive = values[np.isfinite(values) & (values > 0)]
+    return float(np.log(positive).std()) if positive.size else float("nan")
+
+
 def describe(statistics: JacobianStatistics) -> dict[str, float | int | None]:
     """The statistics for a report: folding in per cent, and None for a figure that is not defined."""
     figures = {name: getattr(statistics, name) for name in ("mean", "sd", "min", "max")}

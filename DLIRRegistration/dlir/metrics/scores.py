@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dlir.geometry import ImageGrid
-from dlir.metrics.measures import LabelScores, label_report
+from dlir.metrics.labels import LabelScores, label_report
 
 Scores = dict[str, dict[str, float | None]]
 

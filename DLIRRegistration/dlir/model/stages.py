@@ -44,10 +44,11 @@ class PairBatch:
 
     def padded(self, model: MultiStageModel) -> tuple[Shape3, Shape3]:
         """Shapes that all fixed, and all moving, images are padded to."""
-        return tuple(  # type: ignore[return-value]
-            model.spec.padded_shape(tuple(map(max, zip(*shapes, strict=True))))  # type: ignore[arg-type]
+        fixed, moving = (
+            model.spec.padded_shape((max(s[0] for s in shapes), max(s[1] for s in shapes), max(s[2] for s in shapes)))
             for shapes in (self.shapes, self.moving_shapes)
         )
+        return fixed, moving
 
 
 @dataclass(frozen=True, eq=False)

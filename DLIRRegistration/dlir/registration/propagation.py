@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.io import Landmarks
-from dlir.metrics.measures import LandmarkErrors, landmark_errors
+from dlir.metrics.landmarks import LandmarkErrors, landmark_errors
 from dlir.metrics.scores import defined, structure_scores
 from dlir.registration.loading import Loaded, in_place
 from dlir.registration.request import Comparison

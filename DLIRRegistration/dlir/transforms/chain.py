@@ -92,7 +92,7 @@ class Spline:
         change = [torch.diff(self.coefficients.detach(), dim=axis).abs().amax((0, 2, 3, 4)) for axis in (4, 3, 2)]
         slopes = (torch.stack(change, 1).double().cpu() @ self.matrix.abs() + torch.eye(3)).tolist()
         terms = (slopes[0][i] * slopes[1][j] * slopes[2][k] for i, j, k in permutations(range(3)))
-        return _NEAR_FOLDING * sum(terms)
+        return _NEAR_FOLDING * float(sum(terms))
 
     def at(self, points: Tensor, wanted: Wanted = "value") -> list[Tensor]:
         """d at points (B, 3, N), and the determinant (B, N) or the matrix (B, 3, 3, N) of I + dd/dx, see
@@ -235,8 +235,8 @@ class Chain:
     transform: a composite or one of its parts. device: of whole grids; points are always evaluated on the CPU.
     """
 
-    def __init__(self, transform: object, device: torch.device | None = None) -> None:
-        self._transforms: tuple[Part, ...] = getattr(transform, "parts", (transform,))
+    def __init__(self, transform: CompositeTransform | Part, device: torch.device | None = None) -> None:
+        self._transforms = transform.parts if isinstance(transform, CompositeTransform) else (transform,)
         self._device = device or torch.device("cpu")
 
     # -- points ----------------------------------------------------------------------------------

@@ -13,11 +13,12 @@ from dlir.errors import GeometryError, TransformError
 from dlir.geometry import ImageGrid
 from dlir.io.quiet import quiet
 from dlir.io.writing import replacing
-from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, DisplacementTransform, Part
 
 _TEXT_START = b"#Insight Transform File"
 _TEXT_TAIL_BYTES = 1 << 16
 _RESERVE = 1 << 16
+_EXACT, _DENSE = ".h5", ".npz"
 
 
 def to_sitk(transform: CompositeTransform) -> Any:
@@ -31,7 +32,7 @@ def to_sitk(transform: CompositeTransform) -> Any:
     return composite
 
 
-def _part_to_sitk(part: SpatialTransform) -> Any:
+def _part_to_sitk(part: Part) -> Any:
     import SimpleITK as sitk
 
     if isinstance(part, AffineTransform):
@@ -108,11 +109,11 @@ def _is_cut(path: Path) -> bool:
     return not (tail.endswith(b"\n") and lines[-1].startswith(b"FixedParameters:"))
 
 
-def _flatten(transform: Any) -> list[SpatialTransform]:
+def _flatten(transform: Any) -> list[Part]:
     import SimpleITK as sitk
 
     if isinstance(transform, sitk.CompositeTransform):
-        parts: list[SpatialTransform] = []
+        parts: list[Part] = []
         for i in reversed(range(transform.GetNumberOfTransforms())):
             parts += _flatten(transform.GetNthTransform(i).Downcast())
         return parts
@@ -141,3 +142,42 @@ def _bspline_from_sitk(transform: Any) -> BSplineTransform:
     return BSplineTransform(
         np.stack([sitk.GetArrayFromImage(image) for image in images]), ImageGrid.from_sitk(images[0])
     )
+
+
+# -- whatever a method gives --------------------------------------------------------------------------
+
+
+def save_transform(folder: Path, name: str, transform: CompositeTransform) -> str:
+    """Writes `transform` and returns its file name: NAME.h5 for ITK, or NAME.npz with a displacement field.
+
+    Raises OutputError, and TransformError for a chain in which a displacement field does not come first.
+    """
+    first, *rest = transform.parts or (AffineTransform(np.eye(4)),)
+    if not isinstance(first, DisplacementTransform):
+        write_transform(folder / (name + _EXACT), transform)
+        return name + _EXACT
+    matrix = CompositeTransform(tuple(rest)).matrix
+    grid = first.grid
+    with replacing(folder / (name + _DENSE)) as temporary:
+        np.savez_compressed(
+            temporary,
+            field=first.field,
+            matrix=matrix,
+            spacing=grid.spacing,
+            origin=grid.origin,
+            direction=grid.direction,
+        )
+    return name + _DENSE
+
+
+def load_transform(path: Path) -> CompositeTransform:
+    """What `save_transform` wrote. Raises TransformError for a file that is missing or damaged."""
+    if path.suffix == _EXACT:
+        return read_transform(path)
+    try:
+        with np.load(path) as file:
+            field, matrix = file["field"], file["matrix"]
+            grid = ImageGrid(field.shape[:3], tuple(file["spacing"]), tuple(file["origin"]), tuple(file["direction"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise TransformError(f"transform '{path}' cannot be read ({error}); evaluate the pair again") from None
+    return CompositeTransform((DisplacementTransform(field, grid), AffineTransform(matrix)))

@@ -127,7 +127,8 @@ class Samples:
         found = _grid_sample(image, grid.movedim(0, -1)[:, None]).unflatten(1, (taps, -1))
         if taps == 1:
             return found[:, 0].to(points.dtype)
-        return torch.lerp(found[:, 0], found[:, 1], z.sub_(lowest)[:, None]).to(points.dtype)
+        between: Tensor = torch.lerp(found[:, 0], found[:, 1], z.sub_(lowest)[:, None]).to(points.dtype)
+        return between
 
     @cached_property
     def _slices(self) -> Tensor:
@@ -144,7 +145,8 @@ def _grid_sample(values: Tensor, grid: Tensor) -> Tensor:
     grid = grid.reshape(batch * parts, *[1] * (axes - 1), -1, axes)
     values = values.expand(batch * parts, *values.shape[1:])
     sampled = F.grid_sample(values, grid, padding_mode="border", align_corners=False)
-    return sampled.reshape(batch, parts, values.shape[1], -1).transpose(1, 2).flatten(2)
+    found: Tensor = sampled.reshape(batch, parts, values.shape[1], -1).transpose(1, 2).flatten(2)
+    return found
 
 
 def lookup(values: Tensor, lattice: Lattice, points: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ _WHOLE = 1e-6
 # An inverse that is off by more than this, in mm, is none.
 TOLERANCE = 0.01
 
-_CORNERS = np.array(list(np.ndindex(2, 2, 2)))
+_CORNERS = np.array(list(np.ndindex(2, 2, 2)), float)
 
 
 def resample(
@@ -132,7 +132,7 @@ def _indices(
     transform: SpatialTransform, onto: ImageGrid, grid: ImageGrid
 ) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
     """First and last slice of each slab of `onto`, and where it goes: (3, N) continuous indices of `grid`."""
-    if isinstance(transform, InverseTransform) or not hasattr(transform, "determinant"):
+    if not isinstance(transform, CompositeTransform):
         for low, high in voxel_slabs(onto.shape):
             part = onto.lattice((0, 0, low), (1, 1, 1), (*onto.size[:2], high - low))
             yield low, high, grid.to_index(transform.apply(part.voxel_centers().reshape(-1, 3))).T
@@ -190,7 +190,7 @@ def _box(occupied: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 def _corners(grid: ImageGrid, box: Sequence[slice], mode: Mode) -> Points:
     """(8, 3) mm: the corners of a part (z, y, x) of a grid, as far as its values reach."""
     reach = 1.0 if mode == "linear" else 0.5
-    low, high = (np.array([end(part) for part in box[::-1]]) for end in (lambda p: p.start, lambda p: p.stop - 1))
+    low, high = np.array([[part.start, part.stop - 1] for part in box[::-1]], float).T
     return grid.to_physical(np.where(_CORNERS, high + reach, low - reach))
 
 
@@ -210,8 +210,8 @@ def _reached(corners: Points, transform: SpatialTransform, onto: ImageGrid) -> t
     elif abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
         return whole
     else:
-        back = np.linalg.inv(matrix)
-        ends = [transform_points(back, corners + sign * largest) for sign in 2 * _CORNERS - 1]
+        back: NDArray[np.float64] = np.linalg.inv(matrix)
+        ends = [transform_points(back, np.asarray(corners + sign * largest, float)) for sign in 2 * _CORNERS - 1]
     index = onto.to_index(np.concatenate(ends))
     low = np.clip(np.floor(index.min(0) - _WHOLE), 0, onto.size).astype(int)[::-1]
     high = np.clip(np.ceil(index.max(0) + _WHOLE) + 1, 0, onto.size).astype(int)[::-1]

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, TransformError
 from dlir.geometry import ImageGrid
+
+if TYPE_CHECKING:
+    from dlir.transforms.chain import Chain
 
 Points = NDArray[np.float64]
 
@@ -32,21 +36,21 @@ class _Evaluated:
 
     def apply(self, points: Points) -> Points:
         """(N, 3) mm: where the points go."""
-        from dlir.transforms.chain import Chain
-
-        return Chain(self).apply(points)
+        return self._chain.apply(points)
 
     def jacobian(self, points: Points) -> Points:
         """(N, 3, 3): the derivative at the points, rows the output components."""
-        from dlir.transforms.chain import Chain
-
-        return Chain(self).jacobian(points)
+        return self._chain.jacobian(points)
 
     def determinant(self, points: Points) -> NDArray[np.float64]:
         """(N,): the determinant of the derivative; that of a chain is the product along it (§4)."""
+        return self._chain.determinant(points)
+
+    @cached_property
+    def _chain(self) -> Chain:
         from dlir.transforms.chain import Chain
 
-        return Chain(self).determinant(points)
+        return Chain(self)  # type: ignore[arg-type]  # one of the four below
 
 
 @dataclass(frozen=True, eq=False)

@@ -136,12 +136,13 @@ def test_nothing_evaluated_at_all_is_an_error(tmp_path: Path, model_file: Path) 
     assert "error: none of 2 pairs could be evaluated: " in done.stderr
 
 
+@pytest.mark.parametrize("package", ["pandas", "matplotlib"])
 def test_a_missing_package_is_named_before_any_work(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     find: Any = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
-    refuse(arguments(data, tmp_path / "out"), tmp_path, "matplotlib", "pip install 'dlir[eval]'")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    refuse(arguments(data, tmp_path / "out"), tmp_path, package, "pip install 'dlir[eval]'")
 
 
 # -- methods -----------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from dlir.evaluation.figures import LabelPair, figure_plane, registration_figure
 from dlir.geometry import ImageGrid
 from dlir.io import Volume
 from dlir.metrics.folding import jacobian_statistics
-from dlir.transforms.resample import jacobian_map, resample
+from dlir.transforms.jacobian import jacobian_map
+from dlir.transforms.resample import resample
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from grids import make_grid, random_grid
 

@@ -8,7 +8,8 @@ import pytest
 
 from dlir.errors import OutputError
 from dlir.evaluation.results import Results, Topology, common_cases
-from dlir.metrics.measures import InverseConsistency, LabelScores
+from dlir.metrics.consistency import InverseConsistency
+from dlir.metrics.labels import LabelScores
 from evaluation_runs import NAN, make_row
 
 

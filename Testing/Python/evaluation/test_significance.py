@@ -12,8 +12,8 @@ from scipy import stats
 
 from dlir.evaluation.results import Row
 from dlir.evaluation.significance import compare, holm, signed_rank
-from dlir.evaluation.summary import measures
-from dlir.metrics.measures import LabelScores
+from dlir.evaluation.summary import measures, pairs_table
+from dlir.metrics.labels import LabelScores
 from evaluation_runs import make_row
 
 
@@ -70,8 +70,9 @@ def test_methods_are_compared_pair_by_pair_whatever_the_order() -> None:
     rows = [row(pair, "A", dice) for pair, dice in first.items()]
     rows += [row(pair, "B", dice + 0.1) for pair, dice in reversed(first.items())]
     rows += [row("p0", "C", 0.5), row("p1", "C", math.nan), row("other", "C", 0.5)]
-    dice = next(m for m in measures(rows) if m.key == "dice_LV")
-    by_names = {(c.first, c.second): c for c in compare(rows, dice)}
+    table = pairs_table(rows)
+    dice = next(m for m in measures(table) if m.key == "dice_LV")
+    by_names = {(c.first, c.second): c for c in compare(table, dice)}
     assert by_names["A", "B"].count == 8
     assert by_names["A", "B"].difference == pytest.approx(0.1)
     assert by_names["A", "B"].p == pytest.approx(signed_rank(np.full(8, 0.1)))

@@ -11,8 +11,8 @@ from dlir.data.pair import Pair, Scan
 from dlir.errors import OutputError
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.study import RESULTS, Study
-from dlir.evaluation.transforms import load_transform
 from dlir.io.writing import write_image
+from dlir.transforms.files import load_transform
 from evaluation_runs import GRID, Listed, Shift, shift_of, two_subjects
 
 
@@ -108,11 +108,13 @@ def test_the_same_settings_under_another_name_are_the_same_results(data: Listed,
 def test_transforms_are_kept(data: Listed, folder: Path) -> None:
     study = Study(folder)
     (row, _) = study.run(data, data.pairs()[:2], [right()]).rows
-    assert study.has_transform(row)
+    assert study.has_transform(row.transform)
     points = GRID.center[None]
-    np.testing.assert_allclose(load_transform(study.transform_file(row)).apply(points), points + shift_of(0), atol=1e-9)
-    study.transform_file(row).unlink()
-    assert not study.has_transform(row)
+    np.testing.assert_allclose(
+        load_transform(study.transform_file(row.transform)).apply(points), points + shift_of(0), atol=1e-9
+    )
+    study.transform_file(row.transform).unlink()
+    assert not study.has_transform(row.transform)
 
 
 # -- what cannot be used -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,16 @@ import pytest
 from dlir.evaluation import tables
 from dlir.evaluation.significance import compare
 from dlir.evaluation.summary import (
-    all_landmarks,
     by_method,
+    landmarks,
     measures,
+    pairs_table,
     statistics,
     structures,
-    times,
     without_largest_motion,
 )
-from dlir.metrics.measures import InverseConsistency, LabelScores
+from dlir.metrics.consistency import InverseConsistency
+from dlir.metrics.labels import LabelScores
 from evaluation_runs import NAN, make_row
 
 ROWS = [
@@ -30,6 +32,7 @@ ROWS = [
     make_row("a", "DLIR", seconds=0.5, labels={"LV": LabelScores(0.8, 6, 4, 2, 9, 9)}),
     make_row("b", "DLIR", seconds=1.5, labels={"LV": LabelScores(NAN, NAN, NAN, NAN, 0, 0)}),
 ]
+TABLE = pairs_table(ROWS)
 
 
 def test_statistics_by_hand() -> None:
@@ -54,39 +57,53 @@ def test_statistics_match_numpy() -> None:
 
 
 def test_measures_are_those_that_the_rows_have() -> None:
-    keys = [m.key for m in measures(ROWS)]
+    keys = [m.key for m in measures(TABLE)]
     assert keys[:4] == ["dice_LV", "hd_LV", "hd95_LV", "asd_LV"]
     assert "tre_mean" not in keys
     assert "inverse_consistency" not in keys
-    more = [*ROWS, make_row(before=(1.0,), after=(0.5,), inverse_consistency=InverseConsistency(1, 2, 3, 4))]
+    more = pairs_table(
+        [*ROWS, make_row(before=(1.0,), after=(0.5,), inverse_consistency=InverseConsistency(1, 2, 3, 4))]
+    )
     assert {"tre_mean", "inverse_consistency"} <= {m.key for m in measures(more)}
     assert len({m.key for m in measures(more)}) == len(measures(more))
 
 
 def test_a_structure_that_a_row_lacks_is_undefined_there() -> None:
-    rows = [*ROWS, make_row("c", "DLIR", labels={"RV": LabelScores(0.6, 1, 1, 1, 9, 9)})]
-    assert structures(rows) == ["LV", "RV"]
-    dice = next(m for m in measures(rows) if m.key == "dice_RV")
-    assert [math.isnan(dice.value(row)) for row in rows] == [True] * 4 + [False]
+    table = pairs_table([*ROWS, make_row("c", "DLIR", labels={"RV": LabelScores(0.6, 1, 1, 1, 9, 9)})])
+    assert structures(table) == ["LV", "RV"]
+    dice = next(m for m in measures(table) if m.key == "dice_RV")
+    assert [math.isnan(value) for value in table[dice.key]] == [True] * 4 + [False]
+
+
+def test_values_stand_pair_by_pair_in_order_of_appearance_and_once() -> None:
+    rows = [
+        make_row(pair, method, seconds=i)
+        for i, (pair, method) in enumerate([("z", "B"), ("z", "B"), ("a", "B"), ("z", "A")])
+    ]
+    seconds = by_method(pairs_table(rows), replace(measures(TABLE)[0], key="seconds"))
+    assert (list(seconds), [pair for _, pair in seconds.index]) == (["B", "A"], ["z", "a"])
+    np.testing.assert_array_equal(seconds, [[1, 3], [2, NAN]])
 
 
 def test_times_are_of_what_was_done() -> None:
-    assert times(by_method(ROWS)["before"]).count == 0
-    assert times(by_method(ROWS)["DLIR"]).mean == 1
+    seconds = TABLE.groupby("method")["seconds"]
+    assert statistics(seconds.get_group("before")).count == 0
+    assert statistics(seconds.get_group("DLIR")).mean == 1
 
 
 def test_landmarks_of_all_pairs_count_alike() -> None:
     rows = [make_row("a", before=(3.0, 5.0), after=(1.0, 1.0)), make_row("b", before=(20.0,), after=(7.0,))]
-    before, after = all_landmarks(rows)
-    assert before.mean == pytest.approx(28 / 3)
-    assert (after.mean, after.count) == (3, 3)
+    every = landmarks(pairs_table(rows))
+    assert every["before"].mean() == pytest.approx(28 / 3)
+    assert (every["after"].mean(), every["after"].count()) == (3, 3)
 
 
 def test_the_largest_motions_can_be_left_out() -> None:
     rows = [make_row("a", before=tuple(range(1, 10)), after=(1.0,) * 9), make_row("b", before=(50.0,), after=(41.0,))]
-    assert without_largest_motion(rows).mean == 1
-    assert without_largest_motion(rows).count == 9
-    assert without_largest_motion(rows, 0).mean == 5
+    every = landmarks(pairs_table(rows))
+    assert without_largest_motion(every)["after"].mean() == 1
+    assert without_largest_motion(every)["after"].count() == 9
+    assert without_largest_motion(every, 0)["after"].mean() == 5
 
 
 # -- tables ------------------------------------------------------------------------------------------
@@ -98,7 +115,7 @@ def parse(text: str) -> list[dict[str, str]]:
 
 def test_one_line_per_pair_and_method() -> None:
     rows = [*ROWS, make_row("c", "DLIR", before=(2.0, 4.0), after=(1.0, 1.0))]
-    table = parse(tables.pairs_csv(rows))
+    table = parse(tables.pairs_csv(pairs_table(rows)))
     assert len(table) == len(rows)
     assert table[0]["dice_LV"] == "0.5"
     assert table[0]["seconds"] == table[3]["dice_LV"] == table[0]["tre_after_mean"] == ""
@@ -108,8 +125,8 @@ def test_one_line_per_pair_and_method() -> None:
 
 
 def test_the_summary_has_every_measure_of_every_method() -> None:
-    table = parse(tables.summary_csv(ROWS))
-    assert len(table) == 2 * (len(measures(ROWS)) + 1)
+    table = parse(tables.summary_csv(TABLE))
+    assert len(table) == 2 * (len(measures(TABLE)) + 1)
     line = next(line for line in table if line["method"] == "before" and line["measure"] == "hd_LV")
     assert (line["count"], line["median"], line["mean"], line["iqr"], line["unit"]) == ("2", "15", "15", "5", "mm")
     line = next(line for line in table if line["method"] == "DLIR" and line["measure"] == "seconds")
@@ -117,34 +134,34 @@ def test_the_summary_has_every_measure_of_every_method() -> None:
 
 
 def test_comparisons_are_a_table_too() -> None:
-    table = parse(tables.comparisons_csv(compare(ROWS, measures(ROWS)[0])))
+    table = parse(tables.comparisons_csv(compare(TABLE, measures(TABLE)[0])))
     assert table == [{"measure": "dice_LV", "first": "before", "second": "DLIR", "count": "1", "difference": "0.3",
                       "p": "1", "p_holm": "1"}]  # fmt: skip
 
 
 def test_people_read_medians_or_means() -> None:
-    chosen = [m for m in measures(ROWS) if m.key in ("dice_LV", "hd_LV", "folding_percent")]
-    assert tables.summary_table(ROWS, chosen, tables.median_iqr) == [
+    chosen = [m for m in measures(TABLE) if m.key in ("dice_LV", "hd_LV", "folding_percent")]
+    assert tables.summary_table(TABLE, chosen, tables.median_iqr) == [
         ["method", "n", "Dice LV", "HD LV (mm)", "Folding (% of voxels)", "time (s)"],
         ["before", "2", "0.600 ± 0.100", "15.0 ± 5.0", "–", "–"],
         ["DLIR", "2", "0.800 ± 0.000 (n = 1)", "6.0 ± 0.0 (n = 1)", "0.500 ± 0.000", "1.00 (0.71)"],
     ]
-    means = tables.summary_table(ROWS, chosen, tables.mean_sd)
+    means = tables.summary_table(TABLE, chosen, tables.mean_sd)
     assert means[1][2:4] == ["0.600 ± 0.141", "15.0 ± 7.1"]
     assert means[2][2] == "0.800 (n = 1)"
     assert tables.markdown(means).splitlines()[1] == "| --- | --- | --- | --- | --- | --- |"
 
 
 def test_every_structure_has_a_table_and_the_rest_one_more() -> None:
-    rows = [*ROWS, make_row("c", "DLIR", labels={"RV": LabelScores(0.6, 1, 1, 1, 9, 9)})]
-    heads = [table[0] for table in tables.summary_tables(rows, tables.median_iqr)]
+    wide = pairs_table([*ROWS, make_row("c", "DLIR", labels={"RV": LabelScores(0.6, 1, 1, 1, 9, 9)})])
+    heads = [table[0] for table in tables.summary_tables(wide, tables.median_iqr)]
     assert [head[2] for head in heads] == ["Dice LV", "Dice RV", "Folding (% of voxels)"]
-    assert sum(len(head) - 3 for head in heads) == len(measures(rows))
+    assert sum(len(head) - 3 for head in heads) == len(measures(wide))
 
 
 def test_pairs_that_lack_a_structure_do_not_count_in_its_table() -> None:
     rows = [*ROWS, make_row("c", "DLIR", labels={"RV": LabelScores(0.6, 1, 1, 1, 9, 9)})]
-    left, right, rest = tables.summary_tables(rows, tables.median_iqr)
+    left, right, rest = tables.summary_tables(pairs_table(rows), tables.median_iqr)
     assert [line[:2] for line in left[1:]] == [["before", "2"], ["DLIR", "2"]]
     assert [line[:2] for line in right[1:]] == [["DLIR", "1"]]
     assert [line[:2] for line in rest[1:]] == [["before", "2"], ["DLIR", "3"]]
@@ -153,9 +170,9 @@ def test_pairs_that_lack_a_structure_do_not_count_in_its_table() -> None:
 def test_parquet_has_what_csv_has(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed; pip install pyarrow")
     rows = [*ROWS, make_row("c", "DLIR", before=(2.0, 4.0), after=(1.0, 1.0))]
-    tables.write_pairs_parquet(tmp_path / "pairs.parquet", rows)
+    tables.write_pairs_parquet(tmp_path / "pairs.parquet", pairs_table(rows))
     table = parquet.read_table(tmp_path / "pairs.parquet").to_pylist()
-    expected = parse(tables.pairs_csv(rows))
+    expected = parse(tables.pairs_csv(pairs_table(rows)))
     assert [list(line) for line in table] == [list(line) for line in expected]
     for line, text in zip(table, expected, strict=True):
         for name, value in line.items():
@@ -167,4 +184,4 @@ def test_parquet_has_what_csv_has(tmp_path: Path) -> None:
 
 
 def test_nothing_measured_is_an_empty_table() -> None:
-    assert tables.pairs_csv([]) == tables.comparisons_csv([]) == ""
+    assert tables.pairs_csv(pairs_table([])) == tables.comparisons_csv([]) == ""

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from dlir.metrics.measures import label_report
+from dlir.metrics.labels import label_report
 from dlir.metrics.scores import structure_scores
 from grids import make_grid
 

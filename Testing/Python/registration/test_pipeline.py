@@ -17,14 +17,15 @@ from cli_runs import FIXED, body, make_model
 from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, TransformError, WorkerError
 from dlir.geometry import ImageGrid
 from dlir.io.arrays import write_array
-from dlir.metrics.measures import dice
+from dlir.metrics.labels import dice
 from dlir.registration.parts import parts_of
 from dlir.registration.pipeline import Finished, run
 from dlir.registration.request import ArrayFile, Comparison, Outputs, RegistrationRequest
 from dlir.registration.session import Session
 from dlir.transforms.files import read_transform, write_transform
 from dlir.transforms.inverse import InverseTransform
-from dlir.transforms.resample import jacobian_map, resample
+from dlir.transforms.jacobian import jacobian_map
+from dlir.transforms.resample import resample
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from dlir.worker.protocol import Done, encode_event
 from grids import Array, make_grid

@@ -18,7 +18,7 @@ from dlir.io.reading import Volume
 from dlir.model.preprocessing import intensity_range
 from dlir.model.spec import Preprocessing
 from dlir.networks.spec import StageSpec
-from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, SpatialTransform
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, Part
 
 # elastix crashes with several metrics when its own interface sets the number of threads; ITK reads this as it starts.
 _THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
@@ -83,7 +83,7 @@ class ElastixMethod:
         return _to_itk(itk, scaled.astype(np.float32), volume.grid)
 
 
-def part_of(parameters: Mapping[str, Sequence[str]]) -> SpatialTransform:
+def part_of(parameters: Mapping[str, Sequence[str]]) -> Part:
     """One of elastix's transforms, from the parameters with which it is written, exactly.
 
     Raises EvaluationError for a kind that the settings here do not lead to.

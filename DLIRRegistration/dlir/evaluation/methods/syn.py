@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dlir.errors import EvaluationError
 from dlir.evaluation.methods.base import Registered, Task, before_shift
-from dlir.evaluation.methods.dense import DenseTransform
 from dlir.io.reading import Volume
-from dlir.transforms.spatial import CompositeTransform
+from dlir.transforms.spatial import CompositeTransform, DisplacementTransform
 
 
 class SynMethod:
@@ -49,12 +49,12 @@ class SynMethod:
         return Registered(CompositeTransform((field, *shift.parts)), seconds)
 
 
-def _sampled(ants: Any, transforms: Any, fixed: Volume) -> DenseTransform:
+def _sampled(ants: Any, transforms: Any, fixed: Volume) -> DisplacementTransform:
     """ANTs' transform as it moves the centres of the fixed voxels: points travel from fixed to moving by it."""
     centers = fixed.grid.voxel_centers().reshape(-1, 3)
-    table = import_module("pandas").DataFrame(centers, columns=["x", "y", "z"])
+    table = pd.DataFrame(centers, columns=["x", "y", "z"])
     sent = ants.apply_transforms_to_points(3, table, transforms)[["x", "y", "z"]].to_numpy()
-    return DenseTransform((sent - centers).reshape(*fixed.grid.shape, 3).astype(np.float32), fixed.grid)
+    return DisplacementTransform((sent - centers).reshape(*fixed.grid.shape, 3).astype(np.float32), fixed.grid)
 
 
 def _to_ants(ants: Any, volume: Volume) -> Any:

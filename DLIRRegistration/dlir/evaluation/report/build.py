@@ -1,18 +1,41 @@
-"""The report of an evaluation: what it has, in which order."""
+"""The report of an evaluation: what it has, in which order, and what is said about it."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from dlir.data.layouts import DATA_SETS, TESTED_ON
-from dlir.evaluation.report.charts import add_box_plots, add_curves, add_landmarks, add_scatters
-from dlir.evaluation.report.content import Evaluated, count_cases
+from dlir.errors import DLIRError
+from dlir.evaluation.methods.network import NetworkMethod
+from dlir.evaluation.report.charts import (
+    box_plots,
+    chart_uri,
+    colors,
+    landmark_histograms,
+    learning_curves,
+    method_scatter,
+    read_history,
+)
 from dlir.evaluation.report.examples import add_examples
-from dlir.evaluation.report.numbers import add_tables, add_tests
 from dlir.evaluation.report.page import Page
-from dlir.evaluation.results import Row, common_cases
-from dlir.evaluation.summary import measures
+from dlir.evaluation.significance import Comparison, compare
+from dlir.evaluation.study import Evaluated
+from dlir.evaluation.summary import Measure, count_cases, measures, registering, structures
+from dlir.evaluation.tables import UNDEFINED, landmark_table, mean_sd, median_iqr, summary_tables
+
+_TESTED = ("dice", "hd", "asd", "tre", "folding", "jacobian")
+_SIGNIFICANT = 0.05
+# Comparisons listed in the page; all are in a file beside it.
+_LISTED = 30
+
+_OVERLAP = ("dice", "hd", "asd")
+_TOPOLOGY = ("folding_percent", "jacobian_sd", "log_jacobian_sd", "inverse_consistency")
+# Structures with a scatter plot.
+_SCATTERED = 3
 
 _DEFINITIONS = (
     "Labels of the moving image are carried to the fixed image by nearest neighbour through the exact transform. A "
@@ -29,18 +52,19 @@ _DEFINITIONS = (
 
 def build_report(evaluated: Evaluated) -> str:
     """The page. Figures and tables are of the pairs that all methods have; problems of the rest are listed."""
-    rows = common_cases(evaluated.outcome.rows)
-    page = Page(f"Registration of {evaluated.data.title}", _lead(evaluated, rows))
-    _add_problems(page, evaluated, rows)
-    if rows:
-        found = measures(rows)
-        add_tables(page, rows)
-        add_tests(page, rows, found)
-        add_box_plots(page, rows, found)
-        add_scatters(page, rows, found)
-        add_landmarks(page, rows, found)
-        add_examples(page, evaluated, rows, found)
-    add_curves(page, evaluated)
+    table = evaluated.shared
+    page = Page(f"Registration of {evaluated.data.title}", _lead(evaluated))
+    _add_problems(page, evaluated)
+    if not table.empty:
+        found = measures(table)
+        _add_tables(page, table)
+        _add_tests(page, table, found)
+        _add_box_plots(page, table, found)
+        _add_scatters(page, table, found)
+        if "tre_mean" in table:
+            _add_landmarks(page, table, found)
+        add_examples(page, evaluated)
+    _add_curves(page, evaluated)
     page.section("Methods", "Whatever decides the outcome.")
     page.table([["method", "settings"], *([m.name, _short(m.settings)] for m in evaluated.methods)], words=True)
     page.section("How it is measured")
@@ -51,16 +75,17 @@ def build_report(evaluated: Evaluated) -> str:
     return page.html()
 
 
-def _lead(evaluated: Evaluated, rows: Sequence[Row]) -> str:
-    people = {name for row in rows for name in (row.fixed_subject, row.moving_subject)}
-    counts = ((count_cases(rows), "pair"), (len(people), "subject"), (len(evaluated.methods), "method"))
+def _lead(evaluated: Evaluated) -> str:
+    table = evaluated.shared
+    people = {*table["fixed_subject"], *table["moving_subject"]}
+    counts = ((count_cases(table), "pair"), (len(people), "subject"), (len(evaluated.methods), "method"))
     pairs, subjects, methods = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts)
     return f"{pairs} of {subjects}, {methods}. Labels and landmarks were used for measuring only."
 
 
-def _add_problems(page: Page, evaluated: Evaluated, rows: Sequence[Row]) -> None:
-    shown = {row.case for row in rows}
-    left_out = [pair.name for pair in evaluated.pairs if (evaluated.data.title, pair.name) not in shown]
+def _add_problems(page: Page, evaluated: Evaluated) -> None:
+    shown = set(evaluated.shared["pair"])
+    left_out = [pair.name for pair in evaluated.pairs if pair.name not in shown]
     problems = [f"{p.pair}{', ' + p.method if p.method else ''}: {p.message}" for p in evaluated.outcome.problems]
     if left_out or problems:
         page.section(
@@ -77,3 +102,123 @@ def _short(settings: Mapping[str, object]) -> str:
         wanted = ("Metric", "Transform", "FinalGridSpacingInPhysicalUnits", "GridSpacingSchedule")
         shown["parameters"] = [{key: " ".join(p[key]) for key in wanted if key in p} for p in parameters]
     return json.dumps(shown, sort_keys=True, ensure_ascii=False)
+
+
+# -- sections ----------------------------------------------------------------------------------------
+
+
+def _add_tables(page: Page, table: pd.DataFrame) -> None:
+    """Results by structure and of the deformations, as medians and again as means."""
+    page.section(
+        "Results", "Median ± interquartile range over pairs; time as mean (SD). As Tables 2 and 4 of the paper."
+    )
+    for lines in summary_tables(table, median_iqr):
+        page.table(lines)
+    page.section("Means", "The same as mean ± standard deviation over pairs.")
+    for lines in summary_tables(table, mean_sd):
+        page.table(lines)
+
+
+def _add_tests(page: Page, table: pd.DataFrame, found: Sequence[Measure]) -> None:
+    """Which differences between methods are more than chance."""
+    titles = {m.key: m.label for m in found if m.key.partition("_")[0] in _TESTED}
+    comparisons = [c for measure in found if measure.key in titles for c in compare(table, measure)]
+    comparisons = [c for c in comparisons if {c.first, c.second} <= set(registering(table))]
+    if not comparisons:
+        return
+    page.section(
+        "Differences between methods",
+        "Wilcoxon's signed-rank test on the pairs, two-sided; p after Holm's correction for all comparisons by one "
+        "measure. The difference is the median of second − first. Pairs of one subject are not independent of each "
+        "other, so p is somewhat too small. Comparisons by other measures and with what was before are in "
+        "comparisons.csv.",
+    )
+    different = [c for c in comparisons if c.p_holm < _SIGNIFICANT]
+    page.text(f"{len(different)} of {len(comparisons)} comparisons have a corrected p below {_SIGNIFICANT}.")
+    if different:
+        head = ["measure", "first", "second", "n", "difference", "p", "p corrected"]
+        page.table([head, *(_comparison_line(c, titles[c.measure]) for c in different[:_LISTED])])
+    if len(different) > _LISTED:
+        page.text(f"{len(different) - _LISTED} more are in comparisons.csv.")
+
+
+def _comparison_line(c: Comparison, title: str) -> list[str]:
+    return [title, c.first, c.second, str(c.count), f"{c.difference:+.3g}", _p(c.p), _p(c.p_holm)]
+
+
+def _p(value: float) -> str:
+    return UNDEFINED if math.isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _add_box_plots(page: Page, table: pd.DataFrame, found: Sequence[Measure]) -> None:
+    """Topology, and label propagation where there are labels."""
+    n, palette = count_cases(table), colors(list(table["method"].unique()))
+    moving = table[table["method"].isin(registering(table))]
+    if not moving.empty:
+        page.section("Topology of the deformations")
+        page.figure(
+            chart_uri(box_plots(moving, [m for m in found if m.key in _TOPOLOGY], palette)),
+            "Folding (Jacobian determinant of 0 or less, % of voxels), standard deviation of the Jacobian determinant "
+            f"and of its logarithm (no unit), and inverse consistency error (mm); n = {n} pairs. As Figures 7 and 13.",
+        )
+    chosen = [m for name in structures(table) for key in _OVERLAP for m in found if m.key == f"{key}_{name}"]
+    if chosen:
+        page.section("Label propagation")
+        page.figure(
+            chart_uri(box_plots(table, chosen, palette)),
+            "Dice coefficient (no unit), Hausdorff distance (mm) and average surface distance (mm) of each structure; "
+            f"n = {n} pairs. As Figures 8 and 14 of the paper.",
+        )
+
+
+def _add_scatters(page: Page, table: pd.DataFrame, found: Sequence[Measure]) -> None:
+    """The first method that registers against all later ones: in up to three structures, else by landmarks."""
+    active, names = registering(table), structures(table)[:_SCATTERED]
+    chosen = [m for m in found if m.key in ({f"dice_{name}" for name in names} or {"tre_mean"})]
+    if len(active) < 2 or not chosen:
+        return
+    what = f"Dice coefficient (no unit) of {', '.join(names)}" if names else "Mean landmark error (mm)"
+    page.section("Method against method")
+    page.figure(
+        chart_uri(method_scatter(table, chosen, active[0], active[1:])),
+        f"{what}, pair by pair: {active[0]} across, the others up; n = {count_cases(table)} pairs. "
+        f"{'Above' if names else 'Below'} the line the other method is better. As Figures 9 and 15 of the paper.",
+    )
+
+
+def _add_landmarks(page: Page, table: pd.DataFrame, found: Sequence[Measure]) -> None:
+    """Landmark errors pair by pair and landmark by landmark."""
+    marked = table[table["after"].map(len) > 0]
+    page.section("Landmarks", "Distance between corresponding landmarks in mm, mean (SD), as Table 6 of the paper.")
+    page.table(landmark_table(marked))
+    page.figure(
+        chart_uri(box_plots(marked, [m for m in found if m.key == "tre_mean"], colors(list(table["method"].unique())))),
+        f"Mean landmark error of each pair (mm); n = {count_cases(marked)} pairs. As Figure 14 (d) of the paper.",
+    )
+    if registering(marked):
+        page.figure(
+            chart_uri(landmark_histograms(marked)),
+            "Landmark error in mm before (across) and after registration (up), below the line where it fell; "
+            "darker is more landmarks, on a logarithmic scale; n is the number of landmarks. As Figure 16.",
+        )
+
+
+def _add_curves(page: Page, evaluated: Evaluated) -> None:
+    """Learning curves of the runs from which models came."""
+    histories, problems = [], []
+    for name, path in evaluated.histories:
+        try:
+            if rows := read_history(path):
+                histories.append((name, rows))
+        except DLIRError as error:
+            problems.append(str(error))
+    if histories or problems:
+        page.section("Learning curves")
+        page.problems(problems)
+    if histories:
+        names = next((m.stages for m in evaluated.methods if isinstance(m, NetworkMethod)), [])
+        page.figure(
+            chart_uri(learning_curves(histories, names)),
+            f"Negative similarity (no unit) against iterations, stage by stage; n = {len(histories)} training runs. As "
+            "Figures 5 and 10 of the paper.",
+        )

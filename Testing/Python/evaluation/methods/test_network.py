@@ -12,7 +12,7 @@ from cli_runs import make_model
 from dlir.evaluation.methods.base import Task, before_shift, settings_digest
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.methods.network import NetworkMethod, stage_names
-from dlir.evaluation.report.pictures import stages_of
+from dlir.evaluation.report.examples import stages_of
 from dlir.io.reading import Volume
 from dlir.model.file import load_model
 from dlir.model.spec import ModelSpec, Preprocessing

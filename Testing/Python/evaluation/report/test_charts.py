@@ -10,17 +10,24 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch
 
 from dlir.errors import EvaluationError
-from dlir.evaluation.report.boxes import box_plots
-from dlir.evaluation.report.curves import learning_curves, read_history
-from dlir.evaluation.report.numbers import landmark_table
-from dlir.evaluation.report.scatter import landmark_histograms, method_scatter
-from dlir.evaluation.report.style import chart_uri, colors, picture_uri
+from dlir.evaluation.report.charts import (
+    box_plots,
+    chart_uri,
+    colors,
+    landmark_histograms,
+    learning_curves,
+    method_scatter,
+    picture_uri,
+    read_history,
+)
 from dlir.evaluation.results import Row
-from dlir.evaluation.summary import measures
-from dlir.metrics.measures import InverseConsistency, LabelScores
+from dlir.evaluation.summary import measures, pairs_table
+from dlir.evaluation.tables import landmark_table
+from dlir.metrics.consistency import InverseConsistency
+from dlir.metrics.labels import LabelScores
 from evaluation_runs import make_row
 
 METHODS = ("before", "elastix", "DLIR")
@@ -48,6 +55,7 @@ def make_rows(count: int = 12) -> list[Row]:
 
 
 ROWS = make_rows()
+TABLE = pairs_table(ROWS)
 PALETTE = colors(METHODS)
 
 
@@ -57,43 +65,42 @@ def texts(figure: Figure) -> str:
 
 
 def test_a_box_is_where_the_quartiles_are() -> None:
-    dice = [m for m in measures(ROWS) if m.key == "dice_LV"]
-    figure = box_plots(ROWS, dice, PALETTE)
-    boxes = [p for p in figure.axes[0].patches if isinstance(p, Rectangle)]
+    dice = [m for m in measures(TABLE) if m.key == "dice_LV"]
+    figure = box_plots(TABLE, dice, PALETTE)
+    boxes = [p.get_path().get_extents() for p in figure.axes[0].patches if isinstance(p, PathPatch)]
     assert len(boxes) == 3
     for box, method in zip(boxes, METHODS, strict=True):
         values = [row.labels["LV"].dice for row in ROWS if row.method == method]
         lower, upper = np.percentile(values, (25, 75))
-        assert (box.get_x(), box.get_x() + box.get_width()) == pytest.approx((lower, upper))
+        assert (box.x0, box.x1) == pytest.approx((lower, upper))
     assert "Dice LV, n = 12 pairs" in texts(figure)
 
 
 def test_values_far_away_are_pointed_at_and_counted() -> None:
-    rows = make_rows()
-    wild = [*rows, make_row("far", "DLIR", labels={"LV": LabelScores(0.8, 500.0, 5, 2, 9, 9)})]
+    wild = pairs_table([*ROWS, make_row("far", "DLIR", labels={"LV": LabelScores(0.8, 500.0, 5, 2, 9, 9)})])
     figure = box_plots(wild, [m for m in measures(wild) if m.key == "hd_LV"], PALETTE)
     assert figure.axes[0].get_xlim()[1] < 100
     assert [t.get_text() for t in figure.axes[0].texts] == ["500"]
 
 
 def test_a_measure_that_nobody_has_is_an_empty_panel() -> None:
-    rows = [make_row(labels={"LV": LabelScores(*[math.nan] * 4, 0, 0)})]
-    figure = box_plots(rows, [m for m in measures(rows) if m.key == "dice_LV"], {"A": "#000000"})
+    table = pairs_table([make_row(labels={"LV": LabelScores(*[math.nan] * 4, 0, 0)})])
+    figure = box_plots(table, [m for m in measures(table) if m.key == "dice_LV"], {"A": "#000000"})
     assert "n = 0 pairs" in texts(figure)
 
 
 def test_every_panel_has_a_unit_and_n() -> None:
-    figure = box_plots(ROWS, measures(ROWS), PALETTE)
+    figure = box_plots(TABLE, measures(TABLE), PALETTE)
     shown = [axes for axes in figure.axes if axes.get_visible()]
-    assert len(shown) == len(measures(ROWS))
-    for axes, measure in zip(shown, measures(ROWS), strict=True):
+    assert len(shown) == len(measures(TABLE))
+    for axes, measure in zip(shown, measures(TABLE), strict=True):
         assert "n = 12 pairs" in axes.get_title("left")
         assert measure.unit in axes.get_xlabel()
 
 
 def test_a_dot_is_a_pair() -> None:
-    dice = [m for m in measures(ROWS) if m.key == "dice_LV"]
-    figure = method_scatter(ROWS, dice, "elastix", ["DLIR"])
+    dice = [m for m in measures(TABLE) if m.key == "dice_LV"]
+    figure = method_scatter(TABLE, dice, "elastix", ["DLIR"])
     (axes,) = figure.axes
     drawn = np.stack(axes.lines[0].get_data(), 1)
     expected = [[r.labels["LV"].dice for r in ROWS if r.pair == f"p{i}" and r.method != "before"] for i in range(12)]
@@ -104,7 +111,7 @@ def test_a_dot_is_a_pair() -> None:
 
 
 def test_every_landmark_is_counted_once() -> None:
-    figure = landmark_histograms(ROWS)
+    figure = landmark_histograms(TABLE)
     assert len(figure.subfigs) == 2  # not for what was before
     for part, method in zip(figure.subfigs, ("elastix", "DLIR"), strict=True):
         joint = next(axes for axes in part.axes if axes.get_xlabel() == "Landmark error before (mm)")
@@ -114,7 +121,7 @@ def test_every_landmark_is_counted_once() -> None:
 
 
 def test_landmarks_pair_by_pair_and_in_all() -> None:
-    table = landmark_table(ROWS)
+    table = landmark_table(TABLE)
     assert table[0] == ["pair", "n", "before", "elastix", "DLIR"]
     assert len(table) == 1 + 12 + 2
     row = next(r for r in ROWS if r.pair == "p3" and r.method == "DLIR")
@@ -124,7 +131,7 @@ def test_landmarks_pair_by_pair_and_in_all() -> None:
     assert table[-2][:2] == ["all landmarks", "360"]
     assert table[-2][4] == f"{np.mean(every):.2f} ({np.std(every):.2f})"
     assert table[-1][1] == "324"
-    assert len(landmark_table([row for row in ROWS if row.method == "before"])) == 1 + 12 + 1
+    assert len(landmark_table(TABLE[TABLE["method"] == "before"])) == 1 + 12 + 1
 
 
 # -- learning curves ----------------------------------------------------------------------------------
@@ -165,7 +172,7 @@ def test_a_history_is_read_or_refused(tmp_path: Path) -> None:
 
 
 def test_figures_become_data() -> None:
-    figure = box_plots(ROWS, measures(ROWS)[:1], PALETTE)
+    figure = box_plots(TABLE, measures(TABLE)[:1], PALETTE)
     assert chart_uri(figure).startswith("data:image/png;base64,iVBORw0KGgo")
     assert picture_uri(figure).startswith("data:image/webp;base64,UklGR")
 
@@ -176,7 +183,7 @@ def test_methods_keep_their_colour() -> None:
 
 
 def test_letters_are_not_clipped() -> None:
-    figure = box_plots(ROWS, measures(ROWS)[:4], PALETTE)
+    figure = box_plots(TABLE, measures(TABLE)[:4], PALETTE)
     figure.canvas.draw()
     for axes in figure.axes:
         assert isinstance(axes, Axes)

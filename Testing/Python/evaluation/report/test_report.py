@@ -21,8 +21,7 @@ from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.methods.network import NetworkMethod
 from dlir.evaluation.report.build import build_report
-from dlir.evaluation.report.content import Evaluated
-from dlir.evaluation.study import Outcome, Problem, Study
+from dlir.evaluation.study import Evaluated, Outcome, Problem, Study
 from evaluation_runs import Listed, Shift, shift_of, two_subjects, write_subjects
 
 LIMIT_BYTES = 5_000_000

@@ -1,4 +1,4 @@
-"""Measures of registration quality (§4 of the paper): label overlap, surface distances, folding, landmarks.
+"""How well propagated labels fit (§4): overlap and distances between surfaces.
 
 Masks and label maps are (z, y, x) arrays on one `ImageGrid`; every distance is in millimetres. A measure
 that is not defined, such as the distance to a surface that does not exist, is `nan`, never 0 or infinity.
@@ -8,42 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid
-from dlir.metrics.folding import JacobianStatistics, jacobian_statistics
-
-if TYPE_CHECKING:
-    from dlir.transforms.spatial import SpatialTransform
-
-__all__ = [
-    "InverseConsistency",
-    "JacobianStatistics",
-    "LabelScores",
-    "LandmarkErrors",
-    "SurfaceDistances",
-    "average_surface_distance",
-    "dice",
-    "error_statistics",
-    "hausdorff",
-    "inverse_consistency",
-    "jacobian_statistics",
-    "label_report",
-    "landmark_distances",
-    "landmark_errors",
-    "log_jacobian_sd",
-    "surface",
-    "surface_distances",
-]
 
 Mask = NDArray[np.bool_]
-
-# Points along each axis over which inverse consistency is measured.
-_CONSISTENCY_POINTS = 24
 
 
 @dataclass(frozen=True)
@@ -70,32 +43,6 @@ class LabelScores:
     asd: float
     fixed_voxels: int
     warped_voxels: int
-
-
-@dataclass(frozen=True)
-class LandmarkErrors:
-    """Target registration error over landmarks, in mm; `sd` is the population standard deviation."""
-
-    count: int
-    mean: float
-    sd: float
-    lower_quartile: float
-    median: float
-    upper_quartile: float
-    max: float
-
-
-@dataclass(frozen=True)
-class InverseConsistency:
-    """How far a point of the fixed image ends from where it began, sent there and back, in mm.
-
-    count: points that counted. All figures are `nan` where none did.
-    """
-
-    count: int
-    mean: float
-    percentile95: float
-    max: float
 
 
 def dice(a: ArrayLike, b: ArrayLike) -> float:
@@ -165,68 +112,6 @@ def label_report(
     if labels is None:
         labels = sorted(int(v) for v in np.union1d(fixed_label, warped_label) if v != 0)
     return {label: _label_scores(fixed_label == label, warped_label == label, grid) for label in labels}
-
-
-def landmark_distances(transformed: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
-    """(n,): Euclidean distances in mm between corresponding points, (n, 3) each.
-
-    With T mapping fixed to moving points, compare T(fixed landmarks) with the moving landmarks.
-    Raises GeometryError if the two lists do not correspond.
-    """
-    points, targets = np.asarray(transformed, float), np.asarray(reference, float)
-    if points.shape != targets.shape or points.ndim != 2 or points.shape[1] != 3:
-        raise GeometryError(f"landmark lists of shapes {points.shape} and {targets.shape} are not both (n, 3)")
-    distances: NDArray[np.float64] = np.linalg.norm(points - targets, axis=1)
-    return distances
-
-
-def landmark_errors(transformed: ArrayLike, reference: ArrayLike) -> LandmarkErrors:
-    """Target registration error over corresponding points: the figures of their `landmark_distances`."""
-    return error_statistics(landmark_distances(transformed, reference))
-
-
-def error_statistics(distances: ArrayLike) -> LandmarkErrors:
-    """The figures of target registration errors (n,) in mm; all `nan` for none."""
-    errors = np.asarray(distances, float)
-    if not errors.size:
-        return LandmarkErrors(0, *[float("nan")] * 6)
-    lower, median, upper, largest = (float(q) for q in np.percentile(errors, (25, 50, 75, 100)))
-    return LandmarkErrors(errors.size, float(errors.mean()), float(errors.std()), lower, median, upper, largest)
-
-
-def log_jacobian_sd(determinant: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Population SD of the natural logarithm of the Jacobian determinant, in which halving and doubling weigh alike.
-
-    determinant: any shape; mask: the same, or None for all of it. Folded voxels have no logarithm and are left out:
-    the folding fraction counts them. `nan` where nothing is left. Raises GeometryError if the shapes differ.
-    """
-    values = np.asarray(determinant, float)
-    if mask is not None:
-        chosen = np.asarray(mask, bool)
-        if chosen.shape != values.shape:
-            raise GeometryError(f"mask of shape {chosen.shape} does not fit determinants of shape {values.shape}")
-        values = values[chosen]
-    positive = values[np.isfinite(values) & (values > 0)]
-    return float(np.log(positive).std()) if positive.size else float("nan")
-
-
-def inverse_consistency(
-    there: SpatialTransform, back: SpatialTransform, fixed: ImageGrid, moving: ImageGrid
-) -> InverseConsistency:
-    """|B(T(x)) - x| in mm over a lattice of points x of the fixed image that T sends into the moving image.
-
-    there: T, fixed point -> moving point; back: B, the registration with the roles exchanged; both LPS mm.
-    The lattice covers the fixed grid with up to 24 points along each axis, voxel borders left out.
-    """
-    size = np.minimum(fixed.size, _CONSISTENCY_POINTS)
-    step = np.array(fixed.size) / size
-    points = fixed.lattice(tuple((step - 1) / 2), tuple(step), tuple(size)).voxel_centers().reshape(-1, 3)
-    sent = there.apply(points)
-    inside = moving.contains(sent)
-    if not inside.any():
-        return InverseConsistency(0, *[float("nan")] * 3)
-    errors = np.linalg.norm(back.apply(sent[inside]) - points[inside], axis=1)
-    return InverseConsistency(errors.size, float(errors.mean()), float(np.percentile(errors, 95)), float(errors.max()))
 
 
 def _masks(a: ArrayLike, b: ArrayLike) -> tuple[Mask, Mask]:

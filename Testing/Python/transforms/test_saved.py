@@ -9,9 +9,8 @@ import pytest
 
 from chains import random_chain
 from dlir.errors import TransformError
-from dlir.evaluation.methods.dense import DenseTransform
-from dlir.evaluation.transforms import load_transform, save_transform
-from dlir.transforms.spatial import AffineTransform, CompositeTransform
+from dlir.transforms.files import load_transform, save_transform
+from dlir.transforms.spatial import AffineTransform, CompositeTransform, DisplacementTransform
 from grids import random_grid
 
 POINTS = np.random.default_rng(0).uniform(-60, 60, (100, 3))
@@ -29,7 +28,7 @@ def test_chains_are_itk_files(tmp_path: Path, transform: CompositeTransform) -> 
 def test_fields_keep_their_grid_and_what_follows(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     grid = random_grid(rng)
-    field = DenseTransform(rng.normal(size=(*grid.shape, 3)).astype(np.float32), grid)
+    field = DisplacementTransform(rng.normal(size=(*grid.shape, 3)).astype(np.float32), grid)
     shift = AffineTransform.translation([1.0, 2.0, 3.0])
     points = grid.voxel_centers().reshape(-1, 3)
     for parts in ((field, shift), (field,)):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlir.evaluation.report.pictures import example_plane, method_panels, stage_panels
+from dlir.evaluation.report.examples import example_plane, method_panels, stage_panels
 from dlir.evaluation.scoring import LoadedPair, load_pair, load_scan
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from evaluation_runs import shift_of, two_subjects
@@ -45,7 +45,7 @@ def test_a_good_stage_leaves_less_difference(pair: LoadedPair) -> None:
 
 
 def test_the_three_slices_lie_at_right_angles(pair: LoadedPair) -> None:
-    from dlir.evaluation.report.pictures import _three_planes
+    from dlir.evaluation.report.examples import _three_planes
 
     planes = _three_planes(pair)
     normals = np.stack([plane.direction_matrix[:, 2] for plane in planes])

@@ -1,4 +1,4 @@
-"""Quality measures against hand-computed values, brute force and SimpleITK's own filters."""
+"""Overlap and surface distances against hand-computed values, brute force and SimpleITK's own filters."""
 
 from __future__ import annotations
 
@@ -16,25 +16,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-import dlir.metrics.measures as metrics_module
+import dlir.metrics
 from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid
-from dlir.metrics.measures import (
+from dlir.metrics.labels import (
     average_surface_distance,
     dice,
-    error_statistics,
     hausdorff,
-    inverse_consistency,
-    jacobian_statistics,
     label_report,
-    landmark_distances,
-    landmark_errors,
-    log_jacobian_sd,
     surface,
     surface_distances,
 )
-from dlir.transforms.spatial import AffineTransform, CompositeTransform
-from grids import make_grid
 
 SPACING = (1.5, 2.0, 10.0)
 
@@ -253,130 +245,11 @@ def test_label_report_of_background_alone_is_empty() -> None:
     assert label_report(np.zeros(grid.shape, int), np.zeros(grid.shape, int), grid) == {}
 
 
-# -- folding -----------------------------------------------------------------------------------------
-
-
-def test_jacobian_statistics_by_hand() -> None:
-    statistics = jacobian_statistics(np.array([[[-1.0, 0.0], [2.0, 3.0]]]))
-    assert astuple(statistics) == (0.5, 2, 1.0, math.sqrt((4 + 1 + 1 + 4) / 4), -1.0, 3.0)
-
-
-def test_jacobian_statistics_inside_a_mask() -> None:
-    determinant = np.array([[[-1.0, 0.5], [1.5, 9.0]]])
-    statistics = jacobian_statistics(determinant, np.array([[[0, 1], [1, 0]]]))
-    assert astuple(statistics) == (0, 0, 1.0, 0.5, 0.5, 1.5)
-    with pytest.raises(GeometryError, match="does not fit determinants"):
-        jacobian_statistics(determinant, np.ones((2, 2, 2)))
-
-
-def test_a_determinant_that_is_not_finite_counts_as_folding() -> None:
-    statistics = jacobian_statistics([1.0, math.nan, math.inf, 1.0])
-    assert astuple(statistics) == (0.5, 2, 1.0, 0.0, 1.0, 1.0)
-    assert jacobian_statistics([math.nan]).folding_fraction == 1
-
-
-def test_jacobian_statistics_of_no_voxels_are_undefined() -> None:
-    statistics = jacobian_statistics(np.ones((2, 2, 2)), np.zeros((2, 2, 2)))
-    assert statistics.folding_count == 0
-    assert math.isnan(statistics.folding_fraction)
-    assert math.isnan(statistics.sd)
-
-
-def test_halving_and_doubling_weigh_alike_in_the_logarithm() -> None:
-    assert log_jacobian_sd([0.5, 2.0]) == pytest.approx(math.log(2))
-    assert log_jacobian_sd([3.0, 3.0, 3.0]) == 0
-    values = np.random.default_rng(0).uniform(0.1, 3, (4, 5, 6))
-    assert log_jacobian_sd(values) == pytest.approx(np.std(np.log(values)))
-
-
-def test_folded_voxels_have_no_logarithm() -> None:
-    assert log_jacobian_sd([0.5, 2.0, 0.0, -1.0, math.nan, math.inf]) == log_jacobian_sd([0.5, 2.0])
-    assert math.isnan(log_jacobian_sd([-1.0, 0.0]))
-    assert math.isnan(log_jacobian_sd([]))
-
-
-def test_the_logarithm_inside_a_mask() -> None:
-    values = np.array([[[0.5, 9.0], [2.0, -1.0]]])
-    assert log_jacobian_sd(values, [[[1, 0], [1, 1]]]) == pytest.approx(math.log(2))
-    with pytest.raises(GeometryError, match="does not fit"):
-        log_jacobian_sd(values, np.ones((2, 2)))
-
-
-# -- inverse consistency -----------------------------------------------------------------------------
-
-FIXED = make_grid((6, 30, 40), (1.5, 1.2, 6.0), (20, -40, 10), (0.3, -0.2, 0.7))
-AFFINE = AffineTransform(np.array([[1.1, 0.1, 0, 4], [0, 0.9, 0.05, -3], [0.02, 0, 1, 2], [0, 0, 0, 1.0]]))
-
-
-def around(points: NDArray[np.float64]) -> ImageGrid:
-    """A grid that holds all of them."""
-    low, high = points.min(0) - 5, points.max(0) + 5
-    x, y, z = np.ceil(high - low).astype(int)
-    return ImageGrid((int(z), int(y), int(x)), (1.0, 1.0, 1.0), tuple(low))
-
-
-def test_a_map_and_its_inverse_are_consistent() -> None:
-    moving = around(AFFINE.apply(FIXED.voxel_centers().reshape(-1, 3)))
-    back = AffineTransform(np.linalg.inv(AFFINE.matrix))
-    found = inverse_consistency(AFFINE, back, FIXED, moving)
-    assert found.count == 24 * 24 * 6
-    assert found.max < 1e-9
-
-
-def test_what_is_missed_is_measured_in_mm() -> None:
-    moving = around(AFFINE.apply(FIXED.voxel_centers().reshape(-1, 3)))
-    off = AffineTransform.translation([3.0, 0.0, 4.0])
-    back = CompositeTransform((AffineTransform(np.linalg.inv(AFFINE.matrix)), off))
-    found = inverse_consistency(AFFINE, back, FIXED, moving)
-    assert (found.mean, found.percentile95, found.max) == pytest.approx((5, 5, 5))
-
-
-def test_points_that_leave_the_moving_image_do_not_count() -> None:
-    """Half of the fixed image is sent beside the moving one, where nobody knows the way back."""
-    half = ImageGrid((6, 30, 20), FIXED.spacing, FIXED.origin, FIXED.direction)
-    still = CompositeTransform(())
-    assert inverse_consistency(still, still, FIXED, half).count == 24 * 24 * 6 // 2
-    nowhere = inverse_consistency(AffineTransform.translation([1e4, 0, 0]), still, FIXED, FIXED)
-    assert nowhere.count == 0
-    assert math.isnan(nowhere.mean)
-
-
-# -- landmarks ---------------------------------------------------------------------------------------
-
-
-def test_landmark_errors_by_hand() -> None:
-    reference = np.array([[10.0, -5.0, 3.0]] * 5)
-    shift = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3], [0, 3, 4]])
-    errors = landmark_errors(reference + shift, reference)
-    sd = math.sqrt(sum((e - 2.2) ** 2 for e in (0, 1, 2, 3, 5)) / 5)
-    assert astuple(errors) == pytest.approx((5, 2.2, sd, 1, 2, 3, 5))
-
-
-def test_errors_of_a_list_of_distances_are_those_of_its_points() -> None:
-    rng = np.random.default_rng(1)
-    points, targets = rng.normal(size=(2, 30, 3))
-    distances = landmark_distances(points, targets)
-    assert distances.shape == (30,)
-    assert distances[3] == pytest.approx(math.dist(points[3], targets[3]))
-    assert error_statistics(distances) == landmark_errors(points, targets)
-
-
-def test_landmark_errors_of_no_points_are_undefined() -> None:
-    errors = landmark_errors(np.empty((0, 3)), np.empty((0, 3)))
-    assert errors.count == 0
-    assert math.isnan(errors.mean)
-
-
-@pytest.mark.parametrize("shape", [(4, 3), (3,), (5, 2)])
-def test_landmark_lists_that_do_not_correspond_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(GeometryError, match="landmark lists"):
-        landmark_errors(np.zeros((5, 3)), np.zeros(shape))
-
-
 # -- cost --------------------------------------------------------------------------------------------
 
 
 def test_importing_the_measures_loads_nothing_heavy() -> None:
-    root = Path(metrics_module.__file__).parents[2]
-    code = "import sys, dlir.metrics.measures; sys.exit(bool({'torch', 'SimpleITK', 'scipy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+    root = Path(dlir.metrics.__path__[0])
+    names = ", ".join(f"dlir.metrics.{file.stem}" for file in root.glob("[a-z]*.py"))
+    code = f"import sys, {names}; sys.exit(bool({{'torch', 'SimpleITK', 'scipy'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root.parents[1], check=False).returncode == 0
