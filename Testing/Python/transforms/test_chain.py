@@ -20,7 +20,7 @@ from dlir.transforms import chain as module
 from dlir.transforms.bspline import PADDING, pad_coefficients
 from dlir.transforms.chain import Chain, Spline, follow, follow_with_determinant, voxel_slabs
 from dlir.transforms.lattice import Lattice
-from dlir.transforms.spatial import BSplineTransform, CompositeTransform
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from grids import Array, central_differences, make_grid
 
 Size3 = tuple[int, int, int]
@@ -286,6 +286,22 @@ def test_points_beyond_every_stage_stay() -> None:
     displacement, determinant = follow_with_determinant(stages, lattice)
     assert not displacement.any()
     torch.testing.assert_close(determinant, torch.ones_like(determinant))
+
+
+@pytest.mark.parametrize("turn", [0.0, 1e-15, 0.2])
+@pytest.mark.parametrize("bent", [False, True])
+def test_points_are_mapped_alike_whether_the_matrix_turns_or_not(turn: float, bent: bool) -> None:
+    matrix = np.diag([1.5, 0.5, -2.0, 1.0])
+    matrix[0, 1] = turn
+    matrix[:3, 3] = 3.0, -4.0, 5.0
+    grid, reads = ImageGrid((4, 5, 6)), make_grid((3, 3, 3), (2.0, 3.0, 0.5), (7.0, 8.0, 9.0))
+    spline = exact(make_stage(alternating((2, 3, 3), "xyz"), (2, 2, 2)), grid)
+    chain = CompositeTransform((*((spline,) if bent else ()), AffineTransform(matrix)))
+    points = grid.voxel_centers().reshape(-1, 3)
+    for exactly, tolerance in ((True, 1e-9), (False, 1e-4)):
+        slabs = list(Chain(chain).slabs(grid, reads, exact=exactly))
+        index = torch.cat([slab.index for slab in slabs], 1)
+        np.testing.assert_allclose(index.T, reads.to_index(chain.apply(points)), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("voxels", [1, 20, 50, 10_000])
