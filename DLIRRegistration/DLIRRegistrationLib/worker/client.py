@@ -330,12 +330,18 @@ class WorkerClient:
 
 
 def _delete(folder: Path, deadline: float) -> None:
-    """Delete a folder with its files, or those of them that can be deleted until `deadline`; large ones take long."""
+    """Delete a folder with all in it, or what of that can be deleted until `deadline`; large files take long.
+
+    A worker that is killed while it writes leaves a folder of its own in there.
+    """
     with contextlib.suppress(OSError):  # still open elsewhere, or gone: tried again as long as the folder is there
         for path in folder.iterdir():
             if time.monotonic() > deadline:
                 return
-            path.unlink()
+            if path.is_dir():
+                _delete(path, deadline)
+            else:
+                path.unlink()
         folder.rmdir()
 
 

@@ -420,10 +420,12 @@ def test_cancel_of_a_request_that_waits_disturbs_nobody(client: WorkerClient) ->
 def test_cancelled_files_go_too(client: WorkerClient) -> None:
     name, heard = ask(client, "sleep 600")
     until(client, lambda: heard.of(Progress))
+    assert client._scratch is not None
+    (client._scratch / name / ".dlir-half" / "new").mkdir(parents=True)  # as left by a process killed while it writes
+    (client._scratch / name / ".dlir-half" / "new" / "warped.npy").write_bytes(b"of a patient")
     client.cancel(name)
     client.release(name)
     until(client, lambda: client.state == "ready")
-    assert client._scratch is not None
     assert [path.name for path in client._scratch.iterdir()] == ["worker.log"]
 
 
