@@ -11,6 +11,7 @@ import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from dlir.errors import DLIRError
+from dlir.registration.progress import Progress
 from DLIRRegistrationLib.registration.outputs import Outputs
 from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationNodes
 from DLIRRegistrationLib.registration.result_nodes import finish_jacobian
@@ -28,7 +29,6 @@ from DLIRRegistrationLib.worker.client import WorkerClient
 # What calls are made with, for scripts to import from here.
 __all__ = ["DLIRRegistrationLogic", "MaskInput", "OutputSelection", "SequenceOutputs"]
 
-Progress = Callable[[str, float], None]
 Failure = Callable[[str, str], None]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import slicer
 
 from dlir.errors import DLIRError
+from dlir.registration.progress import Progress, silent
 from DLIRRegistrationLib.worker.client import WorkerClient
 
 Result = TypeVar("Result")
@@ -52,7 +53,7 @@ class BackgroundTask(Generic[Result]):
         self._running: Steps[Result] | None = None
         self._cancelled: str | None = None
         self._observer: int | None = None
-        self._on_progress: Callable[[str, float], None] = lambda step, fraction: None
+        self._on_progress: Progress = silent
         self._on_done: Callable[[Result], None] = lambda result: None
         self._on_failed: Callable[[str, str], None] = lambda message, kind: None
 
@@ -72,7 +73,7 @@ class BackgroundTask(Generic[Result]):
 
     def start(
         self,
-        on_progress: Callable[[str, float], None] | None = None,
+        on_progress: Progress | None = None,
         on_done: Callable[[Result], None] | None = None,
         on_failed: Callable[[str, str], None] | None = None,
     ) -> None:
