@@ -63,9 +63,13 @@ class Run(BackgroundTask[RegistrationNodes]):
 
     # -- before ----------------------------------------------------------------------------------
 
+    def problem(self) -> str | None:
+        """Why it cannot begin, as one sentence for a tooltip; None where it can."""
+        return self.inputs.problem() or self.outputs.problem(self.inputs)
+
     def _prepare(self) -> None:
         self._began = time.perf_counter()
-        problem = self.inputs.problem() or self.outputs.problem(self.inputs)
+        problem = self.problem()
         if problem:
             raise RunError(problem)
         model = resolve_model(self.inputs.model)

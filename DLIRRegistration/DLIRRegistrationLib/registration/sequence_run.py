@@ -75,12 +75,17 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
 
     # -- before ----------------------------------------------------------------------------------
 
+    def problem(self) -> str | None:
+        """Why it cannot begin, as one sentence for a tooltip; None where it can."""
+        return self.inputs.problem() or self.outputs.problem(self.inputs)
+
     def _prepare(self) -> None:
         self._began = time.perf_counter()
-        problem = self.inputs.problem() or self.outputs.problem(self.inputs)
+        problem = self.problem()
         if problem:
             raise RunError(problem)
-        sequence, drawn = self.inputs.sequence, self.inputs.segmentation
+        sequence: Any = self.inputs.sequence
+        drawn: Any = self.inputs.segmentation
         self._model = resolve_model(self.inputs.model)
         self._name = sequence.GetName()
         self._index, self._values = sequence_like(sequence), index_values(sequence)
@@ -206,7 +211,8 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
 
     def _title(self, kind: str) -> str:
         if kind == "segmentation":
-            return f"{self.inputs.segmentation.GetName()} on {self._name}"
+            drawn: Any = self.inputs.segmentation
+            return f"{drawn.GetName()} on {self._name}"
         title = f"{self._name} registered to frame {self.inputs.reference + 1}"
         return {"warped": title, "jacobian": f"{title} Jacobian"}.get(kind, f"{title} {kind}")
 

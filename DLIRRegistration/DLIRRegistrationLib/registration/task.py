@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator
+from inspect import GEN_RUNNING, getgeneratorstate
 from typing import Any, Generic, TypeVar
 
 import slicer
@@ -71,6 +72,11 @@ class BackgroundTask(Generic[Result]):
         """Whether it has been started and has not ended."""
         return self._running is not None
 
+    @property
+    def _stepping(self) -> bool:
+        """Whether a step is what calls this."""
+        return self._running is not None and getgeneratorstate(self._running) == GEN_RUNNING
+
     def start(
         self,
         on_progress: Progress | None = None,
@@ -93,7 +99,7 @@ class BackgroundTask(Generic[Result]):
 
     def poll(self) -> None:
         """Go on for some 20 ms. To be called often, by a timer, until `active` is false."""
-        if self._running is not None and not self._running.gi_running:
+        if self._running is not None and not self._stepping:
             self._guarded(self._advance)
 
     def cancel(self) -> None:
@@ -135,7 +141,7 @@ class BackgroundTask(Generic[Result]):
 
     def _cancel(self, message: str) -> None:
         self._cancelled = message
-        if self._running is not None and not self._running.gi_running:
+        if self._running is not None and not self._stepping:
             self._fail(message, "cancelled")
 
     def _on_scene_close(self, scene: Any, event: str) -> None:
