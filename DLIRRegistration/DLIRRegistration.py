@@ -9,7 +9,7 @@ DLIRRegistrationLib, and so does all the work.
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import slicer
 import vtk
@@ -152,8 +152,9 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.logic: Any = None
         self.panel: Any = None
+        self._root: Any = None
         self._parameters: Any = None
-        self._gui_tag: int | None = None
+        self._gui_tag: int | None = None  # there while panel and parameters are connected
 
     # -- Slicer calls these by name --------------------------------------------------------------
 
@@ -163,10 +164,10 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from DLIRRegistrationLib.panel.panel import Panel
 
         ScriptedLoadableModuleWidget.setup(self)
-        widget = slicer.util.loadUI(self.resourcePath("UI/DLIRRegistration.ui"))
-        self.layout.addWidget(widget)
-        self.ui = slicer.util.childWidgetVariables(widget)
-        widget.setMRMLScene(slicer.mrmlScene)
+        self._root = slicer.util.loadUI(self.resourcePath("UI/DLIRRegistration.ui"))
+        self.layout.addWidget(self._root)
+        self.ui = slicer.util.childWidgetVariables(self._root)
+        self._root.setMRMLScene(slicer.mrmlScene)
         self.logic = DLIRRegistrationLogic()
         self.panel = Panel(self.ui, self.logic)
         scene = slicer.mrmlScene
@@ -196,6 +197,9 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.panel is not None:  # else setup has failed, or not come so far
             self.panel.close()
             self.logic.close()
+        if self._root is not None:
+            # Slicer only hides it on reloading, and its lists of nodes would follow the scene for ever.
+            self._root.deleteLater()
 
     def onReload(self) -> None:
         """A developer wants the code as it is now. Slicer itself reads this file anew and no other."""
@@ -207,14 +211,15 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # -- parameters ------------------------------------------------------------------------------
 
     def initializeParameterNode(self) -> None:
-        """Show the parameters of the scene, which are made where there are none."""
-        self.setParameterNode(self.logic.getParameterNode())
+        """Show the parameters of the scene, which are made where there are none; once, until they are let go."""
+        if self._gui_tag is None:
+            self.setParameterNode(self.logic.getParameterNode())
         choose_volumes(self._parameters)
 
     def setParameterNode(self, node: Any) -> None:
         """Show other parameters; None for none, while a scene is being closed."""
         self._disconnect()
-        self._parameters = DLIRRegistrationParameterNode(node) if node is not None else None
+        self._parameters = cast(Any, DLIRRegistrationParameterNode)(node) if node is not None else None
         self.panel.set_parameters(self._parameters)
         if self._parameters is not None:
             # Widgets are found by their property SlicerParameterName in the .ui file.
@@ -245,6 +250,7 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneEndImport(self, caller: Any, event: Any) -> None:
         """Its parameters have replaced those that were here; with them comes the look it was saved with."""
         self.panel.look.forget()
+        self._disconnect()
         if self.parent.isEntered:
             self.initializeParameterNode()
 

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, overload
 
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from dlir.errors import DLIRError
+from dlir.registration.progress import Progress
 from DLIRRegistrationLib.registration.outputs import Outputs
 from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationNodes
 from DLIRRegistrationLib.registration.result_nodes import finish_jacobian
@@ -23,12 +25,22 @@ from DLIRRegistrationLib.scene.jacobian import determinants
 from DLIRRegistrationLib.scene.markups import propagate_markups, propagate_model
 from DLIRRegistrationLib.scene.segmentations import propagate_segmentation
 from DLIRRegistrationLib.scene.volumes import set_volume
+from DLIRRegistrationLib.training import TrainingRun
 from DLIRRegistrationLib.worker.client import WorkerClient
 
-# What calls are made with, for scripts to import from here.
-__all__ = ["DLIRRegistrationLogic", "MaskInput", "OutputSelection", "SequenceOutputs"]
+# What calls are made with and what they return, for scripts and the panel to import from here.
+__all__ = [
+    "DLIRRegistrationLogic",
+    "MaskInput",
+    "OutputSelection",
+    "RegistrationNodes",
+    "SequenceNodes",
+    "SequenceOutputs",
+    "Task",
+    "TrainingRun",
+]
 
-Progress = Callable[[str, float], None]
+Task = BackgroundTask[Any]
 Failure = Callable[[str, str], None]
 
 
@@ -47,24 +59,36 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         super().__init__()
         self.worker = WorkerClient()
-        self._tasks: list[BackgroundTask[Any]] = []
+        self._tasks: list[Task] = []
+        self._trainings: dict[Path, TrainingRun] = {}
+
+    def warmUp(self) -> None:
+        """Starts the worker process, which takes seconds, before it is needed; returns at once. Raises WorkerError."""
+        self.worker.start()
 
     def poll(self) -> None:
         """Lets everything that is not blocking go on, for some 20 ms each; never raises. For a timer."""
         self._tasks = [task for task in self._tasks if task.active]
         for task in self._tasks:
             task.poll()
+        for training in self._trainings.values():
+            training.poll()
+        if not self._tasks:
+            self.worker.poll()  # it may be ready by now, or have died
 
     def close(self) -> None:
         """Cancels what is under way, ends the worker process and deletes its temporary files."""
         for task in self._tasks:
             task.cancel()
+        for training in self._trainings.values():
+            training.close()
         self._tasks.clear()
+        self._trainings.clear()
         self.worker.close()
 
     # -- registration ----------------------------------------------------------------------------
 
-    def register(
+    def newRun(
         self,
         fixed: Any,
         moving: Any,
@@ -80,13 +104,8 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         fixedLandmarks: Any | None = None,
         device: str = "auto",
         outputs: OutputSelection | None = None,
-        blocking: bool = True,
-        processEvents: bool = False,
-        onProgress: Progress | None = None,
-        onDone: Callable[[RegistrationNodes], None] | None = None,
-        onFailed: Failure | None = None,
-    ) -> RegistrationNodes | Run:
-        """Registers the moving volume to the fixed one; their nodes are read when this is called.
+    ) -> Run:
+        """What `register` runs, not started yet, for a caller with a timer of its own.
 
         fixed, moving: scalar volume nodes. model: a name of the catalogue, or a model file.
         fixedMask, movingMask: where the figures of the report count: a labelmap volume node, a segmentation node, or
@@ -97,12 +116,6 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         movingLandmarks: point list to be propagated; with `fixedLandmarks` the report has their error.
         device: "auto", "cpu", "cuda" or "mps".
         outputs: which results are wanted, and nodes that are to be overwritten; by default all, in new nodes.
-        blocking: wait, and return the result. Otherwise returns the Run, which `poll` keeps going; runs that are
-            started meanwhile wait for each other.
-        processEvents: keep Slicer's windows alive while waiting.
-        onProgress: gets the step and the fraction done. onDone: gets the result. onFailed: gets one line for the
-            user, and "error", "crash" or "cancelled".
-        Raises RunError, a DLIRError, where a blocking registration fails.
         """
         inputs = RegistrationInputs(
             fixed=fixed,
@@ -118,36 +131,44 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
             fixed_landmarks=fixedLandmarks,
             device=device,
         )
-        run = Run(inputs, outputs or OutputSelection(), self.worker)
-        self._start(run, onProgress, onDone, onFailed)
-        return self._waited(run, processEvents) if blocking else run
+        return Run(inputs, outputs or OutputSelection(), self.worker)
 
-    def registerSequence(
+    @overload
+    def register(self, fixed: Any, moving: Any, model: str = ..., *, blocking: Literal[False], **more: Any) -> Run: ...
+
+    @overload
+    def register(self, fixed: Any, moving: Any, model: str = ..., **more: Any) -> RegistrationNodes: ...
+
+    def register(
         self,
-        sequence: Any,
-        reference: int = 0,
+        fixed: Any,
+        moving: Any,
         model: str = "cardiac-cine",
         *,
-        segmentation: Any | None = None,
-        initialize: str = "centers",
-        device: str = "auto",
-        outputs: SequenceOutputs | None = None,
         blocking: bool = True,
         processEvents: bool = False,
         onProgress: Progress | None = None,
-        onDone: Callable[[SequenceNodes], None] | None = None,
+        onDone: Callable[[RegistrationNodes], None] | None = None,
         onFailed: Failure | None = None,
-    ) -> SequenceNodes | SequenceRun:
-        """Registers every frame of a sequence node of volumes to its frame number `reference`, counted from 0.
+        **choices: Any,
+    ) -> RegistrationNodes | Run:
+        """Registers the moving volume to the fixed one; their nodes are read when this is called.
 
-        segmentation: drawn on the reference frame, to be carried to every frame.
-        outputs: which results are wanted (the Jacobian maps are not unless asked for), and sequence nodes that are to
-            be overwritten. All results are sequences that one browser node plays together with `sequence`.
-        The rest as for `register`; onProgress tells the frame too. A cancelled run leaves no sequence behind.
+        fixed, moving, model, choices: those of `newRun`.
+        blocking: wait, and return the result. Otherwise returns the Run, which `poll` keeps going; runs that are
+            started meanwhile wait for each other.
+        processEvents: keep Slicer's windows alive while waiting.
+        onProgress: gets the step and the fraction done. onDone: gets the result. onFailed: gets one line for the
+            user, and "error", "crash" or "cancelled".
+        Raises RunError, a DLIRError, where a blocking registration fails.
         """
-        run = self.newSequenceRun(sequence, reference, model, segmentation, initialize, device, outputs)
+        run = self.newRun(fixed, moving, model, **choices)
         self._start(run, onProgress, onDone, onFailed)
         return self._waited(run, processEvents) if blocking else run
+
+    def registrationProblem(self, fixed: Any, moving: Any, model: str = "cardiac-cine", **choices: Any) -> str | None:
+        """Why `register` would refuse these, as one sentence; None where it would begin."""
+        return self.newRun(fixed, moving, model, **choices).problem()
 
     def newSequenceRun(
         self,
@@ -159,19 +180,89 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         device: str = "auto",
         outputs: SequenceOutputs | None = None,
     ) -> SequenceRun:
-        """What `registerSequence` runs, not started yet, for a caller with a timer of its own."""
+        """What `registerSequence` runs, not started yet, for a caller with a timer of its own.
+
+        sequence: a sequence node of volumes. reference: the frame, from 0, that the others are registered to.
+        segmentation: drawn on the reference frame, to be carried to every frame.
+        outputs: which results are wanted (the Jacobian maps are not unless asked for), and sequence nodes that are to
+            be overwritten. All results are sequences that one browser node plays together with `sequence`.
+        The rest as for `newRun`.
+        """
         inputs = SequenceInputs(sequence, reference, model, segmentation, initialize, device)
         return SequenceRun(inputs, outputs or SequenceOutputs(), self.worker)
 
-    def _start(self, task: BackgroundTask[Any], on_progress: Any, on_done: Any, on_failed: Any) -> None:
+    @overload
+    def registerSequence(
+        self, sequence: Any, reference: int = ..., model: str = ..., *, blocking: Literal[False], **more: Any
+    ) -> SequenceRun: ...
+
+    @overload
+    def registerSequence(self, sequence: Any, reference: int = ..., model: str = ..., **more: Any) -> SequenceNodes: ...
+
+    def registerSequence(
+        self,
+        sequence: Any,
+        reference: int = 0,
+        model: str = "cardiac-cine",
+        *,
+        blocking: bool = True,
+        processEvents: bool = False,
+        onProgress: Progress | None = None,
+        onDone: Callable[[SequenceNodes], None] | None = None,
+        onFailed: Failure | None = None,
+        **choices: Any,
+    ) -> SequenceNodes | SequenceRun:
+        """Registers every frame of a sequence node of volumes to its frame number `reference`, counted from 0.
+
+        sequence, reference, model, choices: those of `newSequenceRun`. The rest as for `register`; onProgress tells
+        the frame too. A cancelled run leaves no sequence behind.
+        """
+        run = self.newSequenceRun(sequence, reference, model, **choices)
+        self._start(run, onProgress, onDone, onFailed)
+        return self._waited(run, processEvents) if blocking else run
+
+    def sequenceProblem(
+        self, sequence: Any, reference: int = 0, model: str = "cardiac-cine", **choices: Any
+    ) -> str | None:
+        """Why `registerSequence` would refuse these, as one sentence; None where it would begin."""
+        return self.newSequenceRun(sequence, reference, model, **choices).problem()
+
+    def _start(self, task: Task, on_progress: Any, on_done: Any, on_failed: Any) -> None:
         self._tasks = [*(known for known in self._tasks if known.active), task]
         task.start(on_progress, on_done, on_failed)
 
-    def _waited(self, task: BackgroundTask[Any], process_events: bool) -> Any:
+    def _waited(self, task: Task, process_events: bool) -> Any:
         try:
             return task.wait(slicer.app.processEvents if process_events else None)
         finally:
             self._tasks = [known for known in self._tasks if known is not task]  # it holds copies of its images
+
+    # -- training --------------------------------------------------------------------------------
+
+    def trainingRun(self, output: str | Path) -> TrainingRun:
+        """The training whose run folder is `output`: the one under way there, or what an earlier one has left."""
+        folder = Path(output).absolute()
+        self._trainings = {path: run for path, run in self._trainings.items() if run.active or path == folder}
+        if folder not in self._trainings:
+            self._trainings[folder] = TrainingRun(folder)
+        return self._trainings[folder]
+
+    def train(self, data: str | Path, configuration: str, output: str | Path, device: str = "auto") -> TrainingRun:
+        """Trains a model from the images in the folder `data`, in the background; returns at once.
+
+        configuration: the name of a preset, or a YAML file. output: the run folder, which holds no run yet.
+        device: as for `newRun`. `poll` keeps the run up to date. Raises WorkerError or OutputError where it cannot
+        begin; whatever else is wrong, such as the data, the run will say.
+        """
+        run = self.trainingRun(output)
+        run.start(Path(data), configuration, device)
+        return run
+
+    def resumeTraining(self, output: str | Path, device: str = "auto") -> TrainingRun:
+        """Continues the training in the run folder `output` from its last checkpoint. Returns and raises as `train`."""
+        run = self.trainingRun(output)
+        run.resume(device)
+        return run
 
     # -- with a transform that is there ----------------------------------------------------------
 

@@ -62,11 +62,14 @@ class SelfCheck:
         """The moving volume comes onto the fixed one, and the cavity with it."""
         self.say("Registering")
         result = self._registered()
-        for node in (result.warped, result.jacobian):
+        warped: Any = result.warped
+        transform: Any = result.transform
+        jacobian: Any = result.jacobian
+        for node in (warped, jacobian):
             same = grid_of_volume(node).same_as(grid_of_volume(self.fixed))
             _check(same, f"'{node.GetName()}' lies on the fixed volume's voxels")
         role = slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole()
-        _check(result.transform.GetNodeReference(role) is self.moving, "the transform knows the moving volume")
+        _check(transform.GetNodeReference(role) is self.moving, "the transform knows the moving volume")
         _check(result.table.GetNumberOfRows() > 0, "the report has rows")
         _check(result.verdict.level != "failed", f"the verdict is not that it failed: {result.verdict.reason}")
         _check(result.report["jacobian"]["folding_count"] == 0, "nothing folds")
@@ -120,7 +123,8 @@ class SelfCheck:
         told: list[str] = []
         run = self._begun(told)
         pid = self.logic.worker.pid
-        _check(pid is not None, "a busy worker has a process")
+        if pid is None:
+            raise AssertionError("not as promised: a busy worker has a process")
         os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         self._until(lambda: not run.active)
         _check(told == ["crash"], f"the run says that the process died; it said {told}")

@@ -75,9 +75,15 @@ class Script:
 class ScriptedRun(BackgroundTask[RegistrationNodes]):
     """A run that takes its course from a script and then makes nodes like a real one."""
 
-    def __init__(self, script: Script, inputs: Any, outputs: Any, worker: Any) -> None:
+    def __init__(self, bench: Bench, inputs: Any, outputs: Any, worker: Any) -> None:
         super().__init__(worker)
-        self.script, self.inputs, self.outputs = script, inputs, outputs
+        self.bench, self.script, self.inputs, self.outputs = bench, bench.script, inputs, outputs
+
+    def problem(self) -> str | None:
+        return self.inputs.problem() or self.outputs.problem(self.inputs)
+
+    def _prepare(self) -> None:
+        self.bench.runs.append(self)
 
     def _steps(self) -> Steps[RegistrationNodes]:
         for step, fraction in self.script.steps:
@@ -198,8 +204,8 @@ class Bench:
         slicer.modules.dlirregistration = SimpleNamespace(path=str(MODULE_FILE))
         self.module = load_module()
         if worker is None:
-            patch.setattr("DLIRRegistrationLib.panel.apply.Run", self._run(ScriptedRun))
-            patch.setattr("DLIRRegistrationLib.panel.sequence.SequenceRun", self._run(ScriptedSequenceRun))
+            patch.setattr("DLIRRegistrationLib.logic.Run", self._run(ScriptedRun))
+            patch.setattr("DLIRRegistrationLib.logic.SequenceRun", self._run(ScriptedSequenceRun))
         patch.setattr("DLIRRegistrationLib.logic.WorkerClient", lambda: worker or QuietWorker())
         self.parent = slicer.qSlicerScriptedLoadableModuleWidget()
         self.area = QScrollArea()
@@ -215,11 +221,7 @@ class Bench:
         self.settle()
 
     def _run(self, kind: type[ScriptedRun]) -> Callable[[Any, Any, Any], ScriptedRun]:
-        def new(inputs: Any, outputs: Any, worker: Any) -> ScriptedRun:
-            self.runs.append(kind(self.script, inputs, outputs, worker))
-            return self.runs[-1]
-
-        return new
+        return lambda inputs, outputs, worker: kind(self, inputs, outputs, worker)
 
     # -- as Slicer does --------------------------------------------------------------------------
 

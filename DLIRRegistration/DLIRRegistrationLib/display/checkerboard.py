@@ -33,7 +33,8 @@ def put_checkerboards(views: Sequence[Any], size_mm: float) -> bool:
         if not all(pair):
             continue
         if pair not in boards:
-            boards[pair] = _board(*map(slicer.mrmlScene.GetNodeByID, pair), size_mm)
+            below, above = map(slicer.mrmlScene.GetNodeByID, pair)
+            boards[pair] = _board(below, above, size_mm)
         board = boards[pair]
         board.SetAttribute(f"{_OPACITY}.{composite.GetID()}", repr(composite.GetForegroundOpacity()))
         composite.SetForegroundVolumeID(board.GetID())

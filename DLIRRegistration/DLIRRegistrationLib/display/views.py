@@ -14,12 +14,6 @@ import slicer
 
 from DLIRRegistrationLib.display.checkerboard import is_checkerboard, put_checkerboards, remove_checkerboards
 from DLIRRegistrationLib.display.deformation import show_glyphs, show_grid
-from DLIRRegistrationLib.display.jacobian_colors import (
-    apply_jacobian_colors,
-    folding_label,
-    has_jacobian_colors,
-    show_legend,
-)
 from DLIRRegistrationLib.display.layout import (
     FIXED_VIEW,
     JACOBIAN_VIEW,
@@ -32,6 +26,12 @@ from DLIRRegistrationLib.display.layout import (
     side_by_side_views,
 )
 from DLIRRegistrationLib.scene.frames import array_to_local
+from DLIRRegistrationLib.scene.jacobian_colors import (
+    apply_jacobian_colors,
+    folding_label,
+    has_jacobian_colors,
+    show_legend,
+)
 
 __all__ = [
     "apply_jacobian_colors",

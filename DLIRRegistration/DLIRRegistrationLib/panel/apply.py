@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -12,11 +12,10 @@ from dlir.errors import DLIRError
 from DLIRRegistrationLib import dependencies
 from DLIRRegistrationLib.panel.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, Section
-from DLIRRegistrationLib.panel.values import inputs_of, outputs_of, problem_of
-from DLIRRegistrationLib.registration.run import Run
+from DLIRRegistrationLib.panel.values import registration_of
 
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.registration.requests import RegistrationInputs, RegistrationNodes
+    from DLIRRegistrationLib.logic import RegistrationNodes
 
 
 class ApplySection(Section):
@@ -38,7 +37,7 @@ class ApplySection(Section):
         self.ui.installWidget.visible = self.host.missing is not None
         if self.host.missing is None:
             try:
-                self.host.logic.worker.start()
+                self.host.logic.warmUp()
             except DLIRError as error:
                 self.host.status.note(str(error))
 
@@ -53,28 +52,31 @@ class ApplySection(Section):
         button.toolTip = problem or _("Register the moving volume to the fixed one.")
 
     def _problem(self) -> str | None:
-        chosen = inputs_of(self.host.parameters), outputs_of(self.host.parameters)
-        return self.host.obstacle() or problem_of(*chosen)
+        return self.host.obstacle() or self.host.logic.registrationProblem(**registration_of(self.host.parameters))
 
     def _on_apply(self) -> None:
-        if self.host.runner.is_cancel(self.ui.applyButton):
+        button = self.ui.applyButton
+        if self.host.runner.is_cancel(button):
             self.host.runner.pressed_again()
         elif self.host.parameters is not None and self._problem() is None:
-            inputs, outputs = inputs_of(self.host.parameters), outputs_of(self.host.parameters)
-            task = Run(inputs, outputs, self.host.logic.worker)
-            self.host.runner.start(task, self.ui.applyButton, lambda result: self._on_done(inputs, result))
+            choices = registration_of(self.host.parameters)
+            self.host.runner.start(
+                lambda **calls: self.host.logic.register(**choices, blocking=False, **calls),
+                button,
+                lambda result: self._on_done(choices, result),
+            )
 
-    def _on_done(self, inputs: RegistrationInputs, result: RegistrationNodes) -> None:
+    def _on_done(self, choices: dict[str, Any], result: RegistrationNodes) -> None:
         self.host.status.verdict(result.verdict)
         parameters = self.host.parameters
         if parameters is None:
             return
         with slicer.util.NodeModify(parameters):
             parameters.showBefore = False
-            parameters.resultFixed, parameters.resultMoving = inputs.fixed, inputs.moving
+            parameters.resultFixed, parameters.resultMoving = choices["fixed"], choices["moving"]
             parameters.resultWarped, parameters.resultTransform = result.warped, result.transform
             parameters.resultJacobian, parameters.resultTable = result.jacobian, result.table
-            parameters.resultDrawn = list(inputs.segmentations)
+            parameters.resultDrawn = choices["segmentations"]
             parameters.resultPropagated = list(result.segmentations)
             parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
 

@@ -6,12 +6,14 @@ from enum import Enum
 
 from slicer.i18n import tr as _
 
+from dlir.registration import choices
+
 
 class Start(Enum):
     """Where the images lie at the start; values as in RegistrationInputs.initialize."""
 
-    CENTERS = "centers"
-    SCANNER = "scanner"
+    CENTERS = choices.Initialization.centers.value
+    SCANNER = choices.Initialization.scanner.value
 
     def label(self) -> str:
         return {Start.CENTERS: _("Centres on each other"), Start.SCANNER: _("As in the scanner")}[self]
@@ -20,10 +22,10 @@ class Start(Enum):
 class Device(Enum):
     """What computes; values as in RegistrationInputs.device."""
 
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
+    AUTO = choices.Device.auto.value
+    CPU = choices.Device.cpu.value
+    CUDA = choices.Device.cuda.value
+    MPS = choices.Device.mps.value
 
     def label(self) -> str:
         return {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
+from dlir.model.catalogue import SUFFIX
 from DLIRRegistrationLib import models
 from DLIRRegistrationLib.panel.dialogs import agreed, choose_file
 from DLIRRegistrationLib.panel.section import Host, Section
@@ -68,7 +69,7 @@ class ModelsSection(Section):
         self.ui.modelCardView.plainText = text
 
     def _on_add(self) -> None:
-        path = choose_file(_("Add a model"), _("Models (*{suffix})").format(suffix=models.SUFFIX), self.ui.modelList)
+        path = choose_file(_("Add a model"), _("Models (*{suffix})").format(suffix=SUFFIX), self.ui.modelList)
         if path:
             self.add(path)
 

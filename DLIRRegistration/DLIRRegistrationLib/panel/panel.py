@@ -29,7 +29,7 @@ class Panel:
     def __init__(self, ui: Any, logic: Any) -> None:
         self._closed = False
         status = StatusLine(ui.statusLabel)
-        self.runner = Runner(ui.progressBar, status, self.show)
+        self.runner = Runner(logic.poll, ui.progressBar, status, self.show)
         self.host = Host(ui, logic, status, self.runner)
         self.inputs = InputsSection(self.host)
         self.apply = ApplySection(self.host, self.show)
@@ -81,6 +81,5 @@ class Panel:
         self.show()
 
     def _on_idle(self) -> None:
-        if not self.runner.busy:
-            self.host.logic.worker.poll()
-        self.train.poll()
+        self.host.logic.poll()
+        self.train.follow()

@@ -1,4 +1,4 @@
-"""Runs one task at a time for the panel: its button becomes Cancel, a bar names the step, a timer keeps it going."""
+"""One thing at a time for the panel, by the Logic: its button becomes Cancel, a bar names the step, a timer goes on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from slicer.i18n import tr as _
 from DLIRRegistrationLib.panel.wording import in_panel_words
 
 if TYPE_CHECKING:
+    from DLIRRegistrationLib.logic import Task
     from DLIRRegistrationLib.panel.status import StatusLine
-    from DLIRRegistrationLib.registration.task import BackgroundTask
 
 _TICK_MS = 20
 # So long after the start a second press counts as part of a double click, not as a wish to cancel.
@@ -23,32 +23,38 @@ _DOUBLE_CLICK_S = 0.5
 class Runner:
     """The panel's work.
 
-    on_change: called when work begins and when it has ended, for buttons to be enabled or not.
+    poll: lets the Logic go on with it. on_change: called when work begins and when it has ended, for buttons to be
+    enabled or not.
     """
 
-    def __init__(self, progress_bar: Any, status: StatusLine, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, poll: Callable[[], None], progress_bar: Any, status: StatusLine, on_change: Callable[[], None]
+    ) -> None:
         self._bar = progress_bar
         self._status = status
         self._on_change = on_change
-        self._task: BackgroundTask[Any] | None = None
-        self._button: Any = None
+        self._task: Task | None = None
+        self._button: Any = None  # there while something runs
         self._button_text = ""
         self._started = 0.0
         self._timer = qt.QTimer()
         self._timer.setInterval(_TICK_MS)
-        self._timer.connect("timeout()", self._tick)
+        self._timer.connect("timeout()", poll)
 
     @property
     def busy(self) -> bool:
-        return self._task is not None
+        return self._button is not None
 
     def is_cancel(self, button: Any) -> bool:
         """Whether this button cancels the present work."""
-        return self._button is not None and self._button == button
+        return self.busy and self._button == button
 
-    def start(self, task: BackgroundTask[Any], button: Any, on_done: Callable[[Any], None]) -> None:
-        """Begin a task. `button`, which the user has pressed, cancels it until it has ended."""
-        self._task, self._button, self._button_text = task, button, button.text
+    def start(self, begin: Callable[..., Task], button: Any, on_done: Callable[[Any], None]) -> None:
+        """Begin. `button`, which the user has pressed, cancels it until it has ended.
+
+        begin: a call of the Logic's that does not block, still without its onProgress, onDone and onFailed.
+        """
+        self._button, self._button_text = button, button.text
         self._started = time.monotonic()
         button.text = _("Cancel")
         self._status.clear()
@@ -56,11 +62,12 @@ class Runner:
         self._bar.visible = True
         self._on_change()
         self._timer.start()
-        task.start(
-            on_progress=self._progress,
-            on_done=lambda result: self._end(lambda: on_done(result)),
-            on_failed=lambda message, kind: self._end(lambda: self._tell(message, kind)),
+        task = begin(
+            onProgress=self._progress,
+            onDone=lambda result: self._end(lambda: on_done(result)),
+            onFailed=lambda message, kind: self._end(lambda: self._tell(message, kind)),
         )
+        self._task = task if self.busy else None  # it may have failed at once
 
     def pressed_again(self) -> None:
         """The button was pressed while its task runs."""
@@ -75,21 +82,17 @@ class Runner:
     def close(self) -> None:
         """End everything; no widget is touched and nothing is called any more."""
         self._timer.stop()
-        task, self._task = self._task, None
+        task, self._task, self._button = self._task, None, None
         if task is not None:
             task.cancel()
 
-    def _tick(self) -> None:
-        if self._task is not None:
-            self._task.poll()
-
     def _progress(self, step: str, fraction: float) -> None:
-        if self._task is not None:
+        if self.busy:
             self._bar.format = step[:1].upper() + step[1:]
             self._bar.value = round(100 * min(max(fraction, 0.0), 1.0))
 
     def _end(self, tell: Callable[[], None]) -> None:
-        if self._task is None:  # closed
+        if not self.busy:  # closed
             return
         self._timer.stop()
         button, self._task, self._button = self._button, None, None

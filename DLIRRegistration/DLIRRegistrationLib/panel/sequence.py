@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.display import views
 from DLIRRegistrationLib.panel.section import Host, Section
-from DLIRRegistrationLib.panel.values import present
-from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceOutputs
-from DLIRRegistrationLib.registration.sequence_run import SequenceRun
+from DLIRRegistrationLib.panel.values import present, sequence_of
 
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.registration.sequence_requests import SequenceNodes
-
+    from DLIRRegistrationLib.logic import SequenceNodes
 
 # What Look may show of a single pair, and the views will not show any more.
 _OF_A_PAIR = ("checkerboard", "showBefore", "showJacobian")
@@ -45,39 +42,31 @@ class SequenceSection(Section):
         button.toolTip = problem or _("Registers every frame to the reference frame.")
 
     def _problem(self) -> str | None:
-        return self.host.obstacle() or self._inputs().problem()
-
-    def _inputs(self) -> SequenceInputs:
-        parameters = self.host.parameters
-        return SequenceInputs(
-            sequence=present(parameters.sequence),
-            reference=parameters.referenceFrame - 1,
-            model=parameters.model,
-            segmentation=present(parameters.sequenceSegmentation),
-            initialize=parameters.initialize.value,
-            device=parameters.device.value,
-        )
+        return self.host.obstacle() or self.host.logic.sequenceProblem(**sequence_of(self.host.parameters))
 
     def _on_register(self) -> None:
         button = self.ui.registerSequenceButton
         if self.host.runner.is_cancel(button):
             self.host.runner.pressed_again()
         elif self.host.parameters is not None and self._problem() is None:
-            inputs = self._inputs()
-            run = SequenceRun(inputs, SequenceOutputs(), self.host.logic.worker)
-            self.host.runner.start(run, button, lambda result: self._on_done(inputs, result))
+            choices = sequence_of(self.host.parameters)
+            self.host.runner.start(
+                lambda **calls: self.host.logic.registerSequence(**choices, blocking=False, **calls),
+                button,
+                lambda result: self._on_done(choices, result),
+            )
 
-    def _on_done(self, inputs: SequenceInputs, result: SequenceNodes) -> None:
+    def _on_done(self, choices: dict[str, Any], result: SequenceNodes) -> None:
         self.host.status.verdict(result.verdict)
         if self.host.parameters is None:
             return
         for choice in _OF_A_PAIR:
             self.write(choice, False)
-        drawn = present(inputs.segmentation)
+        drawn = present(choices["segmentation"])
         if result.segmentation is not None:
             # It lies on the frames as they were, not on the registered ones.
             self.write("fade", 0.0)
             if drawn is not None:
                 drawn.SetDisplayVisibility(False)
         fraction = self.host.parameters.fade
-        views.play_sequence(result.browser, present(inputs.sequence), result.warped, result.segmentation, fraction)
+        views.play_sequence(result.browser, present(choices["sequence"]), result.warped, result.segmentation, fraction)

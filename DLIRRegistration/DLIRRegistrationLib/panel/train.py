@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ctk
 from slicer.i18n import tr as _
@@ -18,7 +18,9 @@ from DLIRRegistrationLib.panel.curve import curve_picture
 from DLIRRegistrationLib.panel.dialogs import choose_file
 from DLIRRegistrationLib.panel.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, Section, silently
-from DLIRRegistrationLib.training import TrainingRun
+
+if TYPE_CHECKING:
+    from DLIRRegistrationLib.logic import TrainingRun
 
 _CURVES = (("similarity", "#1f77b4"), ("validation_similarity", "#d98200"))
 _CURVE_HEIGHT = 130
@@ -41,7 +43,7 @@ class TrainSection(Section):
             edit.filters = ctk.ctkPathLineEdit.Dirs
             edit.connect("currentPathChanged(QString)", lambda path, name=name: self.write(name, path))
             # An empty path is not told as one, but as no valid one.
-            edit.connect("validInputChanged(bool)", lambda valid, name=name: valid or self.write(name, ""))
+            edit.connect("validInputChanged(bool)", lambda valid, name=name: self._on_valid(name, valid))
         self.ui.presetSelector.connect("currentIndexChanged(int)", self._on_preset)
         self.ui.startTrainingButton.connect("clicked(bool)", self._on_start)
         self.ui.stopTrainingButton.connect("clicked(bool)", self._on_stop)
@@ -57,16 +59,10 @@ class TrainSection(Section):
             self._look_into(parameters.trainingOutput)
         self._show_run()
 
-    def poll(self) -> None:
-        """See how the training goes; called about once a second."""
-        if self._run is not None and self._run.active:
-            self._run.poll()
-            if self.host.parameters is not None:
-                self._show_run()
-
-    def close(self) -> None:
-        if self._run is not None:
-            self._run.close()
+    def follow(self) -> None:
+        """Show how the training goes; called about once a second, after the Logic has looked."""
+        if self._run is not None and self.host.parameters is not None:
+            self._show_run()
 
     # -- what is shown ---------------------------------------------------------------------------
 
@@ -79,7 +75,7 @@ class TrainSection(Section):
         if not folder:
             self._run = None
         elif self._run is None or self._run.output != Path(folder).absolute():
-            self._run = TrainingRun(Path(folder))
+            self._run = self.host.logic.trainingRun(folder)
 
     def _show_run(self) -> None:
         ui, run = self.ui, self._run
@@ -157,32 +153,37 @@ class TrainSection(Section):
 
     # -- what the user does ----------------------------------------------------------------------
 
+    def _on_valid(self, name: str, valid: bool) -> None:
+        if not valid:
+            self.write(name, "")
+
     def _on_start(self) -> None:
         if self.host.parameters is None or self._problem() is not None or not self._equipped():
             return
         parameters = self.host.parameters
         self.ui.trainingDataEdit.addCurrentPathToHistory()
         self.ui.trainingOutputEdit.addCurrentPathToHistory()
-        data, preset = Path(parameters.trainingData), parameters.trainingPreset
-        self._attempt(lambda run: run.start(data, preset, parameters.device.value))
+        data, preset, output = parameters.trainingData, parameters.trainingPreset, parameters.trainingOutput
+        self._begin(lambda device: self.host.logic.train(data, preset, output, device))
 
     def _on_resume(self) -> None:
-        if self.host.parameters is not None and self._equipped():
-            self._attempt(lambda run: run.resume(self.host.parameters.device.value))
+        if self._run is not None and self.host.parameters is not None and self._equipped():
+            output = self._run.output
+            self._begin(lambda device: self.host.logic.resumeTraining(output, device))
 
     def _on_stop(self) -> None:
-        self._attempt(lambda run: run.stop())
+        if self._run is not None and self.host.parameters is not None:
+            self._run.stop()
+            self._show_run()
 
     def _equipped(self) -> bool:
         """Whether what training needs is there, or has been installed just now; meanwhile a scene may be closed."""
         installed = ensure_installed(self.host.status, dependencies.training_requirements())
         return installed and self.host.parameters is not None
 
-    def _attempt(self, action: Callable[[TrainingRun], None]) -> None:
-        if self._run is None or self.host.parameters is None:
-            return
+    def _begin(self, begin: Callable[[str], TrainingRun]) -> None:
         try:
-            action(self._run)
+            self._run = begin(self.host.parameters.device.value)
         except DLIRError as error:
             self.host.status.error(str(error))
         self._show_run()

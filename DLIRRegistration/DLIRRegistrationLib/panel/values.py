@@ -6,7 +6,7 @@ from typing import Any
 
 import slicer
 
-from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs
+from DLIRRegistrationLib.logic import MaskInput, OutputSelection
 
 
 def present(node: Any) -> Any | None:
@@ -19,44 +19,35 @@ def all_present(nodes: Any) -> list[Any]:
     return [node for node in nodes if present(node)]
 
 
-def inputs_of(parameters: Any) -> RegistrationInputs:
-    """What is chosen to be registered, with what."""
-    return RegistrationInputs(
-        fixed=present(parameters.fixedVolume),
-        moving=present(parameters.movingVolume),
-        model=parameters.model,
-        fixed_mask=_mask(parameters.fixedMask, parameters.fixedMaskSegment),
-        moving_mask=_mask(parameters.movingMask, parameters.movingMaskSegment),
-        initial_transform=present(parameters.initialTransform),
-        initialize=parameters.initialize.value,
-        segmentations=tuple(all_present(parameters.segmentations)),
-        fixed_segmentation=present(parameters.fixedSegmentation),
-        moving_landmarks=present(parameters.movingLandmarks),
-        fixed_landmarks=present(parameters.fixedLandmarks),
-        device=parameters.device.value,
-    )
+def registration_of(parameters: Any) -> dict[str, Any]:
+    """What is chosen to be registered, with what, and where to: as the Logic's `register` is called with it."""
+    return {
+        "fixed": present(parameters.fixedVolume),
+        "moving": present(parameters.movingVolume),
+        "model": parameters.model,
+        "fixedMask": _mask(parameters.fixedMask, parameters.fixedMaskSegment),
+        "movingMask": _mask(parameters.movingMask, parameters.movingMaskSegment),
+        "initialTransform": present(parameters.initialTransform),
+        "initialize": parameters.initialize.value,
+        "segmentations": all_present(parameters.segmentations),
+        "fixedSegmentation": present(parameters.fixedSegmentation),
+        "movingLandmarks": present(parameters.movingLandmarks),
+        "fixedLandmarks": present(parameters.fixedLandmarks),
+        "device": parameters.device.value,
+        "outputs": _outputs(parameters),
+    }
 
 
-def outputs_of(parameters: Any) -> OutputSelection:
-    """Where the results go; what is not wanted has no node."""
-    count = len(all_present(parameters.segmentations))
-    return OutputSelection(
-        warped=present(parameters.warpedVolume) if parameters.wantWarped else None,
-        transform=present(parameters.outputTransform) if parameters.wantTransform else None,
-        jacobian=present(parameters.jacobianVolume) if parameters.wantJacobian else None,
-        # One node can take one segmentation: with several of them, each gets a new one.
-        segmentations=(present(parameters.outputSegmentation),) if count == 1 else (),
-        landmarks=present(parameters.outputLandmarks),
-        want_warped=parameters.wantWarped,
-        want_transform=parameters.wantTransform,
-        want_jacobian=parameters.wantJacobian,
-        transform_kind=parameters.transformKind.value,
-    )
-
-
-def problem_of(inputs: RegistrationInputs, outputs: OutputSelection) -> str | None:
-    """Why this cannot be run, in one sentence for a tooltip; None where it can."""
-    return inputs.problem() or outputs.problem(inputs)
+def sequence_of(parameters: Any) -> dict[str, Any]:
+    """The same for the Logic's `registerSequence`."""
+    return {
+        "sequence": present(parameters.sequence),
+        "reference": parameters.referenceFrame - 1,
+        "model": parameters.model,
+        "segmentation": present(parameters.sequenceSegmentation),
+        "initialize": parameters.initialize.value,
+        "device": parameters.device.value,
+    }
 
 
 def choose_volumes(parameters: Any) -> None:
@@ -87,6 +78,23 @@ def forget_node(parameters: Any, node: Any) -> None:
 
 def _is_list(value: Any) -> bool:
     return hasattr(value, "append")
+
+
+def _outputs(parameters: Any) -> OutputSelection:
+    """Where the results go; what is not wanted has no node."""
+    count = len(all_present(parameters.segmentations))
+    return OutputSelection(
+        warped=present(parameters.warpedVolume) if parameters.wantWarped else None,
+        transform=present(parameters.outputTransform) if parameters.wantTransform else None,
+        jacobian=present(parameters.jacobianVolume) if parameters.wantJacobian else None,
+        # One node can take one segmentation: with several of them, each gets a new one.
+        segmentations=(present(parameters.outputSegmentation),) if count == 1 else (),
+        landmarks=present(parameters.outputLandmarks),
+        want_warped=parameters.wantWarped,
+        want_transform=parameters.wantTransform,
+        want_jacobian=parameters.wantJacobian,
+        transform_kind=parameters.transformKind.value,
+    )
 
 
 def _mask(node: Any, segment_id: str) -> MaskInput | None:

@@ -20,4 +20,9 @@ def _labels() -> dict[str, str]:
         **{f"--initialize {start.value}": _("Start from: {choice}").format(choice=start.label()) for start in Start},
         **{f"--device {device.value}": _("Device: {choice}").format(choice=device.label()) for device in Device},
         "--initial-transform": _("Initial transform"),
+        "--initialize": _("Start from"),
+        "--moving-landmarks": _("Moving landmarks"),
+        "--fixed-landmarks": _("Fixed landmarks"),
+        "--moving-label": _("Propagate"),
+        "--fixed-label": _("Score by"),
     }

@@ -30,8 +30,9 @@ class LandmarkNodes:
 
     def propagated(self, transform: Any) -> Any:
         """A node, outside of the scene, with the moving landmarks where they lie on the fixed image."""
-        node = type(self.moving)()
-        propagate_markups(self.moving, transform, node)
+        moving: Any = self.moving
+        node = type(moving)()
+        propagate_markups(moving, transform, node)
         return node
 
     def figures(self, transform: Any) -> dict[str, Any]:

@@ -63,14 +63,13 @@ class Outputs:
     def _put(self, output: _Output) -> Any:
         if output.target is None or not in_scene(self.scene, output.target):
             return self._create(output)
-        return self._overwrite(output)
+        return self._overwrite(output, output.target)
 
     def _create(self, output: _Output) -> Any:
         output.content.SetName(self.scene.GenerateUniqueName(output.name))
         return self.scene.AddNode(output.content)
 
-    def _overwrite(self, output: _Output) -> Any:
-        target = output.target
+    def _overwrite(self, output: _Output, target: Any) -> Any:
         former, parent = type(target)(), _parent_id(target)
         _share_content(former, target)
         self._undo.append(lambda: _restore(target, former, parent))

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlir.io.arrays import write_array
-from dlir.worker.protocol import ArrayFile, Done, Failed, Notice, Progress, RegisterRequest
+from dlir.registration.choices import OutputForm
+from dlir.registration.request import ArrayFile, Outputs, RegistrationRequest
+from dlir.worker.protocol import Done, Failed, Notice, Progress, Register
 from DLIRRegistrationLib.registration.task import WAITING, WORKING, RunError, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from dlir.geometry import ImageGrid
+    from dlir.registration.progress import Progress as Report
+    from DLIRRegistrationLib.registration.requests import RegistrationInputs
+    from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs
     from DLIRRegistrationLib.worker.client import WorkerClient
-
-    Report = Callable[[str, float], None]
 
 # Bytes that are copied when they are added: some 10 ms. What is larger is written from where it lies in the scene.
 _COPIED_BYTES = 1 << 25
@@ -67,7 +68,33 @@ class Parcel:
             yield WORKING
 
 
-def compute(worker: WorkerClient, request: RegisterRequest, report: Report) -> Steps[Done]:
+def worker_request(
+    inputs: RegistrationInputs | SequenceInputs,
+    folder: Path,
+    model: Path,
+    fixed: ArrayFile,
+    moving: ArrayFile,
+    **more: Any,
+) -> Register:
+    """What is asked for in Slicer as the worker is asked: the one place where the one becomes the other.
+
+    folder: the worker's, for the results. model: the file. more: fields of `RegistrationRequest` beyond what both
+    kinds of inputs have.
+    """
+    started = more.get("initial_transform") is not None
+    asked = RegistrationRequest(
+        fixed,
+        moving,
+        Outputs(str(folder), OutputForm.arrays.value),
+        str(model.absolute()),  # the worker has another current folder
+        inputs.device,
+        None if started else inputs.initialize,
+        **more,
+    )
+    return Register(folder.name, asked)
+
+
+def compute(worker: WorkerClient, request: Register, report: Report) -> Steps[Done]:
     """Have the worker do it. Closed before its end, it stops the worker. Raises RunError where the worker fails."""
     events: list[Any] = []
     ended = False

@@ -150,7 +150,8 @@ def _row(measure: str, figures: Mapping[str, Any], unit: str, form: str) -> Iter
     """A row, unless neither figure is there."""
     before, after = (figures.get(when) for when in ("before", "after"))
     if before is not None or after is not None:
-        yield Row(measure, *("" if value is None else format(value, form) for value in (before, after)), unit)
+        shown = ["" if value is None else format(value, form) for value in (before, after)]
+        yield Row(measure, shown[0], shown[1], unit)
 
 
 def _volume(ml: float) -> str:

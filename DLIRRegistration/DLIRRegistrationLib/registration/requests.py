@@ -105,8 +105,8 @@ class OutputSelection:
 
     def problem(self, inputs: RegistrationInputs) -> str | None:
         """Why results cannot go to the chosen nodes, as one sentence; None when they can."""
-        chosen = [self.warped, self.transform, self.jacobian, *self.segmentations, self.landmarks]
-        chosen = [node for node in chosen if node is not None]
+        every = (self.warped, self.transform, self.jacobian, *self.segmentations, self.landmarks)
+        chosen: list[Any] = [node for node in every if node is not None]
         for node in chosen:
             if any(node is given for given in inputs.nodes()):
                 return f"'{node.GetName()}' is also an input; choose another output, or a new one."

@@ -9,12 +9,12 @@ import numpy as np
 import slicer
 import vtk
 
-from DLIRRegistrationLib.display.jacobian_colors import apply_jacobian_colors
 from DLIRRegistrationLib.registration.outputs import in_scene
 from DLIRRegistrationLib.registration.report import fill_table, report_rows
 from DLIRRegistrationLib.registration.task import WORKING, Steps
 from DLIRRegistrationLib.registration.transfer import read_image
 from DLIRRegistrationLib.scene.frames import ijk_to_ras
+from DLIRRegistrationLib.scene.jacobian_colors import apply_jacobian_colors
 from DLIRRegistrationLib.scene.segmentations import SegmentLayer, copy_display, import_images
 from DLIRRegistrationLib.scene.transforms import TransformParts, grid_transform_steps, set_transform, vtk_transform
 from DLIRRegistrationLib.scene.volumes import image_of, reslice, set_image

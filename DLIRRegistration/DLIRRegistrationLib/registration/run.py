@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlir.model.catalogue import resolve_model
-from dlir.worker.protocol import ArrayFile, Done, RegisterRequest
+from dlir.registration.progress import part_of
 from DLIRRegistrationLib.registration.initial_transform import write_initial_transform
 from DLIRRegistrationLib.registration.landmarks import LandmarkNodes
 from DLIRRegistrationLib.registration.outputs import Outputs
-from DLIRRegistrationLib.registration.parcel import Parcel, compute
+from DLIRRegistrationLib.registration.parcel import Parcel, compute, worker_request
 from DLIRRegistrationLib.registration.report import volume_figures
 from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationNodes
 from DLIRRegistrationLib.registration.result_nodes import (
@@ -36,8 +36,8 @@ from DLIRRegistrationLib.scene.transforms import TransformParts
 from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, placed_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from dlir.registration.request import ArrayFile
+    from dlir.worker.protocol import Done, Register
     from DLIRRegistrationLib.worker.client import WorkerClient
 
 # How much of the progress bar is over when the worker begins and when it has finished.
@@ -63,9 +63,13 @@ class Run(BackgroundTask[RegistrationNodes]):
 
     # -- before ----------------------------------------------------------------------------------
 
+    def problem(self) -> str | None:
+        """Why it cannot begin, as one sentence for a tooltip; None where it can."""
+        return self.inputs.problem() or self.outputs.problem(self.inputs)
+
     def _prepare(self) -> None:
         self._began = time.perf_counter()
-        problem = self.inputs.problem() or self.outputs.problem(self.inputs)
+        problem = self.problem()
         if problem:
             raise RunError(problem)
         model = resolve_model(self.inputs.model)
@@ -77,23 +81,21 @@ class Run(BackgroundTask[RegistrationNodes]):
         self._parcel = Parcel(self._folder)
         self._request = self._packed(self._folder, model)
 
-    def _packed(self, folder: Path, model: Path) -> RegisterRequest:
+    def _packed(self, folder: Path, model: Path) -> Register:
         inputs, add = self.inputs, self._parcel.add
         layers = [layer for own in self._layers for layer in own]
-        scored_by = [] if inputs.fixed_segmentation is None else export_layers(inputs.fixed_segmentation)
+        scored_by = export_layers(inputs.fixed_segmentation) if inputs.fixed_segmentation and layers else []
         known = structures([inputs.fixed_segmentation], [scored_by])[0] if scored_by else []
-        return RegisterRequest(
-            id=folder.name,
-            folder=str(folder),
-            model=str(model),
-            fixed=add(self._fixed.array, self._fixed.grid, self._fixed.name, inputs.fixed.GetImageData()),
-            moving=add(self._moving.array, self._moving.grid, self._moving.name, inputs.moving.GetImageData()),
-            device=inputs.device,
-            initialize=inputs.initialize,
+        return worker_request(
+            inputs,
+            folder,
+            model,
+            add(self._fixed.array, self._fixed.grid, self._fixed.name, inputs.fixed.GetImageData()),
+            add(self._moving.array, self._moving.grid, self._moving.name, inputs.moving.GetImageData()),
             initial_transform=self._initial_transform(folder),
             fixed_mask=self._mask(inputs.fixed_mask, self._fixed),
             moving_mask=self._mask(inputs.moving_mask, self._moving),
-            labels=tuple(add(layer.array, layer.grid, "segmentation") for layer in layers),
+            moving_labels=tuple(add(layer.array, layer.grid, "segmentation") for layer in layers),
             fixed_labels=tuple(add(layer.array, layer.grid, "fixed segmentation") for layer in scored_by),
             comparisons=comparisons([one for own in self._structures for one in own], known),
         )
@@ -115,15 +117,12 @@ class Run(BackgroundTask[RegistrationNodes]):
     # -- during ----------------------------------------------------------------------------------
 
     def _steps(self) -> Steps[RegistrationNodes]:
-        yield from self._parcel.write(self._share(0.0, _HANDED_OVER))
+        yield from self._parcel.write(part_of(self._progress, 0.0, _HANDED_OVER))
         before = yield from self._volumes([[(layer.array, layer.grid) for layer in own] for own in self._layers])
-        done = yield from compute(self.worker, self._request, self._share(_HANDED_OVER, _COMPUTED))
+        done = yield from compute(self.worker, self._request, part_of(self._progress, _HANDED_OVER, _COMPUTED))
         self._progress("nodes", _COMPUTED)
         yield from self._parcel.delete()
         return (yield from self._results(done, before))
-
-    def _share(self, low: float, high: float) -> Callable[[str, float], None]:
-        return lambda step, fraction: self._progress(step, low + (high - low) * fraction)
 
     def _volumes(self, arrays: Any) -> Steps[dict[str, float]]:
         """Volume in ml of each structure, by title. arrays: labels and grid of each layer of each segmentation."""

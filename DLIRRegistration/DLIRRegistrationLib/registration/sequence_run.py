@@ -11,9 +11,9 @@ import numpy as np
 import slicer
 
 from dlir.model.catalogue import resolve_model
-from dlir.worker.protocol import ArrayFile, Done, RegisterRequest
+from dlir.registration.progress import part_of
 from DLIRRegistrationLib.registration.outputs import Outputs, in_scene
-from DLIRRegistrationLib.registration.parcel import Parcel, compute
+from DLIRRegistrationLib.registration.parcel import Parcel, compute, worker_request
 from DLIRRegistrationLib.registration.result_nodes import (
     finish_jacobian,
     label_images,
@@ -43,6 +43,8 @@ from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, set_imag
 
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
+    from dlir.registration.request import ArrayFile
+    from dlir.worker.protocol import Done
     from DLIRRegistrationLib.worker.client import WorkerClient
 
 # How much of the progress bar is over when the first frame begins, and when the last one is done.
@@ -73,12 +75,17 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
 
     # -- before ----------------------------------------------------------------------------------
 
+    def problem(self) -> str | None:
+        """Why it cannot begin, as one sentence for a tooltip; None where it can."""
+        return self.inputs.problem() or self.outputs.problem(self.inputs)
+
     def _prepare(self) -> None:
         self._began = time.perf_counter()
-        problem = self.inputs.problem() or self.outputs.problem(self.inputs)
+        problem = self.problem()
         if problem:
             raise RunError(problem)
-        sequence, drawn = self.inputs.sequence, self.inputs.segmentation
+        sequence: Any = self.inputs.sequence
+        drawn: Any = self.inputs.segmentation
         self._model = resolve_model(self.inputs.model)
         self._name = sequence.GetName()
         self._index, self._values = sequence_like(sequence), index_values(sequence)
@@ -107,7 +114,7 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
     # -- during ----------------------------------------------------------------------------------
 
     def _steps(self) -> Steps[SequenceNodes]:
-        yield from self._shared.write(lambda step, fraction: self._progress(step, _HANDED_OVER * fraction))
+        yield from self._shared.write(part_of(self._progress, 0.0, _HANDED_OVER))
         frames: dict[int, _Frame] = {self.inputs.reference: (yield from self._unmoved())}
         for number in range(len(self._frames)):
             if number != self.inputs.reference:
@@ -128,25 +135,16 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
         folder = self.worker.reserve()
         try:
             parcel = Parcel(folder)
-            request = self._request(folder, self._added(parcel, number))
+            moving = self._added(parcel, number)
+            request = worker_request(
+                self.inputs, folder, self._model, self._fixed, moving, backward_labels=self._labels
+            )
             yield from parcel.write(lambda step, fraction: report(step, 0.0))
             done = yield from compute(self.worker, request, report)
             yield from parcel.delete()
             return (yield from self._read(number, done))
         finally:
             self.worker.release(folder.name)
-
-    def _request(self, folder: Path, moving: ArrayFile) -> RegisterRequest:
-        return RegisterRequest(
-            id=folder.name,
-            folder=str(folder),
-            model=str(self._model),
-            fixed=self._fixed,
-            moving=moving,
-            device=self.inputs.device,
-            initialize=self.inputs.initialize,
-            backward_labels=self._labels,
-        )
 
     def _read(self, number: int, done: Done) -> Steps[_Frame]:
         files, nodes = {name: Path(path) for name, path in done.files.items()}, {}
@@ -213,7 +211,8 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
 
     def _title(self, kind: str) -> str:
         if kind == "segmentation":
-            return f"{self.inputs.segmentation.GetName()} on {self._name}"
+            drawn: Any = self.inputs.segmentation
+            return f"{drawn.GetName()} on {self._name}"
         title = f"{self._name} registered to frame {self.inputs.reference + 1}"
         return {"warped": title, "jacobian": f"{title} Jacobian"}.get(kind, f"{title} {kind}")
 

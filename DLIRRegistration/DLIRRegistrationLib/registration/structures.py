@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlir.worker.protocol import Comparison
+from dlir.registration.request import Comparison
 from DLIRRegistrationLib.scene.segmentations import SegmentLayer
 
 

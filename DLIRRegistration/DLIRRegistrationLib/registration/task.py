@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator
+from inspect import GEN_RUNNING, getgeneratorstate
 from typing import Any, Generic, TypeVar
 
 import slicer
 
 from dlir.errors import DLIRError
+from dlir.registration.progress import Progress, silent
 from DLIRRegistrationLib.worker.client import WorkerClient
 
 Result = TypeVar("Result")
@@ -52,7 +54,7 @@ class BackgroundTask(Generic[Result]):
         self._running: Steps[Result] | None = None
         self._cancelled: str | None = None
         self._observer: int | None = None
-        self._on_progress: Callable[[str, float], None] = lambda step, fraction: None
+        self._on_progress: Progress = silent
         self._on_done: Callable[[Result], None] = lambda result: None
         self._on_failed: Callable[[str, str], None] = lambda message, kind: None
 
@@ -70,9 +72,14 @@ class BackgroundTask(Generic[Result]):
         """Whether it has been started and has not ended."""
         return self._running is not None
 
+    @property
+    def _stepping(self) -> bool:
+        """Whether a step is what calls this."""
+        return self._running is not None and getgeneratorstate(self._running) == GEN_RUNNING
+
     def start(
         self,
-        on_progress: Callable[[str, float], None] | None = None,
+        on_progress: Progress | None = None,
         on_done: Callable[[Result], None] | None = None,
         on_failed: Callable[[str, str], None] | None = None,
     ) -> None:
@@ -92,7 +99,7 @@ class BackgroundTask(Generic[Result]):
 
     def poll(self) -> None:
         """Go on for some 20 ms. To be called often, by a timer, until `active` is false."""
-        if self._running is not None and not self._running.gi_running:
+        if self._running is not None and not self._stepping:
             self._guarded(self._advance)
 
     def cancel(self) -> None:
@@ -134,7 +141,7 @@ class BackgroundTask(Generic[Result]):
 
     def _cancel(self, message: str) -> None:
         self._cancelled = message
-        if self._running is not None and not self._running.gi_running:
+        if self._running is not None and not self._stepping:
             self._fail(message, "cancelled")
 
     def _on_scene_close(self, scene: Any, event: str) -> None:

@@ -49,8 +49,9 @@ def float_image(array: NDArray[Any]) -> Steps[Any]:
 def _allocated(file: Any, path: Path) -> Any:
     """An image of the size and type that the header says."""
     try:
-        version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        npy: Any = np.lib.format  # has no types
+        version = npy.read_magic(file)
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, fortran, dtype = read(file)
         kind = get_vtk_array_type(dtype)
     except (ValueError, KeyError, TypeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -80,16 +81,16 @@ def sampling_grid(
             break
         # The error of this interpolation goes with the third power of the spacing.
         spacing = spacing * max(0.3, 0.9 * (_TOLERANCE / error) ** (1 / 3))
-    points = np.prod(reference.with_spacing(spacing).size)
+    points = math.prod(reference.with_spacing(spacing.tolist()).size)
     if points > _MOST_POINTS:
         spacing = spacing * (points / _MOST_POINTS) ** (1 / 3)
         logging.warning("DLIR: the displacement grid had to be made coarser than exact; the native transform is exact")
-    return padded(reference.with_spacing(spacing))
+    return padded(reference.with_spacing(spacing.tolist()))
 
 
 def interpolation_error(transform: Any, reference: ImageGrid, spacing: Matrix) -> float:
     """mm: the largest difference, at random points of `reference`, that interpolation on such a grid would make."""
-    grid = reference.with_spacing(spacing)
+    grid = reference.with_spacing(spacing.tolist())
     rng = np.random.default_rng(0)
     index = rng.uniform(0, np.maximum(np.array(grid.size) - 1, 0), (_TRIED, 3))
     base = np.floor(index).astype(int)

@@ -67,7 +67,8 @@ class TransformParts:
     @classmethod
     def of(cls, transform: CompositeTransform) -> TransformParts:
         """The parts of a transform of dlir's own."""
-        return cls.of_list([p.matrix if hasattr(p, "matrix") else (p.coefficients, p.grid) for p in transform.parts])
+        parts: Any = transform.parts
+        return cls.of_list([p.matrix if hasattr(p, "matrix") else (p.coefficients, p.grid) for p in parts])
 
     @classmethod
     def of_list(cls, parts: list[Matrix | BSpline]) -> TransformParts:
@@ -76,9 +77,10 @@ class TransformParts:
         bends = kinds.index(False) if False in kinds else len(parts)
         ends = kinds.index(True, bends) if True in kinds[bends:] else len(parts)
         affine = np.eye(4)
-        for matrix in parts[bends:ends]:
+        for matrix in (part for part in parts[bends:ends] if not isinstance(part, tuple)):
             affine = matrix @ affine
-        return cls(affine, tuple(parts[:bends]), cls.of_list(parts[ends:]) if parts[ends:] else None)
+        splines = tuple(part for part in parts[:bends] if isinstance(part, tuple))
+        return cls(affine, splines, cls.of_list(parts[ends:]) if parts[ends:] else None)
 
     def in_order(self) -> list[Matrix | BSpline]:
         """All B-splines and matrices, the first applied first; identity matrices left out."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import os
 import queue
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +22,7 @@ from dlir.worker.protocol import (
     Event,
     Failed,
     Ready,
-    RegisterRequest,
+    Register,
     decode_event,
     encode_request,
 )
@@ -45,7 +44,7 @@ _TIDYING = 0.03
 
 @dataclass
 class _Pending:
-    request: RegisterRequest
+    request: Register
     on_event: Callable[[Event], None]
     sent: bool = False
 
@@ -77,7 +76,7 @@ class _Worker:
                 self._events.put(error)  # to be logged on the caller's thread: Slicer's log has windows
         self.process.stdout.close()
 
-    def send(self, request: RegisterRequest) -> bool:
+    def send(self, request: Register) -> bool:
         """False where the process is gone."""
         try:
             self.process.stdin.write(encode_request(request))
@@ -110,7 +109,7 @@ class WorkerClient:
         client.start()
         folder = client.reserve()
         ...  # write the arrays below `folder`, for example with dlir.io.arrays.write_array
-        client.submit(RegisterRequest(id=folder.name, folder=str(folder), ...), on_event)
+        client.submit(Register(folder.name, RegistrationRequest(..., Outputs(str(folder), "arrays"))), on_event)
         ...  # poll() by a timer, until on_event gets Done or Failed; read the files
         client.release(folder.name)
 
@@ -162,7 +161,7 @@ class WorkerClient:
         self._folders[folder.name] = folder
         return folder
 
-    def submit(self, request: RegisterRequest, on_event: Callable[[Event], None]) -> str:
+    def submit(self, request: Register, on_event: Callable[[Event], None]) -> str:
         """Hand in a request; several wait for each other. Starts the process where there is none.
 
         on_event: called by `poll` with each Progress and Notice and, last, with Done or Failed. Returns the id.
@@ -172,7 +171,6 @@ class WorkerClient:
             raise ValueError(f"request '{request.id}' is under way")
         self.start()
         self._scratch_folder()
-        request = replace(request, model=os.path.abspath(request.model))  # the process has another current folder
         self._pending[request.id] = _Pending(request, on_event)
         self._send()
         return request.id
@@ -332,12 +330,18 @@ class WorkerClient:
 
 
 def _delete(folder: Path, deadline: float) -> None:
-    """Delete a folder with its files, or those of them that can be deleted until `deadline`; large ones take long."""
+    """Delete a folder with all in it, or what of that can be deleted until `deadline`; large files take long.
+
+    A worker that is killed while it writes leaves a folder of its own in there.
+    """
     with contextlib.suppress(OSError):  # still open elsewhere, or gone: tried again as long as the folder is there
         for path in folder.iterdir():
             if time.monotonic() > deadline:
                 return
-            path.unlink()
+            if path.is_dir():
+                _delete(path, deadline)
+            else:
+                path.unlink()
         folder.rmdir()
 
 

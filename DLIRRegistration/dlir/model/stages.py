@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dlir.geometry import Shape3
 from dlir.model.multistage import MultiStageModel
-from dlir.transforms.affine import joins_centers, transform_points
+from dlir.transforms.affine import joins_centers
 from dlir.transforms.chain import Spline, follow
 from dlir.transforms.lattice import Lattice, lookup
 
@@ -74,12 +74,12 @@ class Progressed:
     predicted: list[list[Predicted]] = field(default_factory=list)
 
     def points(self, lattice: Lattice) -> Tensor:
-        """(B, z, y, x, 3): where the points of a lattice are found in the moving images."""
-        if not self.splines:
-            points = lattice.points(self.matrix.device).expand(len(self.matrix), -1, -1, -1, -1)
+        """(B, 3, z, y, x): where the points of a lattice are found in the moving images."""
+        if self.splines:
+            points = lattice.displaced(follow(self.splines, lattice)).flatten(2)
         else:
-            points = lattice.displaced(follow(self.splines, lattice)).movedim(1, -1)
-        return transform_points(self.matrix, points)
+            points = lattice.rows(self.matrix)[None].expand(len(self.matrix), -1, -1)
+        return (self.matrix[:, :3, :3] @ points + self.matrix[:, :3, 3:]).unflatten(2, lattice.shape)
 
 
 def run_stages(
@@ -122,17 +122,17 @@ def _warped(model: MultiStageModel, stage: int, batch: PairBatch, now: Progresse
     one = torch.eye(4).to(now.matrix)
     if not now.splines and lattice == source and float((now.matrix - one).abs().max()) < _NO_TURN:
         return moving  # as two phases of one cine are
-    return lookup(moving, source, within(model, stage, batch, now.points(lattice)))
+    return lookup(moving, source, _within(model, stage, batch, now.points(lattice)).movedim(1, -1))
 
 
-def within(model: MultiStageModel, stage: int, batch: PairBatch, points: Tensor) -> Tensor:
-    """Points no further out than the last voxels that each moving image would have were it alone in its batch."""
+def _within(model: MultiStageModel, stage: int, batch: PairBatch, points: Tensor) -> Tensor:
+    """Points (B, 3, z, y, x) no further out than the last voxels that each moving image would have were it alone."""
     factors = model.spec.factors(stage)
     ends = []
     for shape in batch.moving_shapes:
         padded = model.spec.padded_shape(shape)[::-1]
         ends.append([n // f * f - f + (f - 1) / 2 for n, f in zip(padded, factors, strict=True)])
-    return torch.minimum(points, points.new_tensor(ends)[:, None, None, None])
+    return torch.minimum(points, points.new_tensor(ends)[..., None, None, None])
 
 
 # -- affine -------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def run_chain(
     )
     done = run_stages(model, pairs, last, learns=lambda stage: end_to_end or stage == last, checkpointing=checkpointing)
     lattice, source = model.lattice(_shape(fixed), last), model.lattice(_shape(moving), last)
-    target = done.points(lattice)
+    target = done.points(lattice).movedim(1, -1)
     reference, _, counts = model.pool(fixed, last).split(1, 1)
     warped, present, moving_counts = lookup(model.pool(moving, last), source, target).split(1, 1)
     # Interpolation between image and padding takes the image's share alone, which repeats its border.

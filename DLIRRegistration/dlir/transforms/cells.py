@@ -8,9 +8,12 @@ long rows, where the sum over 64 control points would be gathered for each point
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from typing import Literal
 
 import torch
@@ -21,6 +24,7 @@ Wanted = Literal["value", "determinant", "jacobian"]
 # Points that are sorted together, and of these evaluated at once: so few that what is computed of them stays in the
 # processor's cache.
 _SORTED = 1 << 17
+_LEAST_SORTED = 1 << 14
 _AT_ONCE = 1 << 14
 # Columns by which the rows of a product are longer than needed: rows a power of two apart share lines of the cache.
 _APART = 48
@@ -41,8 +45,28 @@ def evaluate_cells(coefficients: Tensor, control: Tensor, to_control: Tensor, wa
     and, of I + dd/dx, the determinant (N,) or the matrix itself (3, 3, N), rows its components; in the type of the
     points. Outside of the valid domain [1, g - 2], d is zero, as in ITK's B-spline transform. Computes no gradients.
     """
-    parts = [_evaluate(coefficients, some, to_control, wanted) for some in control.split(_SORTED, 1)]
-    return [torch.cat(several, -1) for several in zip(*parts, strict=True)] if len(parts) != 1 else parts[0]
+    size = min(_SORTED, max(_LEAST_SORTED, -(-control.shape[1] // torch.get_num_threads())))
+    some = control.split(size, 1)
+    if len(some) == 1:
+        return _evaluate(coefficients, control, to_control, wanted)
+    evaluate = partial(_evaluate, coefficients, to_control=to_control, wanted=wanted)
+    return [
+        torch.cat(several, -1) for several in zip(*_threads(torch.get_num_threads()).map(evaluate, some), strict=True)
+    ]
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Threads in which torch uses no others: all that is done to a few points is too little to be divided, and on a
+    busy machine threads that meet after every operation wait for each other most of the time.
+    """
+    pool = ThreadPoolExecutor(count, "dlir-cells", partial(torch.set_num_threads, 1))
+    started = threading.Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(started.wait)
+    started.wait()
+    torch.set_num_threads(count)  # what the last of them set is what threads begin with from then on
+    return pool
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +82,7 @@ class _Sorted:
     counts: list[int]
 
 
+@torch.no_grad()  # each thread has a mode of its own
 def _evaluate(coefficients: Tensor, control: Tensor, to_control: Tensor, wanted: Wanted) -> list[Tensor]:
     points = _sort(coefficients.shape, control)
     count, inside = control.shape[1], points.place.shape[1]
@@ -88,22 +113,28 @@ def _evaluate(coefficients: Tensor, control: Tensor, to_control: Tensor, wanted:
 
 def _sort(shape: Sequence[int], control: Tensor) -> _Sorted:
     _, gz, gy, gx = shape
-    sizes = control.new_tensor([gx, gy, gz])[:, None]
-    cell = torch.minimum(control.floor().clamp_(min=1), sizes - 3)
-    number = torch.addcmul(cell[0], cell[1], control.new_tensor(float(gx))).add_(cell[2], alpha=gx * gy)
     cells = gx * gy * gz
+    ends = control.new_tensor([gx, gy, gz])[:, None] - 2
+    cell = control.floor().clamp_(torch.ones_like(ends), ends - 1)
+    number = torch.add(cell[0], cell[1], alpha=gx).add_(cell[2], alpha=gx * gy)
     # A point that is no number lies nowhere, like one outside.
-    outside = ~((control >= 1 - _ON_BORDER) & (control <= sizes - 2 + _ON_BORDER)).all(0)
-    if outside.any():
-        number.masked_fill_(outside, cells)
+    if not all(low >= 1 and high <= end for low, high, end in zip(*_reach(control), ends[:, 0].tolist(), strict=True)):
+        inside = ((control >= 1 - _ON_BORDER) & (control <= ends + _ON_BORDER)).all(0)
+        number.masked_fill_(~inside, cells)
     key, order = number.to(torch.int16 if cells < _MOST_SHORT else torch.int32).sort(stable=True)
-    present, counts = torch.unique_consecutive(key, return_counts=True)
-    present, counts = present.long(), counts.tolist()
-    inside = len(order)
+    present, counted = torch.unique_consecutive(key, return_counts=True)
+    present, counts, inside_count = present.long(), counted.tolist(), len(order)
     if len(present) and int(present[-1]) == cells:
-        present, inside = present[:-1], inside - counts.pop()
-    place = (control - cell).index_select(1, order[:inside])
+        present, inside_count = present[:-1], inside_count - counts.pop()
+    place = torch.sub(control, cell, out=cell).index_select(1, order[:inside_count])
     return _Sorted(place, order, torch.stack([present % gx, present // gx % gy, present // (gx * gy)]) - 1, counts)
+
+
+def _reach(control: Tensor) -> tuple[list[float], list[float]]:
+    """Lowest and highest place of points (3, N) along each axis; not a number where one is none, or there are none."""
+    if not control.shape[1]:
+        return [math.nan] * 3, [math.nan] * 3
+    return control.amin(1).tolist(), control.amax(1).tolist()
 
 
 @lru_cache(maxsize=8)

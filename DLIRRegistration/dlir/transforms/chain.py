@@ -292,23 +292,28 @@ class Chain:
         for low, high in voxel_slabs(onto.shape):
             lattice = Lattice((high - low, *onto.shape[1:]), (0.0, 0.0, float(low)))
             moved, factors = _over(splines, lattice, wanted, device, dtype)
-            total = lattice.displaced(moved, exact_dtype(device)).flatten(2)[0]
             product = None
             if determinants:
-                product = torch.stack(factors).prod(0) if factors else moved.new_ones(total.shape[1])
-                if not exact and factors:
-                    near = torch.stack([f.abs() < d for f, d in zip(factors, doubtful, strict=True)]).any(0)
-                    self._settle(product, near, lattice, bends)
+                product = math.prod(factors[1:], start=factors[0] if factors else moved.new_ones(moved[0, 0].numel()))
+                if not exact:
+                    self._settle(product, factors, doubtful, lattice, bends)
                 product = product * linear
-            yield Slab(low, high, _mapped(to_index, total), product)
+            yield Slab(low, high, _mapped(to_index, lattice, moved), product)
 
-    def _settle(self, product: Tensor, near: Tensor, lattice: Lattice, bends: Sequence[_Ready]) -> None:
-        """Determinants where `near`, in double precision."""
-        if not near.any():
-            return
-        chosen = near.nonzero()[:, 0].cpu()
-        points = lattice.rows(torch.empty(0, dtype=torch.float64))[:, chosen]
-        product[chosen.to(product.device)] = _through(bends, points[None], "determinant")[1][0].to(product)
+    def _settle(
+        self,
+        product: Tensor,
+        factors: Sequence[Tensor],
+        doubtful: Sequence[float],
+        lattice: Lattice,
+        bends: Sequence[_Ready],
+    ) -> None:
+        """Computes the determinants of which one factor is `doubtful` anew, in double precision."""
+        near = [(f.abs() < d).nonzero()[:, 0] for f, d in zip(factors, doubtful, strict=True) if f.amin() < d]
+        if near:
+            chosen = torch.cat(near).unique()
+            points = lattice.rows(torch.empty(0, dtype=torch.float64))[:, chosen.cpu()]
+            product[chosen] = _through(bends, points[None], "determinant")[1][0].to(product)
 
     def _on(self, onto: ImageGrid) -> tuple[list[_Ready], NDArray[np.float64]]:
         """The parts in double precision, in continuous indices of `onto`: up to the last that is not linear; and what
@@ -383,13 +388,18 @@ def _over(
     return moved, factors
 
 
-def _mapped(matrix: Tensor, points: Tensor) -> Tensor:
-    """`matrix` (4, 4) applied to points (3, N)."""
-    linear, offset = matrix[:3, :3].to(points), matrix[:3, 3:].to(points)
-    scale = linear.diagonal()
-    if torch.equal(linear, scale.diag()):  # cheaper, and mostly so
-        return torch.addcmul(offset, points, scale[:, None])
-    return linear @ points + offset
+def _mapped(matrix: Tensor, lattice: Lattice, moved: Tensor) -> Tensor:
+    """(3, N): the points of a lattice, displaced by `moved` (1, 3, z, y, x), through `matrix` (4, 4)."""
+    dtype = exact_dtype(moved.device)
+    scale = matrix[:3, :3].diagonal().tolist()
+    if not torch.equal(matrix[:3, :3], matrix[:3, :3].diagonal().diag()):
+        points = lattice.displaced(moved, dtype).flatten(2)[0]
+        return matrix[:3, :3].to(points) @ points + matrix[:3, 3:].to(points)
+    index = torch.empty(3, *lattice.shape, dtype=dtype, device=moved.device)  # cheaper, and mostly so
+    for axis, positions in zip((2, 1, 0), lattice.positions(moved.device, dtype), strict=True):
+        along = (positions * scale[axis] + float(matrix[axis, 3])).reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
+        torch.add(along, moved[0, axis], alpha=scale[axis], out=index[axis])
+    return index.flatten(1)
 
 
 def voxel_slabs(shape: Shape3) -> list[tuple[int, int]]:

@@ -126,7 +126,7 @@ class Samples:
         )
         found = _grid_sample(image, grid.movedim(0, -1)[:, None]).unflatten(1, (taps, -1))
         if taps == 1:
-            return found[:, 0].to(points.dtype)
+            return found.select(1, 0).to(points.dtype)
         between: Tensor = torch.lerp(found[:, 0], found[:, 1], z.sub_(lowest)[:, None]).to(points.dtype)
         return between
 

@@ -210,7 +210,7 @@ def _reached(corners: Points, transform: SpatialTransform, onto: ImageGrid) -> t
     elif abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
         return whole
     else:
-        back: NDArray[np.float64] = np.linalg.inv(matrix)
+        back = np.asarray(np.linalg.inv(matrix), float)
         ends = [transform_points(back, np.asarray(corners + sign * largest, float)) for sign in 2 * _CORNERS - 1]
     index = onto.to_index(np.concatenate(ends))
     low = np.clip(np.floor(index.min(0) - _WHOLE), 0, onto.size).astype(int)[::-1]

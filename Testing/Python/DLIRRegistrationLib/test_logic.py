@@ -8,6 +8,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,6 +142,84 @@ def test_one_call_registers_a_sequence(logic: DLIRRegistrationLogic, scene: MRML
     run = logic.registerSequence(cine, 1, blocking=False)
     until_done(logic, [run])
     assert run.result.warped.GetName() == "cine registered to frame 2"
+
+
+def test_what_would_be_refused_can_be_asked_before(api: DLIRRegistrationLogic, scene: MRML, pair: SmallPair) -> None:
+    """With the same arguments, and nothing is started."""
+    assert api.registrationProblem(pair.fixed, pair.moving, segmentations=[pair.moving_drawn]) is None
+    for fixed, moving, more in (
+        (pair.fixed, None, {}),
+        (pair.fixed, pair.fixed, {"initialize": "scanner"}),
+        (pair.fixed, pair.moving, {"outputs": OutputSelection(warped=pair.fixed)}),
+        (pair.fixed, pair.moving, {"fixedMask": MaskInput(pair.fixed_drawn, "lost")}),
+    ):
+        problem = api.registrationProblem(fixed, moving, **more)
+        with pytest.raises(DLIRError) as caught:
+            api.register(fixed, moving, **more)
+        assert problem == str(caught.value)
+    cine = small_cine(scene, pair, 2)
+    assert api.sequenceProblem(cine, 1, segmentation=pair.fixed_drawn) is None
+    assert api.sequenceProblem(cine, 2) == "The sequence 'cine' has no frame 3; choose one of 1 to 2."
+    assert api.sequenceProblem(cine, outputs=SequenceOutputs(warped=cine)).startswith("'cine' is also the input")
+    assert api.worker.state == "stopped"
+
+
+def test_an_argument_that_there_is_not_is_refused(api: DLIRRegistrationLogic, pair: SmallPair) -> None:
+    for call in (api.register, api.registrationProblem, api.registerSequence):
+        with pytest.raises(TypeError, match="fixed_mask"):
+            call(pair.fixed, pair.moving, fixed_mask=pair.fixed_drawn)
+
+
+def test_a_run_can_be_had_that_is_not_started(logic: DLIRRegistrationLogic, scene: MRML, pair: SmallPair) -> None:
+    """For a caller with a timer of its own."""
+    cine = small_cine(scene, pair, 2)
+    for run in (logic.newRun(pair.fixed, pair.moving), logic.newSequenceRun(cine, 1, "cardiac-cine", pair.fixed_drawn)):
+        assert (run.problem(), run.active) == (None, False)
+        run.start()
+        assert run.wait().warped is not None
+
+
+def test_the_worker_can_be_started_before_it_is_needed(
+    api: DLIRRegistrationLogic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(api.worker, "start", lambda: asked.append("start"))
+    monkeypatch.setattr(api.worker, "poll", lambda: asked.append("poll"))
+    api.warmUp()
+    api.poll()
+    assert asked == ["start", "poll"], "a worker that has died is noticed while nothing runs"
+
+
+def test_training_goes_on_in_the_background(
+    api: DLIRRegistrationLogic, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    class Process:
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            calls.append(arguments[0])
+            self.all_ended = self.ended = False
+            self.exit_code = 0
+
+        def close_stdin(self) -> None:
+            self.all_ended = True
+
+    monkeypatch.setattr("DLIRRegistrationLib.training.ChildProcess", Process)
+    run = api.train(tmp_path / "images", "cardiac-cine", tmp_path / "run", "cpu")
+    assert run.state == "running"
+    assert {"train", "--data", str(tmp_path / "images"), "--preset", "cardiac-cine", "cpu"} <= set(calls[0])
+    assert api.trainingRun(tmp_path / "other") is not run
+    assert api.trainingRun(tmp_path / "run") is run, "one run for each folder"
+    run.stop()
+    api.poll()
+    assert run.state == "finished"
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "run.json").write_text("{}")
+    assert api.trainingRun(tmp_path / "earlier").resumable
+    resumed = api.resumeTraining(tmp_path / "earlier")
+    assert {"--resume", str(tmp_path / "earlier"), "auto"} <= set(calls[1])
+    api.close()
+    assert not resumed.active
 
 
 # -- with a transform that is there --------------------------------------------------------------------

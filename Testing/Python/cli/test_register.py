@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from cli_runs import Pair, read, refuse, snapshot, start, succeed
 from dlir.geometry import ImageGrid
+from dlir.io import read_landmarks
 from dlir.io.writing import write_image
 from dlir.transforms.files import write_transform
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
@@ -151,6 +152,33 @@ def test_table_names_scores_and_files(pair: Pair, output: Path) -> None:
         assert word in printed
 
 
+def test_landmarks_are_in_the_table_and_keep_their_labels(pair: Pair, output: Path) -> None:
+    center = ImageGrid.from_sitk(sitk.ReadImage(str(pair.fixed))).center
+    points = {"fixed": center, "moving": center + 3}
+    for name, (x, y, z) in points.items():
+        (pair.folder / f"{name}.csv").write_text(f"x,y,z,label\n{x},{y},{z},apex\n")
+    given = [text for name in points for text in (f"--{name}-landmarks", pair.folder / f"{name}.csv")]
+    printed = succeed(pair.register(output, *given))
+    assert "TRE, mean of 1 (mm)" in printed
+    assert "moving_landmarks.csv" in printed
+    found = read_landmarks(output / "moving_landmarks.csv")
+    assert found.labels == ("apex",)
+    sent = sitk.ReadTransform(str(output / "transform.h5")).TransformPoint(found.points[0].tolist())
+    np.testing.assert_allclose(sent, points["moving"], atol=0.01)
+
+
+def test_landmarks_as_voxel_indices_count_on_their_own_image(pair: Pair, output: Path) -> None:
+    for name, index in (("fixed", "10 11 5"), ("moving", "9 12 6")):
+        (pair.folder / f"{name}.txt").write_text(f"index\n1\n{index}\n")
+    given = [text for name in ("fixed", "moving") for text in (f"--{name}-landmarks", pair.folder / f"{name}.txt")]
+    report = json.loads(succeed(pair.register(output, "--json", *given)))
+    fixed, moving = (sitk.ReadImage(str(path)) for path in (pair.fixed, pair.moving))
+    transform = sitk.ReadTransform(str(output / "transform.h5"))
+    sent = transform.TransformPoint(fixed.TransformIndexToPhysicalPoint((10, 11, 5)))
+    error = np.linalg.norm(np.array(sent) - moving.TransformIndexToPhysicalPoint((9, 12, 6)))
+    assert report["landmarks"]["after"]["mean_mm"] == pytest.approx(error, abs=1e-6)
+
+
 def test_a_second_run_replaces_the_first(pair: Pair, output: Path) -> None:
     succeed(pair.register(output, "--moving-label", pair.moving_label))
     first = snapshot(output)
@@ -162,6 +190,8 @@ def test_a_second_run_replaces_the_first(pair: Pair, output: Path) -> None:
 
 def test_options_that_contradict_each_other(pair: Pair, output: Path) -> None:
     refuse(pair.register(output, "--fixed-label", pair.fixed_label), pair.folder, "--moving-label")
+    (pair.folder / "points.csv").write_text("x,y,z\n1,2,3\n")
+    refuse(pair.register(output, "--fixed-landmarks", pair.folder / "points.csv"), pair.folder, "--moving-landmarks")
     both = ("--initial-transform", pair.fixed, "--initialize", "centers")
     refuse(pair.register(output, *both), pair.folder, "--initialize")
 

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from chains import random_affine, random_bspline
-from cli_runs import FIXED, body, make_model
+from cli_runs import FIXED, body, make_model, read
 from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, TransformError, WorkerError
 from dlir.geometry import ImageGrid
 from dlir.io.arrays import write_array
@@ -247,6 +247,33 @@ def test_labels_before_and_after(asked: RegistrationRequest, session: Session, p
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == np.int16
     assert not np.array_equal(before, after)
+
+
+def test_several_layers_as_files(asked: RegistrationRequest, session: Session, put: Any) -> None:
+    moving = put("moving labels", labels(DRAWN, 3.0), DRAWN), put("more", labels(MOVING, 3.0), MOVING)
+    outputs = Outputs(asked.outputs.folder)
+    done = do(replace(asked, outputs=outputs, moving_labels=moving, backward_labels=(moving[0],)), session)
+    for number, layer in enumerate(done.propagated.after, 1):
+        np.testing.assert_array_equal(read(Path(done.files[f"warped_label_{number}"])), layer)
+    back = sitk.ReadImage(done.files["backward_label"])
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(back), done.propagated.backward[0])
+    assert ImageGrid.from_sitk(back).same_as(MOVING)
+    assert {path.name for path in Path(outputs.folder).iterdir()} == set(done.report["outputs"].values())
+
+
+def test_moving_landmarks_alone_are_carried_and_not_scored(asked: RegistrationRequest, session: Session) -> None:
+    points = tuple(map(tuple, (FIXED.center + np.array([[0, 0, 0], [4, 3, -2]])).tolist()))
+    done = do(replace(asked, moving_landmarks=points), session)
+    assert "landmarks" not in done.report
+    carried = np.array(done.report["moving_landmarks"]["points"])
+    np.testing.assert_allclose(transform_of(done).apply(carried), points, atol=0.01)
+    assert 0 <= done.report["moving_landmarks"]["largest_residual_mm"] <= 0.01
+
+
+def test_landmarks_that_do_not_correspond(asked: RegistrationRequest, session: Session) -> None:
+    points = ((0.0, 0.0, 0.0), (1.0, 2.0, 3.0))
+    with pytest.raises(GeometryError, match="1 fixed and 2 moving landmarks do not correspond"):
+        do(replace(asked, fixed_landmarks=points[:1], moving_landmarks=points), session)
 
 
 # -- refusals -----------------------------------------------------------------------------------------

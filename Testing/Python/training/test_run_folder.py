@@ -75,6 +75,12 @@ def test_only_one_may_hold_a_run(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run").resume()
 
 
+def test_a_folder_that_cannot_be_locked_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(OutputError, match=r"cannot lock the folder .*; choose another"):
+        begin(tmp_path)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=begin, args=(tmp_path / "run",))

@@ -57,7 +57,7 @@ def training(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> A
         def close(self) -> None:
             self._process = None
 
-    monkeypatch.setattr("DLIRRegistrationLib.panel.train.TrainingRun", Pretended)
+    monkeypatch.setattr("DLIRRegistrationLib.logic.TrainingRun", Pretended)
     bench.unfold("trainButton")
     data = tmp_path / "images"
     data.mkdir()

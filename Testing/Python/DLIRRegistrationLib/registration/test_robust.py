@@ -198,7 +198,7 @@ def test_a_result_that_is_damaged(scene: MRML, pair: SmallPair, worker: WorkerCl
 
     def damage(step: str) -> None:
         if step == "nodes":
-            path = Path(task._request.folder) / "jacobian.npy"
+            path = Path(task._request.registration.outputs.folder) / "jacobian.npy"
             path.write_bytes(path.read_bytes()[:1000])
 
     [(message, kind)] = Watched(task, damage).to_the_end().failures

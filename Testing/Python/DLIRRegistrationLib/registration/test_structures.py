@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("slicer", reason="needs slicer-core")
 
-from dlir.worker.protocol import Comparison
+from dlir.registration.request import Comparison
 from DLIRRegistrationLib.registration.structures import comparisons, structures
 from DLIRRegistrationLib.scene.segmentations import export_layers
 from grids import make_grid

@@ -272,7 +272,7 @@ def test_hanging_under_a_transform_is_seen_through_others(scene: MRML) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_parameters_that_the_worker_writes_are_read(tmp_path: Path, seed: int) -> None:
-    from dlir.worker.job import parts_of
+    from dlir.registration.parts import parts_of
 
     rng = np.random.default_rng(seed)
     chain = CompositeTransform((*random_chain(rng).parts, *random_chain(rng).parts))

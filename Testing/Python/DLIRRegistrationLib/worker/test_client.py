@@ -18,13 +18,11 @@ import pytest
 
 import fake_worker
 from dlir.errors import OutputError, WorkerError
-from dlir.worker.protocol import ArrayFile, Done, Event, Failed, Notice, Progress, RegisterRequest
+from dlir.worker.protocol import Done, Event, Failed, Notice, Progress
 from DLIRRegistrationLib.worker.client import WorkerClient
 from processes import is_gone, needs_proc, processes_with
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the fake worker is a shell script")
-
-IMAGE = ArrayFile("image.npy", {"shape": [2, 2, 2]}, "image")
 
 
 @pytest.fixture
@@ -82,7 +80,7 @@ class Heard(list[Event]):
 def ask(client: WorkerClient, what: str) -> tuple[str, Heard]:
     """Hand in a request of the fake worker; its id, and what it will have been told."""
     folder, heard = client.reserve(), Heard()
-    return client.submit(RegisterRequest(folder.name, str(folder), what, IMAGE, IMAGE), heard.append), heard
+    return client.submit(fake_worker.asking(folder.name, folder, what), heard.append), heard
 
 
 def until(client: WorkerClient, condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -122,12 +120,12 @@ def test_several_requests_wait_for_each_other(client: WorkerClient) -> None:
     for number in range(3):
         folder = client.reserve()
         client.submit(
-            RegisterRequest(folder.name, str(folder), f"nothing {number}", IMAGE, IMAGE),
+            fake_worker.asking(folder.name, folder, f"nothing {number}"),
             lambda event: order.append(event.report["model"]) if isinstance(event, Done) else None,
         )
     until(client, lambda: client.state == "busy")
     until(client, lambda: len(order) == 3)
-    assert order == [os.path.abspath(f"nothing {number}") for number in range(3)]
+    assert order == [f"nothing {number}" for number in range(3)]
     assert client.state == "ready"
 
 
@@ -147,7 +145,7 @@ def test_a_callback_may_hand_in_the_next_request(client: WorkerClient) -> None:
             client.poll()
 
     folder = client.reserve()
-    client.submit(RegisterRequest(folder.name, str(folder), "nothing", IMAGE, IMAGE), next_one)
+    client.submit(fake_worker.asking(folder.name, folder, "nothing"), next_one)
     until(client, lambda: second and second[0][1].of(Done))
 
 
@@ -156,7 +154,7 @@ def test_a_callback_that_fails_stops_nothing(client: WorkerClient) -> None:
         raise RuntimeError("in the callback")
 
     folder = client.reserve()
-    client.submit(RegisterRequest(folder.name, str(folder), "nothing", IMAGE, IMAGE), fail)
+    client.submit(fake_worker.asking(folder.name, folder, "nothing"), fail)
     raised = 0
     deadline = time.monotonic() + 60
     while client.state != "ready" and time.monotonic() < deadline:
@@ -176,7 +174,7 @@ def test_waiting_may_take_too_long(client: WorkerClient) -> None:
 def test_one_id_cannot_be_under_way_twice(client: WorkerClient) -> None:
     name, _ = ask(client, "sleep 600")
     with pytest.raises(ValueError, match="under way"):
-        client.submit(RegisterRequest(name, "", "nothing", IMAGE, IMAGE), print)
+        client.submit(fake_worker.asking(name, "", "nothing"), print)
     with pytest.raises(ValueError, match="under way"):
         client.release(name)
 
@@ -422,10 +420,12 @@ def test_cancel_of_a_request_that_waits_disturbs_nobody(client: WorkerClient) ->
 def test_cancelled_files_go_too(client: WorkerClient) -> None:
     name, heard = ask(client, "sleep 600")
     until(client, lambda: heard.of(Progress))
+    assert client._scratch is not None
+    (client._scratch / name / ".dlir-half" / "new").mkdir(parents=True)  # as left by a process killed while it writes
+    (client._scratch / name / ".dlir-half" / "new" / "warped.npy").write_bytes(b"of a patient")
     client.cancel(name)
     client.release(name)
     until(client, lambda: client.state == "ready")
-    assert client._scratch is not None
     assert [path.name for path in client._scratch.iterdir()] == ["worker.log"]
 
 
@@ -453,12 +453,11 @@ def test_nothing_outlives_the_program(temporary: Path, scripts: Path, end: str) 
     import time
     from pathlib import Path
     from DLIRRegistrationLib.worker.client import WorkerClient
-    from dlir.worker.protocol import ArrayFile, RegisterRequest
+    from fake_worker import asking
     client = WorkerClient({fake_worker.script(scripts)!r}, {environment!r})
     folder, heard = client.reserve(), []
     (folder / "image.npy").write_bytes(b"of a patient")
-    image = ArrayFile("image.npy", {{"shape": [2, 2, 2]}}, "image")
-    client.submit(RegisterRequest(folder.name, str(folder), "sleep 600", image, image), heard.append)
+    client.submit(asking(folder.name, folder, "sleep 600"), heard.append)
     while not heard:
         client.poll()
         time.sleep(0.01)

@@ -14,7 +14,8 @@ import pytest
 from dlir.io import Volume, read_image, read_label
 from dlir.io.arrays import read_array, write_array
 from dlir.model.catalogue import resolve_model, resource_folder
-from dlir.worker.protocol import ArrayFile, Comparison, Done, Event, Failed, Progress, RegisterRequest
+from dlir.registration.request import ArrayFile, Comparison, Outputs, RegistrationRequest
+from dlir.worker.protocol import Done, Event, Failed, Progress, Register
 from DLIRRegistrationLib.worker.client import WorkerClient
 
 NAMES = ("fixed_ed", "moving_es", "fixed_ed_label", "moving_es_label")
@@ -56,19 +57,18 @@ def ask(client: WorkerClient, sample: dict[str, Volume]) -> Iterator[Ask]:
                 pass
             files[name] = ArrayFile(str(folder / f"{name}.npy"), volume.grid.to_dict(), name)
         fixed, moving, fixed_label, moving_label = (files[name] for name in NAMES)
-        request = RegisterRequest(
-            folder.name,
-            str(folder),
-            str(resolve_model("cardiac-cine")),
+        request = RegistrationRequest(
             fixed,
             moving,
-            device="cpu",
-            labels=(moving_label,),
+            Outputs(str(folder), "arrays"),
+            str(resolve_model("cardiac-cine")),
+            "cpu",
+            moving_labels=(moving_label,),
             fixed_labels=(fixed_label,),
             comparisons=(Comparison("cavity", 0, 1, 0, 1),),
             backward_labels=(fixed_label,),
         )
-        asked.append(client.submit(request, heard.append))
+        asked.append(client.submit(Register(folder.name, request), heard.append))
         return asked[-1], heard
 
     yield ask

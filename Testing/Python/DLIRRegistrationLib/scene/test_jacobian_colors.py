@@ -15,7 +15,7 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 from vtk.util.numpy_support import vtk_to_numpy
 
-from DLIRRegistrationLib.display import jacobian_colors as colors
+from DLIRRegistrationLib.scene import jacobian_colors as colors
 
 if TYPE_CHECKING:
     from mrml import MRML
