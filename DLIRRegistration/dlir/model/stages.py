@@ -79,7 +79,8 @@ class Progressed:
             points = lattice.displaced(follow(self.splines, lattice)).flatten(2)
         else:
             points = lattice.rows(self.matrix)[None].expand(len(self.matrix), -1, -1)
-        return (self.matrix[:, :3, :3] @ points + self.matrix[:, :3, 3:]).unflatten(2, lattice.shape)
+        found: Tensor = (self.matrix[:, :3, :3] @ points + self.matrix[:, :3, 3:]).unflatten(2, lattice.shape)
+        return found
 
 
 def run_stages(
