@@ -51,6 +51,7 @@ class StatusLine:
 
     def close(self) -> None:
         self._later.stop()
+        self._later.deleteLater()
 
     def _show(self, rich_text: str) -> None:
         self._label.text = rich_text

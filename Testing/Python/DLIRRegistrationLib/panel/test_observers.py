@@ -109,12 +109,16 @@ def test_on_opening_a_scene(bench: Bench, check: Callable[[], None], tmp_path: A
 
 
 def test_on_reloading(bench: Bench, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    import shiboken6
     import slicer
 
     scene = Observers(slicer.mrmlScene, monkeypatch)
     for _ in range(3):
+        panel = bench.widget.panel
+        timers = [panel._idle.cpp, panel.runner._timer.cpp, panel.host.status._later.cpp]
         bench.reload()
         check()
+        assert not any(shiboken6.isValid(timer) for timer in timers), "what a timer calls, it keeps"
         assert scene.more == 0, "the hidden lists of the former panel do not follow the scene for ever"
     bench.exit()
     bench.enter()
