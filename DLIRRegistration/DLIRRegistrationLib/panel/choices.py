@@ -1,4 +1,7 @@
-"""What the panel lets a user choose from in lists; each choice knows its text."""
+"""What the panel lets a user choose from in lists; each choice knows its text.
+
+The values are those that the Logic takes; the names are kept in saved scenes and must not change.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from slicer.i18n import tr as _
 
 
 class Start(Enum):
-    """Where the images lie at the start; values as in RegistrationInputs.initialize."""
+    """Where the images lie at the start; values as for `register`."""
 
     CENTERS = "centers"
     SCANNER = "scanner"
@@ -18,7 +21,7 @@ class Start(Enum):
 
 
 class Device(Enum):
-    """What computes; values as in RegistrationInputs.device."""
+    """What computes; values as for `register`."""
 
     AUTO = "auto"
     CPU = "cpu"
