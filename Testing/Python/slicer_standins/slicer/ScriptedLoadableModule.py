@@ -97,6 +97,7 @@ class ScriptedLoadableModuleLogic:
         return found
 
     def createParameterNode(self) -> Any:
+        """A new one, outside of the scene."""
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
         node.UnRegister(None)
         node.SetSingletonTag(self.moduleName)
