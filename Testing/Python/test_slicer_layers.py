@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,6 +193,18 @@ def test_the_module_file_is_thin() -> None:
 def test_nothing_points_back(path: Path) -> None:
     if path != MODULE:
         assert not packages(imported(path)) & {"DLIRRegistration", "DLIRRegister"}
+
+
+@each_file
+def test_the_panel_knows_nothing_behind_the_logic(path: Path) -> None:
+    """Not by annotations, and not by reaching through the Logic for what it works with."""
+    if room(path) == "panel":
+        behind = ("registration", "scene", "training", "worker")
+        assert not {
+            name for name in imported(path) if name.startswith(tuple(f"DLIRRegistrationLib.{b}" for b in behind))
+        }
+        reached = re.findall(r"logic\.(worker|_\w+)", path.read_text(encoding="utf-8"))
+        assert reached == []
 
 
 @each_file
