@@ -1,4 +1,4 @@
-"""Transforms in plain numpy and double precision, tap by tap, from nothing but their numbers: a reference for dlir's."""
+"""Transforms in plain numpy and double precision, tap by tap, from their numbers alone: a reference for dlir."""
 
 from __future__ import annotations
 

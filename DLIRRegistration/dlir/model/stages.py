@@ -79,7 +79,8 @@ class Progressed:
             points = lattice.displaced(follow(self.splines, lattice)).flatten(2)
         else:
             points = lattice.rows(self.matrix)[None].expand(len(self.matrix), -1, -1)
-        return (self.matrix[:, :3, :3] @ points + self.matrix[:, :3, 3:]).unflatten(2, lattice.shape)
+        found: Tensor = (self.matrix[:, :3, :3] @ points + self.matrix[:, :3, 3:]).unflatten(2, lattice.shape)
+        return found
 
 
 def run_stages(
@@ -120,7 +121,7 @@ def _warped(model: MultiStageModel, stage: int, batch: PairBatch, now: Progresse
     padded, moving_padded = batch.padded(model)
     lattice, source = model.lattice(padded, stage), model.lattice(moving_padded, stage)
     one = torch.eye(4).to(now.matrix)
-    if not now.splines and lattice == source and float((now.matrix - one).abs().max()) < _NO_TURN:
+    if not now.splines and lattice == source and float((now.matrix - one).detach().abs().max()) < _NO_TURN:
         return moving  # as two phases of one cine are
     return lookup(moving, source, _within(model, stage, batch, now.points(lattice)).movedim(1, -1))
 

@@ -180,5 +180,6 @@ class Registration:
                 values = torch.where(valid, samples.at(points)[:, 0], outside)
                 warped[part] = values.cpu().numpy().reshape(-1, *shape[1:])
                 within[part] = valid.cpu().numpy().reshape(-1, *shape[1:])
-            assert slab.determinant is not None
-            jacobian[part] = slab.determinant.cpu().numpy().reshape(-1, *shape[1:])
+            with clock.step("jacobian", done):
+                assert slab.determinant is not None
+                jacobian[part] = slab.determinant.cpu().numpy().reshape(-1, *shape[1:])

@@ -125,10 +125,8 @@ class Samples:
             (channels * depth * height * width, height * width, width, 1),
         )
         found = _grid_sample(image, grid.movedim(0, -1)[:, None]).unflatten(1, (taps, -1))
-        if taps == 1:
-            return found.select(1, 0).to(points.dtype)
-        between: Tensor = torch.lerp(found[:, 0], found[:, 1], z.sub_(lowest)[:, None]).to(points.dtype)
-        return between
+        between: Tensor = torch.lerp(found[:, 0], found[:, taps - 1], z.sub_(lowest)[:, None])
+        return between.to(points.dtype)
 
     @cached_property
     def _slices(self) -> Tensor:

@@ -153,9 +153,7 @@ def test_two_midpoints_a_spacing_would_miss_a_tenth(seed: int) -> None:
     shape, spacing = (12, 13, 14), (1.0, 1.0, 1.0)
     coefficients = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 3, *shape)))
     ends = [(1.0, n - 2.0) for n in shape]
-    share = sampled_energy(coefficients, midpoints(ends, 2), spacing) / energy(
-        coefficients, spacing, ends
-    ).item()
+    share = sampled_energy(coefficients, midpoints(ends, 2), spacing) / energy(coefficients, spacing, ends).item()
     assert 0.88 < share < 0.94
 
 

@@ -177,3 +177,17 @@ def test_coefficients_that_do_not_fit_are_refused(shape: tuple[int, ...], grid_s
 def test_coefficients_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(TransformError, match="not finite"):
         BSplineTransform(np.full((3, 4, 4, 4), np.inf), ImageGrid((4, 4, 4)))
+
+
+def test_affine_parts_in_a_row_become_one_and_what_does_nothing_goes() -> None:
+    rng = np.random.default_rng(0)
+    (fine, coarse, _), turned = random_chain(rng).parts, [random_affine(rng) for _ in range(3)]
+    still = AffineTransform(np.eye(4))
+    chain = CompositeTransform((still, fine, turned[0], turned[1], coarse, still, fine, turned[2], still))
+    joined = chain.joined()
+    kinds = [type(part) for part in joined.parts]
+    assert kinds == [BSplineTransform, AffineTransform, BSplineTransform, BSplineTransform, AffineTransform]
+    assert joined.parts[0] is fine
+    points = points_around(rng, coarse.grid, 100)
+    np.testing.assert_allclose(joined.apply(points), chain.apply(points), atol=1e-9)
+    assert CompositeTransform((still, still)).joined().parts == ()
