@@ -178,7 +178,7 @@ def test_what_is_not_finite_is_refused_by_name(case: Case) -> None:
         node = case.native()
         vectors = node.GetTransformFromParent().GetConcatenatedTransform(0).GetCoefficientData()
         vtk_to_numpy(vectors.GetPointData().GetScalars())[100] = value
-        with pytest.raises(TransformError, match="'native' cannot be used: .*not finite; choose another"):
+        with pytest.raises(TransformError, match=r"'native' cannot be used: .*not finite; choose another"):
             write_initial_transform(node, case.file, case.fixed, case.moving)
 
 
