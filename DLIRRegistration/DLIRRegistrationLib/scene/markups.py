@@ -52,9 +52,9 @@ def put_points(node: Any, points: Points) -> None:
 
     Those that had a position and get NaN lie in a fold of the transform: they lose it, and the log says so.
     """
-    known = np.isfinite(points).all(1)
+    known: NDArray[np.bool_] = np.all(np.isfinite(points), axis=1)
     placed = [node.GetNthControlPointPositionStatus(i) == node.PositionDefined for i in range(len(points))]
-    lost = [node.GetNthControlPointLabel(i) for i in np.flatnonzero(placed & ~known).tolist()]
+    lost = [node.GetNthControlPointLabel(i) for i in np.flatnonzero(~known & placed).tolist()]
     if lost:
         labels = ", ".join(f"'{label}'" for label in lost)
         logging.warning("DLIR: points in a fold of the transform have no place on the fixed image: %s", labels)

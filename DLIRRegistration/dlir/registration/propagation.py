@@ -89,7 +89,7 @@ def _label_scores(
 
 def _carried(landmarks: Landmarks, transform: CompositeTransform) -> tuple[Landmarks, dict[str, Any]]:
     inverse, points = InverseTransform(transform), landmarks.points.copy()
-    found = np.isfinite(points).all(1)
+    found: NDArray[np.bool_] = np.all(np.isfinite(points), axis=1)
     points[found], found[found] = inverse.solve(points[found])
     return Landmarks(points, landmarks.labels), {
         "points": [place if known else None for place, known in zip(points.tolist(), found, strict=True)],
