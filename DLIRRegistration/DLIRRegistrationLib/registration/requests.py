@@ -125,7 +125,7 @@ class OutputSelection:
 class RegistrationNodes:
     """The nodes of one finished registration; None for what was not asked for.
 
-    table: node of the report as a table. report: the figures, as the worker gave them plus the landmarks' error.
+    table: node of the report as a table. report: the figures, as the worker gave them plus the structures' volumes.
     seconds: from start to nodes.
     """
 
