@@ -20,6 +20,7 @@ from DLIRRegistrationLib.registration.run import Run
 from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
 from DLIRRegistrationLib.registration.sequence_run import SequenceRun
 from DLIRRegistrationLib.registration.task import BackgroundTask
+from DLIRRegistrationLib.registration.verdict import Verdict
 from DLIRRegistrationLib.scene.frames import grid_of_volume
 from DLIRRegistrationLib.scene.jacobian import determinants
 from DLIRRegistrationLib.scene.markups import propagate_markups, propagate_model
@@ -38,6 +39,7 @@ __all__ = [
     "SequenceOutputs",
     "Task",
     "TrainingRun",
+    "Verdict",
 ]
 
 Task = BackgroundTask[Any]

@@ -48,6 +48,53 @@ def random_chain(rng: np.random.Generator, *, fraction: float = 0.4, zero_layers
     return CompositeTransform((fine, coarse, random_affine(rng)))
 
 
+def any_chain(rng: np.random.Generator) -> tuple[CompositeTransform, ImageGrid]:
+    """A chain of any kind, and a small image grid about it.
+
+    One to three B-splines, each bounded or not, still at its ends or not, along the axes of the image, along others of
+    its axes, or turned; affine parts between and after them, or none.
+    """
+    center, angles = rng.uniform(-100, 100, 3), rng.uniform(-np.pi, np.pi, 3)
+    image = make_grid(_shape(rng, 8, 12), _spacing(rng, 0.8, 4), angles=tuple(angles), mirrored=bool(rng.integers(2)))
+    extent, parts = np.array(image.extent), []
+    for _ in range(rng.integers(1, 4)):
+        axes = rng.permutation(3) if rng.random() < 0.3 else np.arange(3)
+        direction = image.direction_matrix[:, axes] * rng.choice([-1, 1], 3, p=[0.2, 0.8])
+        if rng.random() < 0.4:
+            direction = rotation(tuple(rng.uniform(-0.6, 0.6, 3))) @ direction
+        shape, layers = _shape(rng, 4, 9), 0
+        if rng.random() < 0.5:
+            shape, layers = tuple(n + 3 for n in shape), 3
+        # The valid domain is about as large as the image, or somewhat smaller or larger.
+        spacing = extent[axes] / (np.array(shape[::-1]) - 3) * rng.uniform(0.6, 1.5, 3)
+        control = ImageGrid(shape, tuple(spacing), (0.0, 0.0, 0.0), tuple(direction.ravel()))
+        control = ImageGrid(shape, control.spacing, tuple(center - control.center), control.direction)
+        parts.append(random_bspline(rng, control, fraction=float(rng.choice([0.4, 0.8, 2.0])), zero_layers=layers))
+        if rng.random() < 0.3:
+            parts.append(_about(random_affine(rng), center))
+    image = ImageGrid(image.shape, image.spacing, tuple(center - image.center + rng.normal(0, 2, 3)), image.direction)
+    if rng.random() < 0.5:
+        parts.append(random_affine(rng))
+    return CompositeTransform(tuple(parts)), image
+
+
+def _shape(rng: np.random.Generator, low: int, high: int) -> tuple[int, int, int]:
+    z, y, x = (int(n) for n in rng.integers(low, high + 1, 3))
+    return z, y, x
+
+
+def _spacing(rng: np.random.Generator, low: float, high: float) -> tuple[float, float, float]:
+    x, y, z = (float(s) for s in rng.uniform(low, high, 3))
+    return x, y, z
+
+
+def _about(transform: AffineTransform, center: Array) -> AffineTransform:
+    """The same turn and stretch, with `center` kept where it is."""
+    matrix = transform.matrix.copy()
+    matrix[:3, 3] = center - matrix[:3, :3] @ center
+    return AffineTransform(matrix)
+
+
 def points_around(rng: np.random.Generator, grid: ImageGrid, count: int) -> Array:
     """(count, 3) mm: inside, at the border and outside of the valid domain of a control grid."""
     return grid.to_physical(index_points(rng, np.ones(3), np.array(grid.size) - 2.0, count))

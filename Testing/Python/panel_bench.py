@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import pythonqt
 import slicer
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QEvent, QPoint, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QScrollArea, QVBoxLayout
 
@@ -201,21 +201,23 @@ class Bench:
         # What an observer of VTK's raises goes there, and no further.
         patch.setattr(sys, "excepthook", lambda kind, error, trace: pythonqt.escaped.append(error))
         slicer.app = application.Application(**vars(slicer.app))
-        slicer.modules.dlirregistration = SimpleNamespace(path=str(MODULE_FILE))
-        self.module = load_module()
+        load_module()
         if worker is None:
             patch.setattr("DLIRRegistrationLib.logic.Run", self._run(ScriptedRun))
             patch.setattr("DLIRRegistrationLib.logic.SequenceRun", self._run(ScriptedSequenceRun))
         patch.setattr("DLIRRegistrationLib.logic.WorkerClient", lambda: worker or QuietWorker())
         self.parent = slicer.qSlicerScriptedLoadableModuleWidget()
+        slicer.modules.dlirregistration = SimpleNamespace(
+            path=str(MODULE_FILE), widgetRepresentation=lambda: self.parent
+        )
         self.area = QScrollArea()
         self.area.setWidgetResizable(True)
         self.area.setWidget(pythonqt.unwrap(self.parent))
         layout = QVBoxLayout(pythonqt.unwrap(self.parent))
         layout.setContentsMargins(0, 0, 0, 0)
         self.resize(400, 700)
-        self.widget = self.module.DLIRRegistrationWidget(self.parent)
-        self.widget.setup()
+        self.parent.setPythonSource(str(MODULE_FILE))
+        self.parent.setup()
         self.enter()
         self.area.show()
         self.settle()
@@ -226,12 +228,16 @@ class Bench:
     # -- as Slicer does --------------------------------------------------------------------------
 
     def enter(self) -> None:
-        self.parent.isEntered = True
-        self.widget.enter()
+        self.parent.enter()
 
     def exit(self) -> None:
-        self.parent.isEntered = False
-        self.widget.exit()
+        self.parent.exit()
+
+    def reload(self) -> None:
+        """As a developer does; the library stays as it is, with what tests have put into it."""
+        slicer.util.reloadScriptedModule("DLIRRegistration")
+        self._events.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+        self.settle()
 
     def close(self) -> None:
         """Unloads the module; then nothing may have gone wrong in any handler."""
@@ -276,6 +282,14 @@ class Bench:
             self._events.processEvents()
 
     # -- what there is ---------------------------------------------------------------------------
+
+    @property
+    def module(self) -> ModuleType:
+        return sys.modules["DLIRRegistration"]
+
+    @property
+    def widget(self) -> Any:
+        return self.parent.self()
 
     @property
     def ui(self) -> Any:
@@ -334,7 +348,7 @@ class Bench:
 
     def resize(self, width: int, height: int) -> None:
         self.area.resize(width, height)
-        self.settle() if hasattr(self, "widget") else None
+        self.settle()
 
     def _is_section(self, name: str) -> bool:
         return bool(getattr(self.ui, name).className() == "ctkCollapsibleButton")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,13 +22,15 @@ AT_FILE_SCOPE = {"numpy", "SimpleITK", "slicer", "vtk", "dlir", "DLIRRegistratio
 QT = {"qt", "ctk", "PythonQt", "PySide6"}
 # What is installed later, or takes long to import.
 HEAVY = {"torch", "safetensors", "typer", "rich", "monai", "pydantic", "scipy", "matplotlib", "lightning_fabric"}
-# Parts of dlir that compute, and what of them is imported for its name's sake, in annotations.
+# Parts of dlir that compute.
 COMPUTES = tuple(
     f"dlir.{part}." for part in ("registration", "networks", "training", "evaluation", "transforms", "cli")
 )
-ONLY_NAMED = {"dlir.transforms.spatial.CompositeTransform"}
-# What of them is data, words or plain functions, and needs the standard library only.
-LIGHT = tuple(f"dlir.registration.{part}" for part in ("choices", "progress", "request"))
+# What of them is data, words or plain functions, and needs no torch: numpy and SimpleITK at most.
+LIGHT = (
+    *(f"dlir.registration.{part}." for part in ("choices", "progress", "request")),
+    *(f"dlir.transforms.{part}." for part in ("spatial", "files")),
+)
 # LPS to RAS is one multiplication by this.
 FLIP = (-1, -1, 1)
 
@@ -195,6 +198,18 @@ def test_nothing_points_back(path: Path) -> None:
 
 
 @each_file
+def test_the_panel_knows_nothing_behind_the_logic(path: Path) -> None:
+    """Not by annotations, and not by reaching through the Logic for what it works with."""
+    if room(path) == "panel":
+        behind = ("registration", "scene", "training", "worker")
+        assert not {
+            name for name in imported(path) if name.startswith(tuple(f"DLIRRegistrationLib.{b}" for b in behind))
+        }
+        reached = re.findall(r"logic\.(worker|_\w+)", path.read_text(encoding="utf-8"))
+        assert reached == []
+
+
+@each_file
 def test_only_one_file_turns_lps_into_ras(path: Path) -> None:
     if path != LIBRARY / "scene" / "frames.py":
         assert list(flips(parsed(path))) == []
@@ -204,9 +219,9 @@ def test_only_one_file_turns_lps_into_ras(path: Path) -> None:
 def test_nothing_is_computed_in_slicers_own_process(path: Path) -> None:
     """Not even behind a function: torch would block the windows, and take Slicer with it when it fails."""
     if path != LIBRARY / "worker" / "attended.py":  # which is the other process
-        names = {name for name in imported(path) if not name.startswith(LIGHT)}
+        names = {name for name in imported(path) if not f"{name}.".startswith(LIGHT)}
         found = {name for name in names if name.partition(".")[0] in HEAVY or name.startswith(COMPUTES)}
-        assert found <= ONLY_NAMED
+        assert found == set()
 
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "dlir").rglob("*.py")), ids=lambda path: path.stem)
@@ -231,3 +246,27 @@ def test_what_is_imported_of_dlir_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_transforms_are_read_looked_into_and_written_without_torch(tmp_path: Path) -> None:
+    """In Slicer's Python before anything is installed."""
+    code = f"""
+import sys
+sys.modules["torch"] = None  # importing it fails
+from pathlib import Path
+import numpy as np
+import dlir.transforms.files as files
+from dlir.geometry import ImageGrid
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
+grid = ImageGrid((4, 5, 6), (3.0, 2.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+spline = BSplineTransform(np.ones((3, 4, 5, 6)), grid)
+path = Path({str(tmp_path / "chain.h5")!r})
+files.write_transform(path, CompositeTransform((spline, AffineTransform.translation((1, 2, 3)))))
+found = files.read_transform(path)
+assert [type(part).__name__ for part in found.parts] == ["BSplineTransform", "AffineTransform"]
+assert np.array_equal(found.parts[0].coefficients, spline.coefficients) and not found.linear
+assert np.array_equal(CompositeTransform(found.parts[1:]).matrix[:3, 3], (1, 2, 3))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr

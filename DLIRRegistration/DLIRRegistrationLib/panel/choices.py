@@ -1,4 +1,7 @@
-"""What the panel lets a user choose from in lists; each choice knows its text."""
+"""What the panel lets a user choose from in lists; each choice knows its text.
+
+The values are those that the Logic takes; the names are kept in saved scenes and must not change.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from dlir.registration import choices
 
 
 class Start(Enum):
-    """Where the images lie at the start; values as in RegistrationInputs.initialize."""
+    """Where the images lie at the start; values as for `register`."""
 
     CENTERS = choices.Initialization.centers.value
     SCANNER = choices.Initialization.scanner.value
@@ -20,7 +23,7 @@ class Start(Enum):
 
 
 class Device(Enum):
-    """What computes; values as in RegistrationInputs.device."""
+    """What computes; values as for `register`."""
 
     AUTO = choices.Device.auto.value
     CPU = choices.Device.cpu.value

@@ -71,6 +71,7 @@ class Panel:
         self._closed = True
         self.host.parameters = None
         self._idle.stop()
+        self._idle.deleteLater()  # what it calls holds the panel
         self.runner.close()
         self.host.status.close()
         for section in self.sections:

@@ -82,6 +82,7 @@ class Runner:
     def close(self) -> None:
         """End everything; no widget is touched and nothing is called any more."""
         self._timer.stop()
+        self._timer.deleteLater()
         task, self._task, self._button = self._task, None, None
         if task is not None:
             task.cancel()

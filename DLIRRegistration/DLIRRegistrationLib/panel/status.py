@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from DLIRRegistrationLib.panel.dialogs import show_error
 
 if TYPE_CHECKING:
-    from DLIRRegistrationLib.registration.verdict import Verdict
+    from DLIRRegistrationLib.logic import Verdict
 
 _COLORS = {"good": "#2e9e4f", "check": "#d98200", "failed": "#c8372d"}
 
@@ -51,6 +51,7 @@ class StatusLine:
 
     def close(self) -> None:
         self._later.stop()
+        self._later.deleteLater()
 
     def _show(self, rich_text: str) -> None:
         self._label.text = rich_text

@@ -17,6 +17,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from dlir.errors import TransformError
 from dlir.geometry import ImageGrid
+from dlir.transforms.files import write_transform
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, Part
 from DLIRRegistrationLib.scene.frames import (
     Matrix,
     array_shape,
@@ -29,14 +31,11 @@ from DLIRRegistrationLib.scene.frames import (
     transform_between,
 )
 from DLIRRegistrationLib.scene.sampling import displacements, padded
-from DLIRRegistrationLib.scene.transforms import BSpline, TransformParts, hangs_under, vtk_transform
+from DLIRRegistrationLib.scene.transforms import hangs_under, vtk_transform
 
 # Outer layers of zeros: with them ITK, which cuts a B-spline off at its border, and VTK, which lets it run out
 # smoothly, mean the same map.
 _ZERO_LAYERS = 3
-
-# Bytes of an HDF5 file beside the parameters, on the safe side.
-_HEADERS = 1 << 16
 
 # Fitting a B-spline: mm that it should and that it may be off, points at which that is tried, cells along the longest
 # axis of the fixed image at first and at last, and layers around it, where what happens at the border dies away.
@@ -54,42 +53,36 @@ def write_initial_transform(node: Any, path: Path, fixed: ImageGrid, moving: Any
     file holds the identity. Raises TransformError, naming the node, for a transform that no B-spline can follow;
     OutputError where the file cannot be written.
     """
-    import SimpleITK as sitk
-
-    from dlir.io.writing import replacing
-
-    parts = TransformParts(np.eye(4)) if hangs_under(moving, node) else initial_parts(node, fixed)
-    steps = parts.in_order() or [parts.affine]
-    composite = sitk.CompositeTransform(3)
-    for part in reversed(steps):  # the one added last is applied first
-        composite.AddTransform(_to_sitk(part))
-    with replacing(path, durable=False) as temporary:
-        # The HDF5 library crashes the process over a file that does not fit on the disk: find that out without it.
-        temporary.write_bytes(bytes(_HEADERS + sum(p[0].nbytes for p in steps if isinstance(p, tuple))))
-        sitk.WriteTransform(composite, str(temporary))
+    identity = CompositeTransform(())
+    write_transform(path, identity if hangs_under(moving, node) else initial_chain(node, fixed))
 
 
-def initial_parts(node: Any, fixed: ImageGrid) -> TransformParts:
+def initial_chain(node: Any, fixed: ImageGrid) -> CompositeTransform:
     """The map from the world to the space below a transform node, good for points on and near `fixed`.
 
-    Raises TransformError, naming the node, for a transform that no B-spline can follow there.
+    Raises TransformError, naming the node, for a transform that no B-spline can follow there or that is not finite.
     """
     transform = transform_between(None, node)
     components = vtk.vtkCollection()
     slicer.vtkMRMLTransformNode.FlattenGeneralTransform(components, transform)
-    parts = [_exact(components.GetItemAsObject(i)) for i in range(components.GetNumberOfItems())]
+    try:
+        parts = [_exact(components.GetItemAsObject(i)) for i in range(components.GetNumberOfItems())]
+    except TransformError as error:
+        raise TransformError(f"transform '{node.GetName()}' cannot be used: {error}; choose another, or none") from None
     known = [part for part in parts if part is not None]
-    return TransformParts.of_list(known) if len(known) == len(parts) else _fitted(node, transform, fixed)
+    if len(known) < len(parts):
+        return _fitted(node, transform, fixed)
+    return CompositeTransform(tuple(known)).joined()
 
 
 # -- exact -------------------------------------------------------------------------------------------------
 
 
-def _exact(component: Any) -> Matrix | BSpline | None:
-    """The parameters of a simple transform in LPS; None for one that is neither linear nor a cubic B-spline."""
+def _exact(component: Any) -> Part | None:
+    """A simple transform in LPS; None for one that is neither linear nor a cubic B-spline."""
     component.Update()  # one that is the inverse of another learns so only now
     if component.IsA("vtkHomogeneousTransform"):
-        return matrix_lps(slicer.util.arrayFromVTKMatrix(component.GetMatrix()))
+        return AffineTransform(matrix_lps(slicer.util.arrayFromVTKMatrix(component.GetMatrix())))
     plain = component.IsA("vtkOrientedBSplineTransform") and not component.GetInverseFlag()
     if not plain or component.GetBorderModeAsString() != "Zero" or component.GetBulkTransformMatrix() is not None:
         return None
@@ -102,27 +95,19 @@ def _exact(component: Any) -> Matrix | BSpline | None:
         return None
     shape = array_shape(image)
     vectors = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*shape, 3) * component.GetDisplacementScale()
-    grid = padded(grid_of_matrix(matrix, shape, "B-spline transform"), _ZERO_LAYERS)
+    grid = grid_of_matrix(matrix, shape, "B-spline transform")
+    return _running_out(np.moveaxis(points_lps(vectors), -1, 0), grid)
+
+
+def _running_out(coefficients: Matrix, grid: ImageGrid) -> BSplineTransform:
     around = [(_ZERO_LAYERS, _ZERO_LAYERS)] * 3
-    return np.pad(np.moveaxis(points_lps(vectors), -1, 0), [(0, 0), *around]), grid
-
-
-def _to_sitk(part: Matrix | BSpline) -> Any:
-    import SimpleITK as sitk
-
-    if isinstance(part, tuple):
-        coefficients, grid = part
-        return sitk.BSplineTransform([grid.to_sitk(np.ascontiguousarray(c)) for c in coefficients], 3)
-    affine = sitk.AffineTransform(3)
-    affine.SetMatrix(part[:3, :3].ravel().tolist())
-    affine.SetTranslation(part[:3, 3].tolist())
-    return affine
+    return BSplineTransform(np.pad(coefficients, [(0, 0), *around]), padded(grid, _ZERO_LAYERS))
 
 
 # -- fitted ------------------------------------------------------------------------------------------------
 
 
-def _fitted(node: Any, transform: Any, fixed: ImageGrid) -> TransformParts:
+def _fitted(node: Any, transform: Any, fixed: ImageGrid) -> CompositeTransform:
     """A B-spline and an affine part that agree with any vtkAbstractTransform on `fixed`."""
     rng = np.random.default_rng(0)
     points = fixed.to_physical(rng.uniform(-0.5, np.array(fixed.size) - 0.5, (_TRIED, 3)))
@@ -130,13 +115,13 @@ def _fitted(node: Any, transform: Any, fixed: ImageGrid) -> TransformParts:
     affine = _nearest_affine(points, wanted)
     error = np.inf
     for cells in _CELLS:
-        parts = TransformParts(affine, (_interpolating(transform, affine, fixed, cells),))
-        found = points_lps(move_points(vtk_transform(parts), points_ras(points)))
+        chain = CompositeTransform((_interpolating(transform, affine, fixed, cells), AffineTransform(affine)))
+        found = points_lps(move_points(vtk_transform(chain), points_ras(points)))
         error = np.linalg.norm(found - wanted, axis=1).max()
         if error <= _TOLERANCE:
             break
     if error <= _ACCEPTED:
-        return parts
+        return chain
     raise TransformError(
         f"transform '{node.GetName()}' is too rough to start from: a B-spline can follow it in the fixed volume to "
         f"{error:.2g} mm only; choose a linear or B-spline transform, or none"
@@ -149,7 +134,7 @@ def _nearest_affine(points: Matrix, wanted: Matrix) -> Matrix:
     return np.vstack([solution.T, [0, 0, 0, 1]])
 
 
-def _interpolating(transform: Any, affine: Matrix, fixed: ImageGrid, cells: int) -> BSpline:
+def _interpolating(transform: Any, affine: Matrix, fixed: ImageGrid, cells: int) -> BSplineTransform:
     """The B-spline that, followed by `affine`, agrees with `transform` at the points of a lattice over `fixed`."""
     import SimpleITK as sitk
 
@@ -161,6 +146,4 @@ def _interpolating(transform: Any, affine: Matrix, fixed: ImageGrid, cells: int)
     decomposed = [
         sitk.BSplineDecomposition(sitk.GetImageFromArray(np.ascontiguousarray(components[..., c])), 3) for c in range(3)
     ]
-    coefficients = np.stack([sitk.GetArrayFromImage(image) for image in decomposed])
-    around = [(_ZERO_LAYERS, _ZERO_LAYERS)] * 3
-    return np.pad(coefficients, [(0, 0), *around]), padded(lattice, _ZERO_LAYERS)
+    return _running_out(np.stack([sitk.GetArrayFromImage(image) for image in decomposed]), lattice)

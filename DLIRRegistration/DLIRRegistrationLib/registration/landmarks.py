@@ -8,10 +8,11 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
+from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from DLIRRegistrationLib.registration.report import landmark_figures
 from DLIRRegistrationLib.scene.frames import transform_between
 from DLIRRegistrationLib.scene.markups import positions, propagate_markups, target_registration_error
-from DLIRRegistrationLib.scene.transforms import TransformParts, hangs_under, set_transform, vtk_transform
+from DLIRRegistrationLib.scene.transforms import hangs_under, set_transform, vtk_transform
 
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
@@ -72,5 +73,5 @@ def _start(inputs: RegistrationInputs, fixed: ImageGrid, moving: ImageGrid) -> A
     elif inputs.initial_transform is None and inputs.initialize == "centers":
         shift = np.eye(4)
         shift[:3, 3] = moving.center - fixed.center
-        set_transform(node, vtk_transform(TransformParts(shift)))
+        set_transform(node, vtk_transform(CompositeTransform((AffineTransform(shift),))))
     return node

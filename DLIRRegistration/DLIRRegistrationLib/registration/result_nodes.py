@@ -16,7 +16,7 @@ from DLIRRegistrationLib.registration.transfer import read_image
 from DLIRRegistrationLib.scene.frames import ijk_to_ras
 from DLIRRegistrationLib.scene.jacobian_colors import apply_jacobian_colors
 from DLIRRegistrationLib.scene.segmentations import SegmentLayer, copy_display, import_images
-from DLIRRegistrationLib.scene.transforms import TransformParts, grid_transform_steps, set_transform, vtk_transform
+from DLIRRegistrationLib.scene.transforms import grid_transform_steps, set_transform, vtk_transform
 from DLIRRegistrationLib.scene.volumes import image_of, reslice, set_image
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dlir.geometry import ImageGrid
+    from dlir.transforms.spatial import CompositeTransform
 
 # Voxels counted at once: some 5 ms for each segment.
 _BLOCK = 1 << 22
@@ -43,10 +44,10 @@ def volume_node(path: Path, grid: ImageGrid) -> Steps[Any]:
     return node
 
 
-def transform_node(parts: TransformParts, kind: str, grid: ImageGrid) -> Steps[Any]:
+def transform_node(chain: CompositeTransform, kind: str, grid: ImageGrid) -> Steps[Any]:
     """A transform node: "native" with the exact parts, or "grid" with a displacement grid over `grid`."""
     if kind == "grid":
-        steps = grid_transform_steps(parts, grid)
+        steps = grid_transform_steps(chain, grid)
         while True:
             try:
                 next(steps)
@@ -55,7 +56,7 @@ def transform_node(parts: TransformParts, kind: str, grid: ImageGrid) -> Steps[A
                 break
             yield WORKING
     else:
-        transform = vtk_transform(parts)
+        transform = vtk_transform(chain)
     node = slicer.vtkMRMLTransformNode()
     set_transform(node, transform)
     return node

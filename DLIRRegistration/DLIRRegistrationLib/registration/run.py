@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlir.model.catalogue import resolve_model
 from dlir.registration.progress import part_of
+from dlir.transforms.files import read_transform
 from DLIRRegistrationLib.registration.initial_transform import write_initial_transform
 from DLIRRegistrationLib.registration.landmarks import LandmarkNodes
 from DLIRRegistrationLib.registration.outputs import Outputs
@@ -32,7 +33,6 @@ from DLIRRegistrationLib.registration.task import WORKING, BackgroundTask, RunEr
 from DLIRRegistrationLib.registration.verdict import judge
 from DLIRRegistrationLib.scene.masks import mask_array, placed_mask
 from DLIRRegistrationLib.scene.segmentations import export_layers
-from DLIRRegistrationLib.scene.transforms import TransformParts
 from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, placed_volume
 
 if TYPE_CHECKING:
@@ -173,10 +173,10 @@ class Run(BackgroundTask[RegistrationNodes]):
 
     def _add_transform(self, files: dict[str, Path], outputs: Outputs) -> Steps[Any]:
         """Prepares the transform node; returns one, outside of the scene, that holds the exact transform."""
-        parts, kind = TransformParts.load(files["parts"]), self.outputs.transform_kind
-        exact = yield from transform_node(parts, "native", self._fixed.grid)
+        chain, kind = read_transform(files["transform"]), self.outputs.transform_kind
+        exact = yield from transform_node(chain, "native", self._fixed.grid)
         if self.outputs.want_transform:
-            node = exact if kind == "native" else (yield from transform_node(parts, kind, self._fixed.grid))
+            node = exact if kind == "native" else (yield from transform_node(chain, kind, self._fixed.grid))
             finish = partial(finish_transform, fixed=self.inputs.fixed, moving=self.inputs.moving)
             outputs.add("transform", node, self.outputs.transform, f"{self._title} transform", finish)
         return exact

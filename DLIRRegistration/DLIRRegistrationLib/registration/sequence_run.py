@@ -12,6 +12,8 @@ import slicer
 
 from dlir.model.catalogue import resolve_model
 from dlir.registration.progress import part_of
+from dlir.transforms.files import read_transform
+from dlir.transforms.spatial import CompositeTransform
 from DLIRRegistrationLib.registration.outputs import Outputs, in_scene
 from DLIRRegistrationLib.registration.parcel import Parcel, compute, worker_request
 from DLIRRegistrationLib.registration.result_nodes import (
@@ -38,7 +40,6 @@ from DLIRRegistrationLib.scene.sequences import (
     put_frame,
     sequence_like,
 )
-from DLIRRegistrationLib.scene.transforms import TransformParts
 from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, set_image
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
         if self.outputs.want_jacobian:
             nodes["jacobian"] = yield from volume_node(files["jacobian"], self._reference.grid)
         if self.outputs.want_transform:
-            parts = TransformParts.load(files["parts"])
-            nodes["transform"] = yield from transform_node(parts, "native", self._reference.grid)
+            chain = read_transform(files["transform"])
+            nodes["transform"] = yield from transform_node(chain, "native", self._reference.grid)
         paths = [files[f"backward_label_{layer}"] for layer in range(len(self._layers))]
         images = yield from label_images(paths)
         volumes = yield from self._add_segmentation(nodes, images, self._frames[number].grid)
@@ -173,7 +174,7 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
                 image = yield from float_image(array)
                 set_image(nodes[kind], image, grid)
         if self.outputs.want_transform:
-            nodes["transform"] = yield from transform_node(TransformParts(np.eye(4)), "native", grid)
+            nodes["transform"] = yield from transform_node(CompositeTransform(()), "native", grid)
         volumes = yield from self._add_segmentation(nodes, self._drawn, grid)
         return _Frame(nodes, volumes)
 

@@ -2,7 +2,7 @@
 
 from dlir.io.points import Landmarks, read_landmarks, write_landmarks
 from dlir.io.reading import Volume, count_phases, read_grid, read_image, read_label, read_mask
-from dlir.io.writing import OutputFolder, replacing, write_bytes, write_image, write_json, write_text
+from dlir.io.writing import OutputFolder, replacing, write_image, write_json, write_text
 
 __all__ = [
     "Landmarks",
@@ -15,7 +15,6 @@ __all__ = [
     "read_landmarks",
     "read_mask",
     "replacing",
-    "write_bytes",
     "write_image",
     "write_json",
     "write_landmarks",

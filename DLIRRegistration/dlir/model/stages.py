@@ -121,7 +121,7 @@ def _warped(model: MultiStageModel, stage: int, batch: PairBatch, now: Progresse
     padded, moving_padded = batch.padded(model)
     lattice, source = model.lattice(padded, stage), model.lattice(moving_padded, stage)
     one = torch.eye(4).to(now.matrix)
-    if not now.splines and lattice == source and float((now.matrix - one).abs().max()) < _NO_TURN:
+    if not now.splines and lattice == source and float((now.matrix - one).detach().abs().max()) < _NO_TURN:
         return moving  # as two phases of one cine are
     return lookup(moving, source, _within(model, stage, batch, now.points(lattice)).movedim(1, -1))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlir.io import OutputFolder, write_bytes, write_image, write_landmarks
+from dlir.io import OutputFolder, write_image, write_landmarks
 from dlir.io.arrays import write_array
 from dlir.registration.choices import OutputForm
 from dlir.registration.progress import Progress
@@ -27,14 +27,14 @@ def output_names(request: RegistrationRequest) -> dict[str, str]:
     Either form has "warped" and "jacobian" (float32, fixed grid), "transform" (ITK .h5) and, where asked for,
     "displacement". Files: "warped_label" and "backward_label", numbered from 1 where there are several layers, in
     the type they came in, "moving_landmarks" and "report". Arrays: "label_0"... and "backward_label_0"... in their
-    place, no report, and "parts", .npz with the transform's parameters.
+    place, and neither points nor report, which the worker tells itself.
     """
     arrays = request.outputs.form == OutputForm.arrays
     layers = [*_layer_keys(request, "label"), *_layer_keys(request, "backward_label")]
     images = ["warped", "jacobian", *layers, *(["displacement"] if request.outputs.displacement else [])]
     names = {key: f"{key}.npy" if arrays else f"{key}.nrrd" for key in images} | {"transform": "transform.h5"}
     if arrays:
-        return names | {"parts": "parts.npz"}
+        return names
     if request.moving_landmarks is not None:
         names["moving_landmarks"] = "moving_landmarks.csv"
     return names | {"report": "report.json"}
@@ -57,14 +57,11 @@ def write_outputs(
     progress: Progress,
 ) -> None:
     """Everything but the report, into a folder that is open. Raises OutputError where something cannot be written."""
-    from dlir.registration.parts import npz, parts_of
     from dlir.transforms.files import write_transform
 
     names = output_names(request)
     progress("writing", 0.0)
     write_transform(outputs.file(names["transform"]), result.transform)
-    if "parts" in names:
-        write_bytes(outputs.file(names["parts"]), npz(parts_of(result.transform)))
     if "moving_landmarks" in names and propagated.landmarks is not None:
         write_landmarks(outputs.file(names["moving_landmarks"]), propagated.landmarks)
     volumes = _volumes(request, loaded, result, propagated)

@@ -14,10 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlir.transforms.cells import Wanted, determinant, evaluate_cells
-
-# How far outside of the valid domain, in control spacings, a point counts as on its border: rounding.
-_ON_BORDER = 1e-6
+from dlir.transforms.cells import ON_BORDER, Wanted, determinant, evaluate_cells
 
 # Layers added around the network's output: one repeats the edge, so that the image border moves with its
 # neighbours; three zeros let displacement and its first two derivatives vanish where the grid ends, which
@@ -121,7 +118,7 @@ def evaluate_points(
 def _look_up(coefficients: Tensor, control: Tensor, to_control: Tensor, wanted: Wanted) -> list[Tensor]:
     """As `evaluate_points`: two taps at a time are one linear look-up between them, so eight make all 64."""
     sizes = control.new_tensor(coefficients.shape[:1:-1])[:, None]
-    inside = ((control >= 1 - _ON_BORDER) & (control <= sizes - 2 + _ON_BORDER)).all(1, keepdim=True)
+    inside = ((control >= 1 - ON_BORDER) & (control <= sizes - 2 + ON_BORDER)).all(1, keepdim=True)
     cell = torch.minimum(control.detach().floor().clamp(min=1), sizes - 3)
     taps = [_pairs(control - cell, order) for order in (0, 1)]
 

@@ -29,7 +29,7 @@ _AT_ONCE = 1 << 14
 # Columns by which the rows of a product are longer than needed: rows a power of two apart share lines of the cache.
 _APART = 48
 # How far outside of the valid domain, in control spacings, a point counts as on its border: rounding.
-_ON_BORDER = 1e-6
+ON_BORDER = 1e-6
 # Cells of a grid whose numbers fit 16 bits, which are sorted in a fraction of the time.
 _MOST_SHORT = 1 << 15
 
@@ -119,7 +119,7 @@ def _sort(shape: Sequence[int], control: Tensor) -> _Sorted:
     number = torch.add(cell[0], cell[1], alpha=gx).add_(cell[2], alpha=gx * gy)
     # A point that is no number lies nowhere, like one outside.
     if not all(low >= 1 and high <= end for low, high, end in zip(*_reach(control), ends[:, 0].tolist(), strict=True)):
-        inside = ((control >= 1 - _ON_BORDER) & (control <= ends + _ON_BORDER)).all(0)
+        inside = ((control >= 1 - ON_BORDER) & (control <= ends + ON_BORDER)).all(0)
         number.masked_fill_(~inside, cells)
     key, order = number.to(torch.int16 if cells < _MOST_SHORT else torch.int32).sort(stable=True)
     present, counted = torch.unique_consecutive(key, return_counts=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid, Shape3
 from dlir.transforms.bspline import PADDING, along_last, basis_matrix, evaluate_points, expand
-from dlir.transforms.cells import Wanted, determinant
+from dlir.transforms.cells import ON_BORDER, Wanted, determinant
 from dlir.transforms.lattice import Lattice, Samples, exact_dtype, inside
 from dlir.transforms.spatial import (
     AffineTransform,
@@ -47,9 +47,13 @@ _NEAR_FOLDING = 1e-3
 def _axis_matrices(
     first: float, step: float, count: int, size: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """(count, size) each: the B-splines and their derivatives at `first + step * i`, in control-point units."""
+    """(count, size) each: the B-splines and their derivatives at `first + step * i`, in control-point units; nothing
+    outside of the valid domain.
+    """
     control = first + step * torch.arange(count, dtype=torch.float64)
-    return tuple(basis_matrix(control, size, order).to(device, dtype) for order in (0, 1))  # type: ignore[return-value]
+    inside = ((control >= 1 - ON_BORDER) & (control <= size - 2 + ON_BORDER))[:, None]
+    values, slopes = (basis_matrix(control, size, order) * inside for order in (0, 1))
+    return values.to(device, dtype), slopes.to(device, dtype)
 
 
 @dataclass(frozen=True, eq=False)

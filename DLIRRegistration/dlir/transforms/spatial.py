@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -139,6 +140,18 @@ class CompositeTransform(_Evaluated):
                 raise TransformError("a deformable transform has no matrix")
             total = part.matrix @ total
         return total
+
+    def joined(self) -> CompositeTransform:
+        """The same map with affine parts in a row as one, and without those that do nothing."""
+        parts: list[Part] = []
+        for linear, run in groupby(self.parts, lambda part: isinstance(part, AffineTransform)):
+            if not linear:
+                parts += run
+                continue
+            matrix = CompositeTransform(tuple(run)).matrix
+            if not np.array_equal(matrix, np.eye(4)):
+                parts.append(AffineTransform(matrix))
+        return CompositeTransform(tuple(parts))
 
     def bound(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(4, 4) the linear parts alone, and (3,) how far at most, per LPS axis in mm, the whole is from them.

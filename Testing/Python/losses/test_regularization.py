@@ -1,6 +1,8 @@
-"""Bending energy with analytic answers, and against finite differences of the field in millimetres."""
+"""Bending energy in closed form, by quadrature, and against finite differences of the field in millimetres."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid
 from dlir.losses.regularization import bending_energy
+from dlir.transforms.bspline import evaluate_lattice
 from dlir.transforms.spatial import BSplineTransform
 from grids import make_grid
 
@@ -22,19 +25,45 @@ def control_points() -> Tensor:
     return torch.stack([x, y, z]) * torch.tensor(SPACING, dtype=torch.float64)[:, None, None, None]
 
 
-def lattice(count: int = 5) -> list[Tensor]:
-    """Positions along (z, y, x) well inside the valid domain."""
-    return [torch.linspace(1.2, n - 2.2, count, dtype=torch.float64) for n in SHAPE]
+# Where the domain begins and ends along (z, y, x): off the knots, and well inside the valid domain.
+ENDS = [(1.2, 3.8), (1.45, 4.3), (1.0, 5.9)]
 
 
-def energy(coefficients: Tensor, spacing: tuple[float, float, float] = SPACING) -> Tensor:
-    return bending_energy(coefficients, lattice(), torch.tensor([spacing], dtype=torch.float64))
+def energy(
+    coefficients: Tensor,
+    spacing: tuple[float, float, float] = SPACING,
+    ends: Sequence[tuple[float, float]] = tuple(ENDS),
+) -> Tensor:
+    return bending_energy(coefficients, ends, torch.tensor([spacing], dtype=torch.float64))
+
+
+def midpoints(ends: Sequence[tuple[float, float]], count: int) -> list[Tensor]:
+    """Along (z, y, x), the middles of parts of the domain, `count` of which make a control spacing."""
+    counts = [round((high - low) * count) for low, high in ends]
+    return [
+        low + (high - low) * (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        for (low, high), n in zip(ends, counts, strict=True)
+    ]
+
+
+def sampled_energy(
+    coefficients: Tensor, positions: Sequence[Tensor], spacing: tuple[float, float, float] = SPACING
+) -> float:
+    """The mean over a lattice of the squared second derivatives, term by term."""
+    total = 0.0
+    for first in range(3):
+        for second in range(3):
+            order = [(first == axis) + (second == axis) for axis in (2, 1, 0)]
+            derivative = evaluate_lattice(coefficients, positions, order)
+            total += derivative.square().sum(1).mean().item() / (spacing[first] * spacing[second]) ** 2
+    return total
 
 
 def test_a_linear_field_bends_nothing() -> None:
     matrix = torch.tensor([[1.1, 0.2, -0.3], [0.5, 0.7, 0.0], [-0.2, 0.1, 1.4]], dtype=torch.float64)
     field = torch.einsum("ij,jzyx->izyx", matrix, control_points()) + 12.0
-    assert energy(field[None]).item() == pytest.approx(0, abs=1e-20)
+    # Terms as large as the squares of what moves, up to 60 mm here, cancel.
+    assert energy(field[None]).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -63,7 +92,7 @@ def test_components_add_up() -> None:
 def test_a_batch_keeps_its_own_spacings() -> None:
     fields = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, *SHAPE)))
     spacings = torch.tensor([SPACING, (3.0, 4.0, 14.0)], dtype=torch.float64)
-    together = bending_energy(fields, lattice(), spacings)
+    together = bending_energy(fields, ENDS, spacings)
     assert together.shape == (2,)
     assert together[0].item() == pytest.approx(energy(fields[:1]).item())
     # Twice as far apart, second derivatives are a quarter, their squares a sixteenth.
@@ -76,21 +105,60 @@ def test_energy_matches_finite_differences_in_mm(seed: int) -> None:
     rng = np.random.default_rng(seed)
     grid: ImageGrid = make_grid(SHAPE, SPACING, tuple(rng.uniform(-50, 50, 3)), tuple(rng.uniform(-3, 3, 3)))
     transform = BSplineTransform(rng.normal(size=(3, *SHAPE)), grid)
-    axes = np.meshgrid(*(p.numpy() for p in reversed(lattice(4))), indexing="ij")
-    points, h = grid.to_physical(np.stack(axes, -1).reshape(-1, 3)), 1e-3
+    nodes, weights = np.polynomial.legendre.leggauss(4)  # within one interval between knots, exact
+    ends = [(2.1, 2.9), (3.0, 3.6), (4.2, 5.0)]
+    axes = [(low + high) / 2 + (high - low) / 2 * nodes for low, high in reversed(ends)]
+    points = grid.to_physical(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3))
+    share, h = np.einsum("i,j,k->ijk", weights, weights, weights).ravel() / 8, 1e-3
     total = 0.0
     for a in h * np.eye(3):
         for b in h * np.eye(3):
-            corners = [s * t * transform.displacement(points + s * a + t * b) for s in (1, -1) for t in (1, -1)]
-            total += ((sum(corners) / (4 * h**2)) ** 2).sum(1).mean()
-    found = bending_energy(
-        torch.from_numpy(transform.coefficients)[None], lattice(4), torch.tensor([SPACING], dtype=torch.float64)
-    )
+            corners = [s * t * (transform.apply(points + s * a + t * b)) for s in (1, -1) for t in (1, -1)]
+            total += (share * ((sum(corners) / (4 * h**2)) ** 2).sum(1)).sum()
+    found = energy(torch.from_numpy(transform.coefficients)[None], ends=ends)
     assert found.item() == pytest.approx(total, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("spacing", [SPACING, (1.0, 1.0, 1.0), (12.5, 0.4, 3.0)])
+def test_energy_is_the_limit_of_ever_denser_sums(seed: int, spacing: tuple[float, float, float]) -> None:
+    """Midpoint sums on three lattices, extrapolated: what is left of their error falls with the sixth power."""
+    coefficients = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 3, *SHAPE)))
+    ends = [(1.0, 4.0), (1.5, 4.25), (1.25, 5.75)]  # whole parts of the lattices lie between any two knots
+    coarse, middle, fine = (sampled_energy(coefficients, midpoints(ends, n), spacing) for n in (4, 8, 16))
+    once, better = middle + (middle - coarse) / 3, fine + (fine - middle) / 3
+    assert energy(coefficients, spacing, ends).item() == pytest.approx(better + (better - once) / 15, rel=1e-6)
+
+
+@pytest.mark.parametrize("ends", [ENDS, [(1.0, 4.0), (1.0, 5.0), (1.0, 6.0)], [(2.3, 2.4), (3.0, 3.7), (2.5, 3.5)]])
+def test_a_known_polynomial_has_its_known_energy(ends: list[tuple[float, float]]) -> None:
+    """u = a x^3: second derivative 6 a x, whose square has the mean 12 a^2 (h^2 + h l + l^2) over [l, h].
+
+    Coefficients of x^3 are c^3 - c at the control point c, of which the term in c is linear and bends nothing.
+    """
+    for axis, (spacing, size) in enumerate(zip(SPACING, SHAPE[::-1], strict=True)):
+        c = torch.arange(size, dtype=torch.float64)
+        along = 0.3 * spacing**3 * (c**3 - c).reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
+        low, high = ends[2 - axis]
+        expected = 12 * 0.3**2 * spacing**2 * (high**2 + high * low + low**2)
+        for component in range(3):
+            field = torch.zeros(1, 3, *SHAPE, dtype=torch.float64)
+            field[0, component] = along
+            assert energy(field, ends=ends).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_midpoints_a_spacing_would_miss_a_tenth(seed: int) -> None:
+    """What training summed before: the squares bend upwards between the knots, so a midpoint rule is too small."""
+    shape, spacing = (12, 13, 14), (1.0, 1.0, 1.0)
+    coefficients = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 3, *shape)))
+    ends = [(1.0, n - 2.0) for n in shape]
+    share = sampled_energy(coefficients, midpoints(ends, 2), spacing) / energy(coefficients, spacing, ends).item()
+    assert 0.88 < share < 0.94
 
 
 def test_gradients_match_finite_differences() -> None:
     coefficients = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 3, 4, 4, 5))).requires_grad_()
-    positions = [torch.tensor([1.0, 1.4]), torch.tensor([1.5]), torch.tensor([1.2, 2.6])]
+    ends = [(1.0, 1.4), (1.5, 1.75), (1.2, 2.6)]
     spacing = torch.tensor([SPACING, (1.0, 1.0, 1.0)], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda c: bending_energy(c, positions, spacing), (coefficients,))
+    assert torch.autograd.gradcheck(lambda c: bending_energy(c, ends, spacing), (coefficients,))

@@ -13,7 +13,7 @@ from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import EDGE_LAYERS, PADDING, ZERO_LAYERS
-from dlir.transforms.dense import StageField
+from dlir.transforms.chain import Spline
 from dlir.transforms.lattice import Lattice
 from dlir.transforms.spatial import BSplineTransform
 from grids import make_grid
@@ -97,7 +97,7 @@ def test_coefficients_are_one_per_cell_in_voxels_within_the_bound(model: MultiSt
 def test_an_untrained_stage_moves_by_a_fraction_of_a_voxel(model: MultiStageModel, stage: int) -> None:
     images = [model.pool(model.pad(random_image(seed=s)), stage) for s in (1, 2)]
     coefficients = model.predict_coefficients(stage, images[0], images[1])
-    displacement = StageField(coefficients, model.spec.control_spacing(stage)).displacement(Lattice(PADDED))
+    displacement = Spline.of_cells(coefficients, model.spec.control_spacing(stage)).on(Lattice(PADDED))[0]
     assert 0 < displacement.abs().max() < 0.25
 
 
@@ -110,7 +110,7 @@ def test_dense_displacement_is_that_of_the_exact_transform(model: MultiStageMode
     model.networks[stage] = Fixed(torch.empty(1, 3, *cells).uniform_(-0.4, 0.4, generator=torch.manual_seed(3)))
     coefficients = model.predict_coefficients(stage, random_image(), random_image())
     lattice = model.lattice(PADDED, on)
-    found = StageField(coefficients, model.spec.control_spacing(stage)).displacement(lattice)[0]
+    found = Spline.of_cells(coefficients, model.spec.control_spacing(stage)).on(lattice)[0][0]
 
     grid = make_grid(PADDED, SPEC.preprocessing.resolution, (30.0, -20.0, 10.0), (0.3, 0.5, -0.4))
     to_mm = grid.index_to_physical[:3, :3]
@@ -118,7 +118,7 @@ def test_dense_displacement_is_that_of_the_exact_transform(model: MultiStageMode
     control: ImageGrid = grid.lattice(first, spacing, coefficients.shape[:1:-1])
     exact = BSplineTransform(np.einsum("ij,jzyx->izyx", to_mm, coefficients[0].numpy()), control)
     points = grid.to_physical(lattice.points().reshape(-1, 3).numpy())
-    expected = exact.displacement(points)
+    expected = exact.apply(points) - points
     assert np.abs(expected).max() > 1
     np.testing.assert_allclose(found.flatten(1).T.numpy() @ to_mm.T, expected, rtol=0, atol=1e-4)
 

@@ -17,6 +17,7 @@ from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
 from dlir.registration import oneshot
 from dlir.registration.oneshot import Registration
+from dlir.transforms import chain
 from dlir.transforms.bspline import PADDING
 from dlir.transforms.files import to_sitk
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
@@ -129,28 +130,10 @@ def _scale_from(moving: Volume, ramp: Volume):  # type: ignore[no-untyped-def]
 
 def test_slabs_do_not_show(pair: tuple[Volume, Volume], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(make_model(DEFORMABLE), *pair)
-    monkeypatch.setattr(oneshot, "_SLAB_VOXELS", 2 * 44 * 50)
+    monkeypatch.setattr(chain, "_AT_ONCE", 2 * 44 * 50)
     pieces = run(make_model(DEFORMABLE), *pair)
     assert pieces.warped == pytest.approx(whole.warped, abs=1e-2)
     assert pieces.jacobian == pytest.approx(whole.jacobian, abs=1e-4)
-
-
-def test_trimming_the_coarse_stages_does_not_show(pair: tuple[Volume, Volume], monkeypatch: pytest.MonkeyPatch) -> None:
-    trimmed = run(make_model(DEFORMABLE), *pair)
-    monkeypatch.setattr(Registration, "_region", lambda *arguments: None)
-    whole = run(make_model(DEFORMABLE), *pair)
-    np.testing.assert_allclose(trimmed.warped, whole.warped, rtol=0, atol=1e-2)
-    np.testing.assert_allclose(trimmed.jacobian, whole.jacobian, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("turn", [0.0, 1e-15, 0.2])
-def test_points_are_mapped_alike_whether_the_matrix_turns_or_not(turn: float) -> None:
-    matrix = torch.diag(torch.tensor([1.5, 0.5, -2.0, 1.0], dtype=torch.float64))
-    matrix[0, 1] = turn
-    matrix[:3, 3] = torch.tensor([3.0, -4.0, 5.0])
-    points = torch.rand(1, 4, 5, 6, 3, dtype=torch.float64) * 100
-    expected = points @ matrix[:3, :3].T + matrix[:3, 3]
-    torch.testing.assert_close(oneshot._mapped(matrix[None], points), expected, rtol=0, atol=1e-9)
 
 
 def test_identity_returns_the_image(pair: tuple[Volume, Volume]) -> None:

@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from chains import random_affine, random_bspline
 from cli_runs import FIXED, body, make_model, read
 from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, TransformError, WorkerError
 from dlir.geometry import ImageGrid
 from dlir.io.arrays import write_array
 from dlir.metrics.labels import dice
-from dlir.registration.parts import parts_of
 from dlir.registration.pipeline import Finished, run
 from dlir.registration.request import ArrayFile, Comparison, Outputs, RegistrationRequest
 from dlir.registration.session import Session
@@ -85,12 +83,11 @@ def transform_of(done: Finished) -> CompositeTransform:
 
 def test_the_arrays_are_what_the_transform_says(asked: RegistrationRequest, session: Session) -> None:
     done = do(asked, session)
-    assert set(done.files) == {"warped", "jacobian", "transform", "parts"}
+    assert set(done.files) == {"warped", "jacobian", "transform"}
     assert {path.name for path in Path(asked.outputs.folder).iterdir()} == {
         "warped.npy",
         "jacobian.npy",
         "transform.h5",
-        "parts.npz",
     }
     warped, jacobian = np.load(done.files["warped"]), np.load(done.files["jacobian"])
     assert (warped.dtype, jacobian.dtype) == (np.float32, np.float32)
@@ -129,45 +126,12 @@ def test_steps_are_told_forwards_and_in_words(asked: RegistrationRequest, sessio
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
 
 
-def test_parts_are_the_transform(asked: RegistrationRequest, session: Session) -> None:
+def test_the_file_is_the_transform(asked: RegistrationRequest, session: Session) -> None:
     done = do(asked, session)
-    with np.load(done.files["parts"], allow_pickle=False) as file:
-        parts = dict(file)
-    rebuilt = [
-        BSplineTransform(parts[f"bspline_{k}"], ImageGrid(**json.loads(str(parts[f"grid_{k}"])))) for k in (0, 1)
-    ]
-    assert set(parts) == {"affine", "bspline_0", "grid_0", "bspline_1", "grid_1"}
-    chain = CompositeTransform((*rebuilt, AffineTransform(parts["affine"])))
+    found, expected = transform_of(done), done.result.transform
+    assert [type(part) for part in found.parts] == [BSplineTransform, BSplineTransform, AffineTransform]
     points = FIXED.voxel_centers()[::3, ::4, ::4].reshape(-1, 3)
-    np.testing.assert_allclose(chain.apply(points), transform_of(done).apply(points), atol=1e-9)
-
-
-def test_parts_after_an_initial_transform_that_bends() -> None:
-    rng = np.random.default_rng(0)
-    bent = [
-        random_bspline(rng, make_grid((6, 7, 8), (9.0, 8.0, 7.0), angles=(0.1, 0.2, k)), fraction=0.2)
-        for k in (1, 2, 3)
-    ]
-    turned = [random_affine(rng) for _ in range(4)]
-    chain = (bent[0], turned[0], turned[1], bent[1], bent[2], turned[2], bent[0], turned[3])
-    parts = parts_of(CompositeTransform(chain))
-    rebuilt: list[Any] = []
-    for prefix, count in (("", 1), ("initial_", 2), ("initial_initial_", 1)):
-        for k in range(count):
-            grid = ImageGrid(**json.loads(str(parts.pop(f"{prefix}grid_{k}"))))
-            rebuilt.append(BSplineTransform(parts.pop(f"{prefix}bspline_{k}"), grid))
-        rebuilt.append(AffineTransform(parts.pop(f"{prefix}affine")))
-    assert parts == {}
-    points = rng.uniform(-60, 60, (200, 3))
-    np.testing.assert_allclose(
-        CompositeTransform(tuple(rebuilt)).apply(points), CompositeTransform(chain).apply(points), atol=1e-9
-    )
-
-
-def test_the_parts_of_nothing() -> None:
-    parts = parts_of(CompositeTransform(()))
-    assert list(parts) == ["affine"]
-    np.testing.assert_array_equal(parts["affine"], np.eye(4))
+    np.testing.assert_allclose(found.apply(points), expected.apply(points), atol=1e-9)
 
 
 def test_an_initial_transform_and_masks_count(

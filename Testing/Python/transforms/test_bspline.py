@@ -20,7 +20,6 @@ from dlir.transforms.bspline import (
     evaluate_lattice,
     evaluate_points,
     expand,
-    jacobian_points,
     pad_coefficients,
 )
 
@@ -138,44 +137,47 @@ def test_field_and_its_derivatives_vanish_where_the_padded_grid_ends() -> None:
 
 
 def lattice_points(positions: list[Tensor]) -> Tensor:
-    """(N, 3), (x, y, z), of a lattice given along (z, y, x)."""
+    """(1, 3, N), rows x, y and z, of a lattice given along (z, y, x)."""
     z, y, x = torch.meshgrid(*positions, indexing="ij")
-    return torch.stack([x, y, z], -1).reshape(-1, 3)
+    return torch.stack([x, y, z]).flatten(1)[None]
 
 
 def test_points_equal_the_lattice() -> None:
-    coefficients = random_coefficients((3, 5, 6, 7))
+    coefficients = random_coefficients((2, 3, 5, 6, 7))
     positions = [random_positions(n, 4, seed=n) for n in (5, 6, 7)]
-    dense = evaluate_lattice(coefficients[None], positions)[0]
-    points = evaluate_points(coefficients, lattice_points(positions))
-    torch.testing.assert_close(points, dense.flatten(1).T, rtol=0, atol=1e-12)
+    dense = evaluate_lattice(coefficients, positions)
+    (points,) = evaluate_points(coefficients, lattice_points(positions).expand(2, -1, -1))
+    torch.testing.assert_close(points, dense.flatten(2), rtol=0, atol=1e-12)
 
 
 def test_derivatives_at_points_equal_the_lattice() -> None:
-    coefficients = random_coefficients((3, 5, 6, 7))
+    coefficients = random_coefficients((1, 3, 5, 6, 7))
     positions = [random_positions(n, 4, seed=n) for n in (5, 6, 7)]
-    jacobian = jacobian_points(coefficients, lattice_points(positions))
+    jacobian = evaluate_points(coefficients, lattice_points(positions), wanted="jacobian")[1]
     for axis, derivative in enumerate(((0, 0, 1), (0, 1, 0), (1, 0, 0))):
-        dense = evaluate_lattice(coefficients[None], positions, derivative)[0]
-        torch.testing.assert_close(jacobian[:, :, axis], dense.flatten(1).T, rtol=0, atol=1e-12)
+        dense = evaluate_lattice(coefficients, positions, derivative)[0].flatten(1)
+        dense[axis] += 1  # that of x itself
+        torch.testing.assert_close(jacobian[0, :, axis], dense, rtol=0, atol=1e-12)
 
 
 def test_points_beyond_the_valid_domain_stay() -> None:
-    coefficients = random_coefficients((3, 5, 6, 7)) + 10
+    coefficients = random_coefficients((1, 3, 5, 6, 7)) + 10
     middle = torch.tensor([3.0, 2.5, 2.0], dtype=torch.float64)
     for axis, size in enumerate((7, 6, 5)):
         for outside in (-np.inf, -1e6, -0.5, 0.999, size - 1.999, size + 3.0, 1e30):
             point = middle.clone()
             point[axis] = outside
-            assert not evaluate_points(coefficients, point[None]).any()
-            assert not jacobian_points(coefficients, point[None]).any()
-    assert (evaluate_points(coefficients, middle[None]) > 1).all()
+            value, jacobian = evaluate_points(coefficients, point[None, :, None], wanted="jacobian")
+            assert not value.any()
+            assert torch.equal(jacobian[0, ..., 0], torch.eye(3, dtype=torch.float64))
+    assert (evaluate_points(coefficients, middle[None, :, None])[0] > 1).all()
 
 
 def test_the_smallest_grid_has_one_interval() -> None:
-    coefficients = torch.full((1, 4, 4, 4), 2.5, dtype=torch.float64)
-    points = torch.tensor([[1.0, 1.0, 1.0], [1.5, 1.2, 1.9], [2.0, 2.0, 2.0]], dtype=torch.float64)
-    torch.testing.assert_close(evaluate_points(coefficients, points), torch.full((3, 1), 2.5, dtype=torch.float64))
+    coefficients = torch.full((1, 3, 4, 4, 4), 2.5, dtype=torch.float64)
+    points = torch.tensor([[1.0, 1.0, 1.0], [1.5, 1.2, 1.9], [2.0, 2.0, 2.0]], dtype=torch.float64).T[None]
+    (found,) = evaluate_points(coefficients, points)
+    torch.testing.assert_close(found, torch.full((1, 3, 3), 2.5, dtype=torch.float64))
 
 
 # -- bounds ------------------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dlir.geometry import ImageGrid
-from dlir.transforms.bspline import basis_matrix
-from dlir.transforms.lattice import Lattice, Samples, displace, inside, lookup
+from dlir.transforms.lattice import Lattice, inside, lookup
 from grids import Array, grids, index_points, random_grid
 
 SHAPES = [(5, 6, 7), (1, 8, 9), (8, 1, 9), (8, 9, 1), (1, 1, 1), (2, 1, 3), (3, 64, 200)]
@@ -41,15 +40,6 @@ def test_in_single_precision_the_identity_warp_errs_by_rounding_of_positions(sha
     assert (warped - image).abs().max() <= 2e-7 * max(shape) * image.abs().max()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_identity_warp_returns_labels_bit_for_bit(shape: tuple[int, int, int]) -> None:
-    labels, lattice = (
-        torch.from_numpy(np.random.default_rng(1).integers(0, 1 << 20, (1, 1, *shape))).float(),
-        Lattice(shape),
-    )
-    assert torch.equal(lookup(labels, lattice, lattice.points()[None], "nearest"), labels)
-
-
 def test_identity_warp_on_a_pooled_lattice() -> None:
     image, lattice = random_image((3, 4, 5)), Lattice.pooled((3, 4, 5), (4, 2, 1))
     torch.testing.assert_close(lookup(image, lattice, lattice.points()[None]), image)
@@ -71,18 +61,6 @@ def test_linear_lookup_matches_sitk(grid: ImageGrid, seed: int) -> None:
     expected = sitk_values(grid.to_sitk(image[0, 0].numpy()), grid.to_physical(index), sitk.sitkLinear)
     found = lookup(image, Lattice(grid.shape), torch.from_numpy(index).float()[None])[0, 0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
-
-
-@given(grid=grids(), seed=st.integers(0, 1000))
-def test_nearest_lookup_matches_sitk(grid: ImageGrid, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 256, grid.shape).astype(np.uint8)
-    # Off the exact halves, where rounding decides.
-    index = rng.integers(0, grid.size, (40, 3)) + rng.uniform(-0.499, 0.499, (40, 3))
-    expected = sitk_values(grid.to_sitk(labels), grid.to_physical(index), sitk.sitkNearestNeighbor)
-    image = torch.from_numpy(labels).float()[None, None]
-    found = lookup(image, Lattice(grid.shape), torch.from_numpy(index).float()[None], "nearest")[0, 0]
-    np.testing.assert_array_equal(found, expected)
 
 
 def test_resampling_onto_another_grid_matches_sitk() -> None:
@@ -154,7 +132,6 @@ def test_what_is_looked_up_has_the_type_of_the_points() -> None:
     image, lattice = random_image((3, 4, 5)), Lattice((3, 4, 5))
     for dtype in (torch.float32, torch.float64):
         assert lookup(image, lattice, lattice.points(dtype=dtype)[None]).dtype == dtype
-        assert lookup(image, lattice, lattice.points(dtype=dtype)[None], "nearest").dtype == dtype
 
 
 def test_lattice_positions_and_points_agree() -> None:
@@ -187,33 +164,20 @@ def test_inside_counts_the_outer_border_of_pooled_samples_in() -> None:
     assert not inside(lattice, corners + torch.tensor([[[-0.01, 0, 0], [0, 0, 0.01]]])).any()
 
 
-def test_displace_adds_channels_to_coordinates() -> None:
-    points, displacement = torch.zeros(1, 2, 3, 4, 3), torch.arange(72.0).reshape(1, 3, 2, 3, 4)
-    moved = displace(points, displacement)
-    for axis in range(3):
-        assert torch.equal(moved[..., axis], displacement[:, axis])
+@pytest.mark.parametrize("learning", [False, True])
+def test_displacements_are_added_to_the_points(learning: bool) -> None:
+    lattice = Lattice((2, 3, 4), (0.5, 1.0, -2.0), (2.0, 1.0, 0.25))
+    displacement = torch.arange(144.0).reshape(2, 3, 2, 3, 4).requires_grad_(learning)
+    with torch.set_grad_enabled(learning):
+        for dtype in (None, torch.float64):
+            moved = lattice.displaced(displacement, dtype)
+            assert moved.dtype == (dtype or torch.float32)
+            assert moved.requires_grad == learning
+            expected = lattice.points().movedim(-1, 0) + displacement
+            torch.testing.assert_close(moved.detach(), expected.detach().to(moved.dtype), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("depth", [4, 9])
-def test_four_slices_make_a_cubic_spline(depth: int) -> None:
-    lattice = Lattice((depth, 5, 6), (1.5, -2.0, 0.5), (4.0, 0.5, 2.0))
-    values = torch.randn(2, 3, depth, 5, 6, generator=torch.manual_seed(0), dtype=torch.float64)
-    heights = torch.tensor([0.3, 1.0, 1.4, depth - 2.7, depth - 2.0, depth - 0.8], dtype=torch.float64)
-    points = lattice.points(dtype=torch.float64)[:1].repeat(len(heights), 1, 1, 1)
-    points[..., 2] = (0.5 + 2.0 * heights)[:, None, None]
-    samples = Samples(values, lattice)
-    assert samples.reads_slices(points)
-    # Beyond the heights that all four taps exist at, the outermost one that has them is repeated.
-    weights = basis_matrix(heights.clamp(1, depth - 2), depth)
-    found = samples.spline_along_z(points.expand(2, *points.shape))
-    torch.testing.assert_close(found, torch.einsum("hz,bczyx->bchyx", weights, values))
-
-
-def test_rough_samples_are_off_by_thousandths_of_a_sample_at_most() -> None:
-    lattice = Lattice((50, 40, 30))
-    values = lattice.points().movedim(-1, 0)[None]
-    points = lattice.points()[None] + 0.3
-    points = torch.minimum(points, torch.tensor([29.0, 39.0, 49.0]))
-    found = Samples(values, lattice, rough=True).at(points)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, points.movedim(-1, 1), rtol=0, atol=4e-3)
+def test_rows_are_the_points_in_the_order_of_the_samples() -> None:
+    lattice = Lattice((2, 3, 4), (0.5, 1.0, -2.0), (2.0, 1.0, 0.25))
+    rows = lattice.rows(torch.empty(0, dtype=torch.float64))
+    assert torch.equal(rows, lattice.points(dtype=torch.float64).reshape(-1, 3).T)

@@ -18,7 +18,7 @@ from chains import (
 )
 from dlir.errors import GeometryError, TransformError
 from dlir.geometry import ImageGrid
-from dlir.transforms import spatial
+from dlir.transforms import chain as module
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from grids import Array, central_differences, random_grid
 
@@ -151,9 +151,9 @@ def test_points_are_evaluated_in_parts_and_none_are_lost(monkeypatch: pytest.Mon
     transform = random_bspline(rng, chain_grids(rng)[0])
     points = points_around(rng, transform.grid, 70)
     whole, derivatives = transform.apply(points), transform.jacobian(points)
-    monkeypatch.setattr(spatial, "_CHUNK", 32)
-    np.testing.assert_array_equal(transform.apply(points), whole)
-    np.testing.assert_array_equal(transform.jacobian(points), derivatives)
+    monkeypatch.setattr(module, "_AT_ONCE", 32)
+    np.testing.assert_allclose(transform.apply(points), whole, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(transform.jacobian(points), derivatives, rtol=0, atol=1e-12)
     assert transform.apply(points[:0]).shape == (0, 3)
 
 
@@ -177,3 +177,17 @@ def test_coefficients_that_do_not_fit_are_refused(shape: tuple[int, ...], grid_s
 def test_coefficients_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(TransformError, match="not finite"):
         BSplineTransform(np.full((3, 4, 4, 4), np.inf), ImageGrid((4, 4, 4)))
+
+
+def test_affine_parts_in_a_row_become_one_and_what_does_nothing_goes() -> None:
+    rng = np.random.default_rng(0)
+    (fine, coarse, _), turned = random_chain(rng).parts, [random_affine(rng) for _ in range(3)]
+    still = AffineTransform(np.eye(4))
+    chain = CompositeTransform((still, fine, turned[0], turned[1], coarse, still, fine, turned[2], still))
+    joined = chain.joined()
+    kinds = [type(part) for part in joined.parts]
+    assert kinds == [BSplineTransform, AffineTransform, BSplineTransform, BSplineTransform, AffineTransform]
+    assert joined.parts[0] is fine
+    points = points_around(rng, coarse.grid, 100)
+    np.testing.assert_allclose(joined.apply(points), chain.apply(points), atol=1e-9)
+    assert CompositeTransform((still, still)).joined().parts == ()

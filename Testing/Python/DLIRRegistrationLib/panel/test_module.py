@@ -48,15 +48,10 @@ def test_the_layout_is_known_when_slicer_has_started(bench: Bench, monkeypatch: 
 
 def test_a_reloaded_module_works(bench: Bench) -> None:
     """Slicer's developers reload a module: the old panel lets go, and a new one is set up in its place."""
-    import slicer
-
-    slicer.app.moduleManager().unload("DLIRRegistration")
-    bench.ui.DLIRRegistration.delete()
-    bench.settle()
-    bench.widget = bench.module.DLIRRegistrationWidget(bench.parent)
-    bench.widget.setup()
+    former = bench.widget
+    bench.reload()
+    assert bench.widget is not former
     assert bench.logic.worker.starts == 1  # Slicer does not call enter, for the module is shown already
-    bench.settle()
     bench.pair()
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)

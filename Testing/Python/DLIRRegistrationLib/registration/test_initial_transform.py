@@ -24,7 +24,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from DLIRRegistrationLib.registration.initial_transform import write_initial_transform
 from DLIRRegistrationLib.scene.frames import move_points, points_lps, points_ras, transform_between
-from DLIRRegistrationLib.scene.transforms import TransformParts, set_grid_transform, set_native_transform
+from transform_nodes import set_grid_transform, set_native_transform
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -45,7 +45,7 @@ class Case:
 
     def native(self, chain: CompositeTransform | None = None) -> Any:
         node = self.scene.add("Transform", "native")
-        set_native_transform(node, TransformParts.of(chain or self.chain))
+        set_native_transform(node, chain or self.chain)
         return node
 
     def error(self, node: Any, beyond: float = 0.0) -> float:
@@ -107,7 +107,7 @@ def test_an_inverse_is_followed(case: Case) -> None:
 
 def test_a_displacement_grid_is_followed(case: Case) -> None:
     node = case.scene.add("Transform", "grid")
-    set_grid_transform(node, TransformParts.of(case.chain), case.fixed)
+    set_grid_transform(node, case.chain, case.fixed)
     assert case.error(node) < FITTED_MM
 
 
@@ -139,7 +139,7 @@ def test_other_borders_and_bulk_transforms_are_followed(case: Case, mode: str) -
 
 def test_what_no_bspline_can_follow_is_refused_by_name(case: Case) -> None:
     node = case.scene.add("Transform", "noise")
-    set_grid_transform(node, TransformParts.of(case.chain), case.fixed, spacing_mm=1.0)
+    set_grid_transform(node, case.chain, case.fixed, spacing_mm=1.0)
     grid = node.GetTransformFromParent().GetDisplacementGrid()
     vtk_to_numpy(grid.GetPointData().GetScalars())[:] = case.rng.normal(0, 20, (grid.GetNumberOfPoints(), 3))
     grid.Modified()
@@ -150,7 +150,7 @@ def test_what_no_bspline_can_follow_is_refused_by_name(case: Case) -> None:
 
 def test_what_a_bspline_can_follow_roughly_is_good_enough_to_start_from(case: Case) -> None:
     node = case.scene.add("Transform", "rough")
-    set_grid_transform(node, TransformParts.of(case.chain), case.fixed, spacing_mm=1.0)
+    set_grid_transform(node, case.chain, case.fixed, spacing_mm=1.0)
     grid = node.GetTransformFromParent().GetDisplacementGrid()
     vtk_to_numpy(grid.GetPointData().GetScalars())[:] += case.rng.normal(0, 0.2, (grid.GetNumberOfPoints(), 3))
     grid.Modified()
@@ -171,6 +171,15 @@ def test_what_already_brings_the_moving_volume_there_is_not_applied_twice(case: 
 def test_a_node_that_holds_nothing_is_the_identity(case: Case) -> None:
     write_initial_transform(case.scene.add("Transform"), case.file, case.fixed, case.moving)
     np.testing.assert_array_equal(read_transform(case.file).matrix, np.eye(4))
+
+
+def test_what_is_not_finite_is_refused_by_name(case: Case) -> None:
+    for value in (np.nan, np.inf):
+        node = case.native()
+        vectors = node.GetTransformFromParent().GetConcatenatedTransform(0).GetCoefficientData()
+        vtk_to_numpy(vectors.GetPointData().GetScalars())[100] = value
+        with pytest.raises(TransformError, match=r"'native' cannot be used: .*not finite; choose another"):
+            write_initial_transform(node, case.file, case.fixed, case.moving)
 
 
 def test_a_full_disk_is_an_error_and_not_the_end_of_slicer(case: Case) -> None:

@@ -25,8 +25,8 @@ from DLIRRegistrationLib.registration.result_nodes import finish_transform
 from DLIRRegistrationLib.scene.frames import move_points, points_lps, points_ras
 from DLIRRegistrationLib.scene.markups import positions, propagate_markups
 from DLIRRegistrationLib.scene.segmentations import propagate_segmentation
-from DLIRRegistrationLib.scene.transforms import TransformParts, set_grid_transform, set_native_transform
 from DLIRRegistrationLib.scene.volumes import placed_volume, set_volume
+from transform_nodes import set_grid_transform, set_native_transform
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -72,8 +72,8 @@ class Result:
         moving = scene.volume(self.image, unmoved, "moving")
         moving.SetAndObserveTransformNodeID(table.GetID())
         native, grid = scene.add("Transform", "native"), scene.add("Transform", "grid")
-        set_native_transform(native, TransformParts.of(self.chain))
-        set_grid_transform(grid, TransformParts.of(self.chain), self.fixed)
+        set_native_transform(native, self.chain)
+        set_grid_transform(grid, self.chain, self.fixed)
         finish_transform(native, fixed, moving)
         warped = scene.add("ScalarVolume", "warped")
         set_volume(warped, self.resampled(self.image, sitk.sitkLinear), self.fixed)
@@ -171,7 +171,7 @@ def test_the_pair_that_ships(scene: MRML, tmp_path: Path) -> None:
     sample = register_sample()
     chain = CompositeTransform(sample.result.transform.parts)
     node, warped = scene.add("Transform", "native"), scene.add("ScalarVolume", "warped")
-    set_native_transform(node, TransformParts.of(chain))
+    set_native_transform(node, chain)
     set_volume(warped, sample.result.warped, sample.fixed.grid)
     scene.save(tmp_path / "sample.mrb")
     with zipfile.ZipFile(tmp_path / "sample.mrb") as archive:

@@ -21,7 +21,7 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 import slicer
 
 from DLIRRegistrationLib.scene import frames
-from DLIRRegistrationLib.scene.transforms import TransformParts, set_native_transform
+from transform_nodes import set_native_transform
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -106,7 +106,7 @@ def test_a_volume_that_no_grid_can_place_is_refused_by_name(scene: MRML) -> None
     with pytest.raises(GeometryError, match=r"'bent scan'.*perpendicular"):
         frames.grid_of_volume(node)
     bent = scene.add("Transform")
-    set_native_transform(bent, TransformParts.of(random_chain(np.random.default_rng(0))))
+    set_native_transform(bent, random_chain(np.random.default_rng(0)))
     node.SetAndObserveTransformNodeID(bent.GetID())
     with pytest.raises(GeometryError, match=r"'bent scan'.*not linear"):
         frames.grid_of_volume(node)

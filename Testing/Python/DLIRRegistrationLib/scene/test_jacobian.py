@@ -11,12 +11,13 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 import vtk
 
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from DLIRRegistrationLib.scene import jacobian
 from DLIRRegistrationLib.scene.frames import move_points, points_ras, transform_between
 from DLIRRegistrationLib.scene.jacobian import determinants
-from DLIRRegistrationLib.scene.transforms import TransformParts, set_grid_transform, set_native_transform
 from grids import central_differences, make_grid
 from stepping import exhausted
+from transform_nodes import set_grid_transform, set_native_transform
 
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
@@ -36,13 +37,12 @@ def bending(scene: MRML) -> Any:
     for spacing in (12.0, 25.0):
         control = GRID.with_spacing((spacing,) * 3)
         control = control.lattice((-4, -4, -4), (1, 1, 1), tuple(n + 8 for n in control.size))
-        splines.append(
-            (np.pad(rng.normal(0, 1.2, (3, *(n - 6 for n in control.shape))), [(0, 0), *[(3, 3)] * 3]), control)
-        )
+        inner = rng.normal(0, 1.2, (3, *(n - 6 for n in control.shape)))
+        splines.append(BSplineTransform(np.pad(inner, [(0, 0), *[(3, 3)] * 3]), control))
     affine = np.eye(4)
     affine[:3] += rng.normal(0, 0.1, (3, 4))
     node = scene.add("Transform", "bending")
-    set_native_transform(node, TransformParts(affine, tuple(splines)))
+    set_native_transform(node, CompositeTransform((*splines, AffineTransform(affine))))
     return node
 
 
@@ -89,8 +89,8 @@ def test_an_inverse_has_the_inverse_determinant(scene: MRML) -> None:
 
 def test_displacement_grids_and_thin_plates_are_differentiated_too(scene: MRML) -> None:
     sampled = scene.add("Transform", "sampled")
-    parts = TransformParts(np.diag([1.1, 0.9, 1.0, 1.0]))
-    set_grid_transform(sampled, parts, GRID, 3.0)
+    chain = CompositeTransform((AffineTransform(np.diag([1.1, 0.9, 1.0, 1.0])),))
+    set_grid_transform(sampled, chain, GRID, 3.0)
     assert np.allclose(computed(sampled), 0.99, atol=1e-3)
     plate = vtk.vtkThinPlateSplineTransform()
     plate.SetBasisToR()
@@ -121,6 +121,6 @@ def test_folding_is_found(scene: MRML) -> None:
     coefficients = np.zeros((3, 12, 12, 12))
     coefficients[0, 4:8, 4:8, 5] = 30
     node = scene.add("Transform", "folding")
-    set_native_transform(node, TransformParts(np.eye(4), ((coefficients, control),)))
+    set_native_transform(node, CompositeTransform((BSplineTransform(coefficients, control),)))
     found = computed(node, make_grid((20, 20, 20), (2, 2, 2), (-20, -20, -20)))
     assert found.min() < -0.5

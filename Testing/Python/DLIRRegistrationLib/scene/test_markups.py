@@ -21,7 +21,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from DLIRRegistrationLib.scene.frames import points_lps, points_ras
 from DLIRRegistrationLib.scene.markups import positions, propagate_markups, propagate_model, target_registration_error
-from DLIRRegistrationLib.scene.transforms import TransformParts, set_grid_transform, set_native_transform
+from transform_nodes import set_grid_transform, set_native_transform
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -39,7 +39,7 @@ def landmarks(scene: MRML, points: Array, name: str, labels: list[str] | None = 
 
 def native(scene: MRML, chain: CompositeTransform) -> Any:
     node = scene.add("Transform", "registration")
-    set_native_transform(node, TransformParts.of(chain))
+    set_native_transform(node, chain)
     return node
 
 
@@ -57,7 +57,7 @@ def test_points_drawn_on_the_moving_image_travel_to_the_fixed_one(scene: MRML, s
     transform = native(scene, chain)
     if kind == "grid":
         control = chain.parts[0].grid
-        set_grid_transform(transform, TransformParts.of(chain), control)
+        set_grid_transform(transform, chain, control)
     moving, target = landmarks(scene, chain.apply(fixed), "moving"), scene.add("MarkupsFiducial", "target")
     propagate_markups(moving, transform, target)
     assert np.abs(points_lps(positions(target)) - fixed).max() < PROMISED_MM

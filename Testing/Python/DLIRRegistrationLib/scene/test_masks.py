@@ -20,8 +20,8 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 from DLIRRegistrationLib.scene.frames import matrix_lps, points_ras
 from DLIRRegistrationLib.scene.masks import mask_array, placed_mask
-from DLIRRegistrationLib.scene.transforms import TransformParts, set_native_transform
 from DLIRRegistrationLib.scene.volumes import InputVolume, placed_volume
+from transform_nodes import set_native_transform
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -141,7 +141,7 @@ def test_a_mask_under_a_deformation(scene: MRML) -> None:
     grid = control.lattice((3, 3, 3), (0.2, 0.2, 0.2), (np.array(control.size) - 7) * 5)
     mask = ball(grid, (0.5, 0.5, 0.5), 9)
     parent = scene.add("Transform")
-    set_native_transform(parent, TransformParts.of(chain))
+    set_native_transform(parent, chain)
     node = segmentation(scene, {"ball": mask}, grid)
     node.SetAndObserveTransformNodeID(parent.GetID())
     reference = grid.to_sitk(np.zeros(grid.shape, np.uint8))

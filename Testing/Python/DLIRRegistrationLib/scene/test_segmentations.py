@@ -31,7 +31,7 @@ from DLIRRegistrationLib.scene.segmentations import (
     segment_ids,
     segment_volumes_ml,
 )
-from DLIRRegistrationLib.scene.transforms import TransformParts, set_native_transform
+from transform_nodes import set_native_transform
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -105,7 +105,7 @@ def test_a_parent_that_bends_is_followed(scene: MRML) -> None:
     control = chain.parts[0].grid
     grid = control.lattice((3, 3, 3), (0.25, 0.25, 0.25), (np.array(control.size) - 7) * 4)
     parent = scene.add("Transform")
-    set_native_transform(parent, TransformParts.of(chain))
+    set_native_transform(parent, chain)
     node = segmentation(scene, {"ball": ball(grid, (0.5, 0.5, 0.5), 7)}, grid)
     node.SetAndObserveTransformNodeID(parent.GetID())
     (layer,) = export_layers(node)
@@ -247,7 +247,7 @@ def test_a_propagated_segmentation_is_simpleitks(scene: MRML, seed: int) -> None
     fixed = ImageGrid(fixed.shape, fixed.spacing, tuple(control.center - fixed.center), fixed.direction)
     source, target = segmentation(scene, overlapping(grid), grid), scene.add("Segmentation")
     reference, transform = scene.volume(np.zeros(fixed.shape, np.int16), fixed, "fixed"), scene.add("Transform")
-    set_native_transform(transform, TransformParts.of(chain))
+    set_native_transform(transform, chain)
     propagate_segmentation(source, transform, reference, target)
     composite = sitk.CompositeTransform([sitk_bspline(part) for part in reversed(chain.parts)])
     for segment_id, mask in overlapping(grid).items():

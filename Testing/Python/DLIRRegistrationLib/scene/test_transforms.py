@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +12,20 @@ import SimpleITK as sitk
 from chains import random_affine, random_bspline, random_chain, sitk_apply, sitk_parts
 from dlir.errors import TransformError
 from dlir.geometry import ImageGrid
-from dlir.transforms.files import read_transform
-from dlir.transforms.spatial import CompositeTransform
+from dlir.transforms.files import read_transform, write_transform
+from dlir.transforms.spatial import AffineTransform, CompositeTransform, DisplacementTransform
 from grids import Array, make_grid, random_grid
 from sample_registration import register_sample
 
 pytest.importorskip("slicer", reason="needs slicer-core")
 
 import slicer
+import vtk
 
 from DLIRRegistrationLib.scene import sampling
 from DLIRRegistrationLib.scene.frames import move_points, points_lps, points_ras
-from DLIRRegistrationLib.scene.transforms import (
-    TransformParts,
-    hangs_under,
-    set_grid_transform,
-    set_native_transform,
-)
+from DLIRRegistrationLib.scene.transforms import hangs_under, set_transform, vtk_transform
+from transform_nodes import set_grid_transform, set_native_transform
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -73,7 +69,7 @@ def stored(node: Any, path: Path) -> Path:
 
 def native(scene: MRML, chain: CompositeTransform) -> Any:
     node = scene.add("Transform", "native")
-    set_native_transform(node, TransformParts.of(chain))
+    set_native_transform(node, chain)
     return node
 
 
@@ -95,7 +91,7 @@ def test_what_a_single_affine_or_nothing_does(scene: MRML) -> None:
     node = native(scene, CompositeTransform((affine,)))
     assert distance(forth(node, points), affine.apply(points)) < 1e-9
     assert node.IsLinear()
-    set_native_transform(node, TransformParts.of(CompositeTransform(())))
+    set_native_transform(node, CompositeTransform(()))
     assert distance(forth(node, points), points) == 0
 
 
@@ -106,6 +102,44 @@ def test_a_chain_that_goes_on_after_its_affine_part(scene: MRML, seed: int) -> N
     chain = CompositeTransform((*first.parts, random_affine(rng), *second.parts))
     points = np.vstack([points_in(rng, part.grid, 300) for part in (first.parts[0], second.parts[1])])
     assert distance(forth(native(scene, chain), points), sitk_apply(sitk_parts(chain), points)) < 1e-9
+
+
+def test_parts_keep_their_order_and_affine_ones_in_a_row_are_one(scene: MRML) -> None:
+    rng = np.random.default_rng(0)
+    grids = [make_grid((10, 11, 12), (9.0, 8.0, 7.0), angles=(0.1, 0.2, k)) for k in (1, 2, 3)]
+    bent = [random_bspline(rng, grid, fraction=0.2, zero_layers=3) for grid in grids]
+    turned = [random_affine(rng) for _ in range(4)]
+    still = AffineTransform(np.eye(4))
+    parts = (bent[0], turned[0], turned[1], bent[1], still, bent[2], turned[2], bent[0], turned[3])
+    node, points = native(scene, CompositeTransform(parts)), points_in(rng, grids[0], 500, beyond=3)
+    expected = sitk_apply(sitk_parts(CompositeTransform(parts)), points)
+    assert distance(forth(node, points), expected) < 1e-9
+    components = vtk.vtkCollection()
+    slicer.vtkMRMLTransformNode.FlattenGeneralTransform(components, node.GetTransformFromParent())
+    kinds = [components.GetItemAsObject(i).GetClassName() for i in range(components.GetNumberOfItems())]
+    spline, affine = "vtkOrientedBSplineTransform", "vtkTransform"
+    assert kinds == [spline, affine, spline, spline, affine, spline, affine]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_node_of_the_file_that_the_worker_writes_maps_as_simpleitk_does(
+    scene: MRML, tmp_path: Path, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = random_chain(rng), random_chain(rng)
+    write_transform(tmp_path / "transform.h5", CompositeTransform((*first.parts, *second.parts)))
+    node = native(scene, read_transform(tmp_path / "transform.h5"))
+    points = np.vstack([points_in(rng, part.grid, 300, beyond=3) for part in (first.parts[0], second.parts[1])])
+    by_sitk = sitk.ReadTransform(str(tmp_path / "transform.h5"))
+    assert distance(forth(node, points), sitk_apply([by_sitk], points)) < 1e-9
+
+
+def test_a_displacement_field_has_no_components(scene: MRML) -> None:
+    grid = make_grid((4, 5, 6))
+    chain = CompositeTransform((DisplacementTransform(np.zeros((*grid.shape, 3), np.float32), grid),))
+    node = scene.add("Transform")
+    with pytest.raises(TransformError, match="displacement field cannot be a part"):
+        set_transform(node, vtk_transform(chain))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -166,7 +200,7 @@ def test_a_grid_transform_agrees_and_leads_back(scene: MRML, seed: int) -> None:
     chain = random_chain(rng)
     reference = image_about(rng, chain)
     node = scene.add("Transform", "grid")
-    set_grid_transform(node, TransformParts.of(chain), reference)
+    set_grid_transform(node, chain, reference)
     points = points_in(rng, reference, 20_000)
     expected = chain.apply(points)
     assert distance(forth(node, points), expected) < PROMISED_MM
@@ -181,7 +215,7 @@ def test_a_grid_transform_of_a_bent_initial_transform(scene: MRML) -> None:
     chain = CompositeTransform((*chain.parts[:2], bent))
     reference = image_about(rng, chain)
     node = scene.add("Transform", "grid")
-    set_grid_transform(node, TransformParts.of(chain), reference)
+    set_grid_transform(node, chain, reference)
     points = points_in(rng, reference, 20_000)
     assert distance(forth(node, points), chain.apply(points)) < PROMISED_MM
 
@@ -191,7 +225,7 @@ def test_a_saved_grid_is_simpleitks_displacement_field(scene: MRML, tmp_path: Pa
     chain = random_chain(rng)
     reference = image_about(rng, chain)
     node = scene.add("Transform", "grid")
-    set_grid_transform(node, TransformParts.of(chain), reference)
+    set_grid_transform(node, chain, reference)
     saved = sitk.DisplacementFieldTransform(sitk.ReadTransform(str(stored(node, tmp_path / "grid.h5"))))
     grid = ImageGrid.from_sitk(saved.GetDisplacementField())
     points = grid.voxel_centers().reshape(-1, 3)[:: 1 + grid.shape[0] * grid.shape[1] * grid.shape[2] // 500]
@@ -211,17 +245,10 @@ def test_an_affine_needs_no_fine_grid(scene: MRML) -> None:
     rng = np.random.default_rng(0)
     affine, reference = random_affine(rng), random_grid(rng, (40, 50, 60))
     node = scene.add("Transform")
-    set_grid_transform(node, TransformParts.of(CompositeTransform((affine,))), reference)
+    set_grid_transform(node, CompositeTransform((affine,)), reference)
     points = points_in(rng, reference)
     assert distance(forth(node, points), affine.apply(points)) < 1e-3
     assert node.GetTransformFromParent().GetDisplacementGrid().GetNumberOfPoints() < 20**3
-
-
-def test_the_spacing_of_a_grid_can_be_chosen(scene: MRML) -> None:
-    chain = random_chain(np.random.default_rng(1))
-    node = scene.add("Transform")
-    set_grid_transform(node, TransformParts.of(chain), make_grid((5, 6, 7), (4.0, 5.0, 6.0)), spacing_mm=7.5)
-    assert node.GetTransformFromParent().GetDisplacementGrid().GetSpacing() == (7.5, 7.5, 7.5)
 
 
 def test_a_grid_that_would_be_enormous_is_made_coarser(
@@ -231,7 +258,7 @@ def test_a_grid_that_would_be_enormous_is_made_coarser(
     chain = random_chain(rng)
     monkeypatch.setattr(sampling, "_MOST_POINTS", 1000)
     node = scene.add("Transform")
-    set_grid_transform(node, TransformParts.of(chain), image_about(rng, chain))
+    set_grid_transform(node, chain, image_about(rng, chain))
     assert node.GetTransformFromParent().GetDisplacementGrid().GetNumberOfPoints() < 6000  # with the margin
     assert "coarser" in caplog.text
 
@@ -246,7 +273,7 @@ def test_a_node_is_overwritten_whatever_it_was(scene: MRML, kind: str, tmp_path:
     node = scene.add(kind, "output")
     node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([1.0, 2.0, 3.0, 1.0])))
     node.SetAndObserveTransformNodeID(scene.linear_transform(np.diag([2.0, 1.0, 1.0, 1.0])).GetID())
-    set_native_transform(node, TransformParts.of(chain))
+    set_native_transform(node, chain)
     points = points_in(rng, chain.parts[0].grid)
     assert node.GetParentTransformNode() is None
     assert distance(forth(node, points), chain.apply(points)) < 1e-9
@@ -267,39 +294,6 @@ def test_hanging_under_a_transform_is_seen_through_others(scene: MRML) -> None:
     assert not hangs_under(volume, other)
 
 
-# -- parameters --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_parameters_that_the_worker_writes_are_read(tmp_path: Path, seed: int) -> None:
-    from dlir.registration.parts import parts_of
-
-    rng = np.random.default_rng(seed)
-    chain = CompositeTransform((*random_chain(rng).parts, *random_chain(rng).parts))
-    path = tmp_path / "parts.npz"
-    np.savez(path, **parts_of(chain))
-    read, expected = TransformParts.load(path).in_order(), TransformParts.of(chain).in_order()
-    assert len(read) == len(expected) == 6
-    for ours, theirs in zip(read, expected, strict=True):
-        if isinstance(theirs, tuple):
-            np.testing.assert_array_equal(ours[0], theirs[0])
-            assert ours[1].same_as(theirs[1], 1e-12)
-        else:
-            np.testing.assert_array_equal(ours, theirs)
-
-
-def test_damaged_parameters_are_refused_by_name(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, affine=np.eye(4), bspline_0=np.zeros((3, 4, 4, 4)))
-    for number, content in enumerate((b"", b"nothing", buffer.getvalue()[:300], buffer.getvalue())):
-        path = tmp_path / f"parts_{number}.npz"
-        path.write_bytes(content)
-        with pytest.raises(TransformError, match=rf"parts_{number}\.npz' cannot be read"):
-            TransformParts.load(path)
-    with pytest.raises(TransformError, match="missing"):
-        TransformParts.load(tmp_path / "missing.npz")
-
-
 # -- the pair that ships -----------------------------------------------------------------------------
 
 
@@ -308,7 +302,7 @@ def test_a_real_registration_native_grid_and_back(scene: MRML) -> None:
     sample = register_sample()
     chain, grid = sample.result.transform, sample.fixed.grid
     node, sampled = native(scene, chain), scene.add("Transform", "grid")
-    set_grid_transform(sampled, TransformParts.of(chain), grid)
+    set_grid_transform(sampled, chain, grid)
     points = points_in(np.random.default_rng(0), grid, 50_000)
     expected = chain.apply(points)
     assert distance(forth(node, points), expected) < 1e-9

@@ -21,8 +21,8 @@ import slicer
 import vtk
 
 from DLIRRegistrationLib.scene.frames import matrix_lps
-from DLIRRegistrationLib.scene.transforms import TransformParts, set_native_transform
 from DLIRRegistrationLib.scene.volumes import placed_volume, set_volume
+from transform_nodes import set_native_transform
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -152,7 +152,7 @@ def test_under_a_deformation_it_is_resampled_as_simpleitk_does(scene: MRML, seed
     )
     array = blurred(rng, grid)
     parent = scene.add("Transform")
-    set_native_transform(parent, TransformParts.of(chain))
+    set_native_transform(parent, chain)
     node = scene.volume(array, grid)
     node.SetAndObserveTransformNodeID(parent.GetID())
     found = placed_volume(node)

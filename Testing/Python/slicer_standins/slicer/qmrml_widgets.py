@@ -3,10 +3,13 @@
 # ruff: noqa: N801, N802, N815
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pythonqt
 import qt
+import slicer
 import vtk
 from PySide6.QtCore import Property, QSize, Qt, Signal
 from PySide6.QtGui import QStandardItem, QStandardItemModel
@@ -37,16 +40,46 @@ class qMRMLWidget(QWidget):
 
 
 class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
-    """What the Python class of a module's panel is given as its parent."""
+    """What the Python class of a module's panel is given as its parent, and by which Slicer calls it.
+
+    Whether it is entered is no property to be set: `enter` and `exit` say so, before they tell the Python class.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._entered = False
+        self._source = ""
+        self._self: Any = None
 
-    def _enter(self, entered: bool) -> None:
-        self._entered = entered
+    def setPythonSource(self, path: str) -> None:
+        """Makes the module's Python object anew, which is `slicer.modules.<module>Widget` from now on."""
+        name = f"{Path(path).stem}Widget"
+        self._source = path
+        self._self = getattr(sys.modules[Path(path).stem], name)(pythonqt.wrap(self))
+        setattr(slicer.modules, name, self._self)
 
-    isEntered = Property(bool, lambda self: self._entered, _enter)
+    def self(self) -> Any:
+        return self._self
+
+    def setup(self) -> None:
+        self._self.setup()
+
+    def reload(self) -> None:
+        """Another Python object, which is set up; it is not told that it is entered already."""
+        self.setPythonSource(self._source)
+        self.setup()
+
+    def enter(self) -> None:
+        assert not self._entered
+        self._entered = True
+        self._self.enter()
+
+    def exit(self) -> None:
+        assert self._entered
+        self._entered = False
+        self._self.exit()
+
+    isEntered = Property(bool, lambda self: self._entered)
 
 
 class _Box(QComboBox):
@@ -146,6 +179,8 @@ class qMRMLNodeComboBox(QWidget):
         self.setEnabled(scene is not None)
         if self._requested:
             self.setCurrentNodeID(self._requested)
+        if scene is not None:  # told even where nothing was chosen before
+            self.currentNodeChanged.emit(self.currentNode())
 
     def mrmlScene(self) -> Any:
         return self._scene
