@@ -52,10 +52,13 @@ def evaluate_cells(coefficients: Tensor, control: Tensor, to_control: Tensor, wa
     count = torch.get_num_threads()
     size = max(_LEAST, -(-control.shape[1] // count))
     parts = list(zip(control.split(size, 1), found.split(size, 1), strict=True))
-    if len(parts) == 1:
-        _evaluate(cells, control, wanted, found)
-    else:
-        list(_threads(count).map(lambda part: _evaluate(cells, part[0], wanted, part[1]), parts))
+
+    def write(part: tuple[Tensor, Tensor]) -> None:
+        # Each thread has a mode of its own.
+        with torch.no_grad(), torch.inference_mode(found.is_inference()):
+            _evaluate(cells, part[0], wanted, part[1])
+
+    list(map(write, parts) if len(parts) == 1 else _threads(count).map(write, parts))
     if wanted == "value":
         return [found]
     return [found[:3], found[3] if wanted == "determinant" else found[3:].unflatten(0, (3, 3))]
@@ -124,7 +127,6 @@ def _reach(control: Tensor) -> tuple[Tensor, Tensor]:
     return control.amin(1, True).nan_to_num(-math.inf), control.amax(1, True).nan_to_num(math.inf)
 
 
-@torch.no_grad()  # each thread has a mode of its own
 def _evaluate(cells: _Cells, control: Tensor, wanted: Wanted, found: Tensor) -> None:
     """Writes d and what is wanted of the derivative at points (3, N) to the rows of `found`."""
     count = min(_SORTED, control.shape[1])
