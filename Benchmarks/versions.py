@@ -60,7 +60,8 @@ class Side:
         self._process.communicate()
 
     def run(self) -> Run:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
