@@ -22,9 +22,9 @@ from torch import Tensor
 
 Wanted = Literal["value", "determinant", "jacobian"]
 
-# Points that are sorted together, and of these evaluated at once: so few that what is computed of them stays in the
-# processor's cache.
-_SORTED = 1 << 16
+# Points that are sorted together: the more, the more of them are found in each cell. And of these evaluated at once: so
+# few that what is computed of them stays in the processor's cache.
+_SORTED = 1 << 18
 _AT_ONCE = 1 << 14
 # Points that are worth a thread.
 _LEAST = 1 << 14
@@ -83,9 +83,9 @@ class _Cells:
     """The cells of a spline that some points lie in: a box of them, or fewer where the points are few.
 
     low, high: (3, 1), the first and the last of the box along x, y and z, each by the control point below it. strides:
-    (1, 3), which number the cells of the box, from `first`. chosen: sorted numbers of the cells that there are
-    polynomials of, None for the whole box. polynomials: (12 * K, 16) of each, see `_polynomials`. to_control, straight:
-    as given, and its diagonal if it only scales. bounds: (3, 1) each, of the valid domain; None if no point is outside.
+    (1, 3), which number the cells of the box, from `first`. chosen: sorted numbers of those with a polynomial, None
+    for all of the box. polynomials: (12 * K, 16) of each, see `_polynomials`. to_control, straight: as given, and its
+    diagonal if it only scales. bounds: (3, 1) each, of the valid domain; None if no point is outside.
     """
 
     low: Tensor
@@ -105,7 +105,8 @@ class _Cells:
         least, most = _reach(control)
         low = least.floor().clamp_(ends.new_tensor(1), ends - 1)
         high = torch.maximum(low, most.floor().clamp_(ends.new_tensor(1), ends - 1))
-        # A point that is no number lies nowhere, like one outside; one on the far end has no cell above it.
+        # A point that is no number lies nowhere, like one outside.
+        # One on the far border begins no cell.
         outside = not bool(((least >= 1) & (most < ends)).all())
         bounds = (1 - ON_BORDER + 0 * ends, ends + ON_BORDER) if outside else None
         nx, ny, nz = (high - low + 1)[:, 0].long().tolist()
@@ -117,9 +118,8 @@ class _Cells:
         first = torch.stack([numbers % nx, numbers // nx % ny, numbers // (nx * ny)]) + low.long() - 1
         straight = _diagonal(to_control)
         polynomials = _polynomials(coefficients, first, straight, derivatives=derivatives)
-        return cls(
-            low, high, strides, float(strides @ low), chosen, polynomials.unbind(0), to_control, straight, bounds
-        )
+        number = float(strides @ low)
+        return cls(low, high, strides, number, chosen, polynomials.unbind(0), to_control, straight, bounds)
 
 
 def _reach(control: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,8 +264,7 @@ class _Scratch:
         own, cells = [part for _, part in parts], self._cells.polynomials
         for (cell, _), at, result in zip(parts, basis.split(own, 1), total.split(own, 1), strict=True):
             torch.mm(cells[cell], at, out=result)
-        factors: Sequence[Tensor] = total.unflatten(0, (3, 4, -1)).unbind(1)
-        return factors
+        return total.unflatten(0, (3, 4, -1)).unbind(1)
 
     def _jacobian(self, slopes: list[Tensor]) -> list[Tensor]:
         """Columns (3, n) of I + dd/dx, from derivatives by x, y and z as `_polynomials` has them."""
