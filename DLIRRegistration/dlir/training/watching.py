@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,6 @@ from dlir.errors import OutputError
 
 if TYPE_CHECKING:
     from dlir.training.validation import Pictures
-
-
-class Watcher(Protocol):
-    """Hears of every row of the history."""
-
-    def record(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
-        """phase: its name. iteration: over all phases. row: as in the history. pictures: of the first held-out pair."""
-
-
-class Nobody:
-    """Watches nothing: for processes other than the first, and for tests."""
-
-    def record(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
-        pass
 
 
 class Board:
@@ -46,6 +32,7 @@ class Board:
             self._writer = SummaryWriter(str(folder), purge_step=last + 1)
 
     def record(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
+        """phase: its name. iteration: over all phases. row: as in the history. pictures: of the first held-out pair."""
         with self._explained():
             self._write(phase, iteration, row, pictures)
 
