@@ -47,14 +47,7 @@ def volume_node(path: Path, grid: ImageGrid) -> Steps[Any]:
 def transform_node(chain: CompositeTransform, kind: str, grid: ImageGrid) -> Steps[Any]:
     """A transform node: "native" with the exact parts, or "grid" with a displacement grid over `grid`."""
     if kind == "grid":
-        steps = grid_transform_steps(chain, grid)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                transform = end.value
-                break
-            yield WORKING
+        transform = yield from grid_transform_steps(chain, grid)
     else:
         transform = vtk_transform(chain)
     node = slicer.vtkMRMLTransformNode()

@@ -19,8 +19,8 @@ from DLIRRegistrationLib.worker.client import WorkerClient
 
 Result = TypeVar("Result")
 
-# A step tells whether there is nothing to do until the worker has said something.
-Steps = Generator[bool, None, Result]
+# A step tells whether there is nothing to do until the worker has said something; None says as little as False.
+Steps = Generator[bool | None, None, Result]
 WAITING, WORKING = True, False
 
 # Seconds of steps per tick. A step takes up to some 20 ms more, and at 100 ms users begin to feel it.
