@@ -6,7 +6,7 @@ A view is its vtkMRMLSliceLogic, which knows its slice node, its composite node 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import slicer
@@ -27,21 +27,8 @@ _FORMER_LAYOUT = "DLIR.FormerLayout"
 _ANISOTROPIC = 1.5
 
 
-class LayoutManager(Protocol):
-    """What is used of Slicer's layout manager."""
-
-    def layoutLogic(self) -> Any:  # noqa: N802
-        """The vtkMRMLLayoutLogic."""
-
-    def setLayout(self, number: int) -> None:  # noqa: N802
-        """Show the layout of that number."""
-
-    def sliceWidget(self, name: str) -> Any:  # noqa: N802
-        """The widget of the slice view of that name, or None."""
-
-
-def layout_manager() -> LayoutManager | None:
-    """Slicer's own; None where there are no windows."""
+def layout_manager() -> Any | None:
+    """Slicer's own, a qMRMLLayoutManager; None where there are no windows."""
     application = getattr(slicer, "app", None)
     return application.layoutManager() if application else None
 

@@ -12,8 +12,8 @@ Keys of a report, all but `similarity` and `jacobian` optional, and every figure
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,18 @@ def report_rows(report: Mapping[str, Any]) -> list[Row]:
 
 def fill_table(table_node: Any, rows: list[Row]) -> None:
     """Make a table node hold these rows and nothing else."""
+    fill_columns(
+        table_node, ((vtk.vtkStringArray(), name, [vars(row)[name.lower()] for row in rows]) for name in COLUMNS)
+    )
+
+
+def fill_columns(table_node: Any, columns: Iterable[tuple[Any, str, Iterable[Any]]]) -> None:
+    """Make a table node hold these columns and nothing else: an empty vtkAbstractArray, its name and values for each."""
     table = vtk.vtkTable()
-    for number, name in enumerate(COLUMNS):
-        column = vtk.vtkStringArray()
+    for column, name, values in columns:
         column.SetName(name)
-        for row in rows:
-            column.InsertNextValue(astuple(row)[number])
+        for value in values:
+            column.InsertNextValue(value)
         table.AddColumn(column)
     table_node.SetAndObserveTable(table)
     table_node.SetUseColumnTitleAsColumnHeader(True)
