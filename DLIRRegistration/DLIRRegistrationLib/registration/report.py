@@ -48,7 +48,7 @@ def fill_table(table_node: Any, rows: list[Row]) -> None:
 
 
 def fill_columns(table_node: Any, columns: Iterable[tuple[Any, str, Iterable[Any]]]) -> None:
-    """Make a table node hold these columns and nothing else: an empty vtkAbstractArray, its name and values for each."""
+    """Make a table node hold these columns and nothing else: an empty vtkAbstractArray, name and values of each."""
     table = vtk.vtkTable()
     for column, name, values in columns:
         column.SetName(name)

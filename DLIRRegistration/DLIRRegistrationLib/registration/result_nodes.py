@@ -9,6 +9,7 @@ import numpy as np
 import slicer
 import vtk
 
+from dlir.geometry import put_whole_voxels
 from DLIRRegistrationLib.registration.outputs import in_scene
 from DLIRRegistrationLib.registration.report import fill_table, report_rows
 from DLIRRegistrationLib.registration.task import WORKING, Steps
@@ -70,22 +71,12 @@ def resampled_layers(layers: Sequence[SegmentLayer], grid: ImageGrid) -> list[An
 
 
 def _resampled(layer: SegmentLayer, grid: ImageGrid) -> NDArray[Any]:
-    matrix = grid.relative_to(layer.grid)
-    shift = np.rint(matrix[:3, 3]).astype(int)
-    off = np.abs(matrix[:3, :3] - np.eye(3)) @ np.array(grid.size) + np.abs(matrix[:3, 3] - shift)
-    if (off > _SAME_VOXEL).any():
-        from_index = slicer.util.arrayFromVTKMatrix(ijk_to_ras(layer.grid))
-        return reslice(image_of(layer.array), from_index, vtk.vtkTransform(), grid, nearest=True)
-    # Voxels lie on voxels, as those of a segmentation do on its image: no interpolation, which takes long.
-    low = np.maximum(0, -shift)
-    high = np.maximum(low, np.minimum(grid.size, np.array(layer.grid.size) - shift))
-    there, here = (
-        tuple(slice(*ends) for ends in zip(first[::-1], last[::-1], strict=True))
-        for first, last in ((low, high), (low + shift, high + shift))
-    )
     result = np.zeros(grid.shape, layer.array.dtype)
-    result[there] = layer.array[here]
-    return result
+    # Voxels lie on voxels, as those of a segmentation do on its image: no interpolation, which takes long.
+    if put_whole_voxels(result, layer.array, grid.relative_to(layer.grid), _SAME_VOXEL):
+        return result
+    from_index = slicer.util.arrayFromVTKMatrix(ijk_to_ras(layer.grid))
+    return reslice(image_of(layer.array), from_index, vtk.vtkTransform(), grid, nearest=True)
 
 
 def segmentation_node(source: Any, layers: Sequence[SegmentLayer], images: Sequence[Any], grid: ImageGrid) -> Any:

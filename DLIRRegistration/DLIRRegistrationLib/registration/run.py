@@ -32,9 +32,10 @@ from DLIRRegistrationLib.registration.task import WORKING, RegistrationTask, Ste
 from DLIRRegistrationLib.registration.verdict import judge
 from DLIRRegistrationLib.scene.masks import mask_array, placed_mask
 from DLIRRegistrationLib.scene.segmentations import export_layers
-from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, placed_volume
+from DLIRRegistrationLib.scene.volumes import image_array, placed_volume
 
 if TYPE_CHECKING:
+    from dlir.io.reading import Volume
     from dlir.registration.request import ArrayFile
     from dlir.worker.protocol import Done, Register
 
@@ -77,8 +78,8 @@ class Run(RegistrationTask[RegistrationNodes]):
             inputs,
             folder,
             self._model,
-            add(self._fixed.array, self._fixed.grid, self._fixed.name, inputs.fixed.GetImageData()),
-            add(self._moving.array, self._moving.grid, self._moving.name, inputs.moving.GetImageData()),
+            add(self._fixed.array, self._fixed.grid, self._fixed.source, inputs.fixed.GetImageData()),
+            add(self._moving.array, self._moving.grid, self._moving.source, inputs.moving.GetImageData()),
             initial_transform=self._initial_transform(folder),
             fixed_mask=self._mask(inputs.fixed_mask, self._fixed),
             moving_mask=self._mask(inputs.moving_mask, self._moving),
@@ -87,7 +88,7 @@ class Run(RegistrationTask[RegistrationNodes]):
             comparisons=comparisons([one for own in self._structures for one in own], known),
         )
 
-    def _mask(self, mask: MaskInput | None, image: InputVolume) -> ArrayFile | None:
+    def _mask(self, mask: MaskInput | None, image: Volume) -> ArrayFile | None:
         if mask is None:
             return None
         placed = placed_mask(mask.node, mask.segment_id)
@@ -131,7 +132,7 @@ class Run(RegistrationTask[RegistrationNodes]):
         volumes_after = yield from self._add_segmentations(files, outputs)
         if self._landmarks.moving is not None:
             node = self._landmarks.propagated(exact)
-            name = f"{self._landmarks.moving.GetName()} on {self._fixed.name}"
+            name = f"{self._landmarks.moving.GetName()} on {self._fixed.source}"
             outputs.add("landmarks", node, self.outputs.landmarks, name, lambda node: node.CreateDefaultDisplayNodes())
         volumes = volume_figures(volumes_before, volumes_after)
         report = {**done.report, "volumes": volumes, **self._landmarks.figures(exact)}
@@ -156,7 +157,7 @@ class Run(RegistrationTask[RegistrationNodes]):
 
     @property
     def _title(self) -> str:
-        return f"{self._moving.name} registered to {self._fixed.name}"
+        return f"{self._moving.source} registered to {self._fixed.source}"
 
     def _add_transform(self, files: dict[str, Path], outputs: Outputs) -> Steps[Any]:
         """Prepares the transform node; returns one, outside of the scene, that holds the exact transform."""
@@ -187,7 +188,7 @@ class Run(RegistrationTask[RegistrationNodes]):
             propagated.append([(image_array(image), grid) for image in images])
             node = segmentation_node(source, layers, images, grid)
             target = self.outputs.segmentations[number] if number < len(self.outputs.segmentations) else None
-            name = f"{source.GetName()} on {self._fixed.name}"
+            name = f"{source.GetName()} on {self._fixed.source}"
             finish = partial(finish_segmentation, source=source, fixed=self.inputs.fixed)
             outputs.add(_key(number), node, target, name, finish)
             yield WORKING

@@ -39,10 +39,11 @@ from DLIRRegistrationLib.scene.sequences import (
     put_frame,
     sequence_like,
 )
-from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, set_image
+from DLIRRegistrationLib.scene.volumes import image_array, set_image
 
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
+    from dlir.io.reading import Volume
     from dlir.registration.request import ArrayFile
     from dlir.worker.protocol import Done
 
@@ -90,14 +91,14 @@ class SequenceRun(RegistrationTask[SequenceNodes]):
         self._drawn = resampled_layers(self._layers, self._reference.grid)
 
     @property
-    def _reference(self) -> InputVolume:
+    def _reference(self) -> Volume:
         return self._frames[self.inputs.reference]
 
     def _added(self, parcel: Parcel, number: int) -> ArrayFile:
         frame, (image, modified) = self._frames[number], self._images[number]
         if image.GetMTime() != modified:
-            raise RunError(f"'{frame.name}' was changed while the sequence was being registered; run again")
-        return parcel.add(frame.array, frame.grid, frame.name, image)
+            raise RunError(f"'{frame.source}' was changed while the sequence was being registered; run again")
+        return parcel.add(frame.array, frame.grid, frame.source, image)
 
     # -- during ----------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from dlir.errors import ImageError
 from dlir.geometry import ImageGrid
-from DLIRRegistrationLib.scene.frames import array_to_local, is_straight, matrix_to_world, named, transform_between
+from dlir.io.reading import Volume
+from DLIRRegistrationLib.scene.frames import array_to_local, is_straight, matrix_to_world, named
 from DLIRRegistrationLib.scene.segmentations import Labelmap, labelmaps, segment_ids
-from DLIRRegistrationLib.scene.volumes import InputVolume, in_world, reslice, scalar_image
+from DLIRRegistrationLib.scene.volumes import in_world, onto_grid, scalar_image
 
 
 def placed_mask(node: Any, segment_id: str | None) -> tuple[NDArray[np.uint8], ImageGrid] | None:
@@ -36,7 +37,7 @@ def placed_mask(node: Any, segment_id: str | None) -> tuple[NDArray[np.uint8], I
     return marked.view(np.uint8), grid
 
 
-def mask_array(node: Any, segment_id: str | None, reference: InputVolume) -> NDArray[np.uint8]:
+def mask_array(node: Any, segment_id: str | None, reference: Volume) -> NDArray[np.uint8]:
     """(z, y, x) in the voxels of `reference`: 1 where the mask marks them, else 0.
 
     node: a segmentation node, of which `segment_id` or, for None, every segment counts; or a volume node, of which
@@ -46,19 +47,19 @@ def mask_array(node: Any, segment_id: str | None, reference: InputVolume) -> NDA
     if node.IsA("vtkMRMLSegmentationNode"):
         name, mask = _of_segments(node, segment_id, reference)
     else:
-        name, mask = named(node), _resampled(node, scalar_image(node), reference) != 0
+        name, mask = named(node), onto_grid(node, scalar_image(node), reference.grid, nearest=True) != 0
     if not mask.any():
-        raise ImageError(f"{name} marks no voxel of volume '{reference.name}'; choose another mask or none")
+        raise ImageError(f"{name} marks no voxel of volume '{reference.source}'; choose another mask or none")
     return mask.astype(np.uint8)
 
 
-def _of_segments(node: Any, segment_id: str | None, reference: InputVolume) -> tuple[str, NDArray[np.bool_]]:
+def _of_segments(node: Any, segment_id: str | None, reference: Volume) -> tuple[str, NDArray[np.bool_]]:
     _check_segment(node, segment_id)
     mask = np.zeros(reference.grid.shape, bool)
     for labelmap in labelmaps(node):
         wanted = _wanted(labelmap, segment_id)
         if wanted:
-            mask |= np.isin(_resampled(node, labelmap.image, reference), wanted)
+            mask |= np.isin(onto_grid(node, labelmap.image, reference.grid, nearest=True), wanted)
     name = "" if segment_id is None else f", segment '{node.GetSegmentation().GetSegment(segment_id).GetName()}'"
     return named(node) + name, mask
 
@@ -71,8 +72,3 @@ def _check_segment(node: Any, segment_id: str | None) -> None:
 def _wanted(labelmap: Labelmap, segment_id: str | None) -> list[int]:
     """The labels that count: one, or all of a labelmap."""
     return [label for i, label in labelmap.segments.items() if segment_id in (None, i)]
-
-
-def _resampled(node: Any, image: Any, reference: InputVolume) -> NDArray[Any]:
-    from_world = transform_between(None, node.GetParentTransformNode())
-    return reslice(image, array_to_local(node, image), from_world, reference.grid, nearest=True)

@@ -16,7 +16,7 @@ from dlir.registration.loading import Loaded, in_place
 from dlir.registration.request import Comparison
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.inverse import InverseTransform
-from dlir.transforms.resample import Layer, carry_to_moving, resample
+from dlir.transforms.resample import carry_to_moving, resample
 from dlir.transforms.spatial import CompositeTransform
 
 
@@ -53,8 +53,7 @@ def propagate(
         report["labels"] = _label_scores(loaded, before, after, comparisons)
     backward: list[NDArray[Any]] = []
     if loaded.backward_labels:
-        layers = [Layer(layer.array, layer.grid) for layer in loaded.backward_labels]
-        carried = carry_to_moving(layers, result.transform, loaded.moving.grid)
+        carried = carry_to_moving(loaded.backward_labels, result.transform, loaded.moving.grid)
         backward = carried.arrays
         report["inverse"] = {"largest_residual_mm": carried.largest_residual, "unsolved_voxels": carried.unsolved}
     landmarks = None
