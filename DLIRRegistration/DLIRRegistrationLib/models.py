@@ -45,7 +45,10 @@ def add(path: str | Path) -> Entry:
 
 def remove(name: str) -> None:
     """Delete one of the user's own models. Raises ModelError for any other, or where the file cannot be deleted."""
-    entry = _entry(name)
+    # Of two with one name, the one that comes with DLIR goes before the user's own, which is meant.
+    entry = next((entry for entry in reversed(entries()) if entry.name == name), None)
+    if entry is None:
+        raise ModelError(f"there is no model '{name}' to remove; choose one from the list")
     if entry.bundled:
         raise ModelError(f"model '{name}' comes with DLIR and stays; only models that you added can be removed")
     try:
@@ -77,11 +80,3 @@ def card_line(name: str) -> str:
 def card_text(name: str) -> str:
     """All that a model (a name, or a file) says of itself, in lines. Raises ModelError where it cannot be read."""
     return full_text(read_header(resolve_model(name)))
-
-
-def _entry(name: str) -> Entry:
-    """The user's model of that name, else the one that comes with DLIR. Raises ModelError where there is none."""
-    found = [entry for entry in reversed(entries()) if entry.name == name]
-    if not found:
-        raise ModelError(f"there is no model '{name}' to remove; choose one from the list")
-    return found[0]

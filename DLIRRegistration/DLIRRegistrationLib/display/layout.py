@@ -52,14 +52,11 @@ def side_by_side_views() -> dict[str, Any] | None:
     manager = layout_manager()
     if manager is None:
         return None
+    make_layout_known()
     layout = manager.layoutLogic().GetLayoutNode()
-    register_layout(layout)
     if layout.GetViewArrangement() != LAYOUT_ID:
         layout.SetAttribute(_FORMER_LAYOUT, str(layout.GetViewArrangement()))
         manager.setLayout(LAYOUT_ID)
-    else:
-        # The scene may have been saved like this, and read before the layout was known.
-        layout.SetViewArrangement(LAYOUT_ID)
     # New views have no size before this, and what has no size cannot be fitted to an image.
     slicer.app.processEvents()
     views = {view.GetSliceNode().GetLayoutName(): view for view in current_views()}
