@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,12 +126,7 @@ class ImageGrid:
 
     def to_dict(self) -> dict[str, list[float] | list[int]]:
         """Plain lists, for JSON."""
-        return {
-            "shape": list(self.shape),
-            "spacing": list(self.spacing),
-            "origin": list(self.origin),
-            "direction": list(self.direction),
-        }
+        return {field.name: list(getattr(self, field.name)) for field in fields(self)}
 
     # -- derived quantities ----------------------------------------------------------------------
 

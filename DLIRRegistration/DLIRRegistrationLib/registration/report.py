@@ -36,7 +36,7 @@ COLUMNS = tuple(field.name.capitalize() for field in fields(Row))
 
 def report_rows(report: Mapping[str, Any]) -> list[Row]:
     """The report from top to bottom; figures that are missing or not defined have no row."""
-    sections = (_similarity, _folding, _jacobian, _volumes, _labels, _landmarks, _circumstances)
+    sections = (_images, _volumes, _labels, _landmarks, _circumstances)
     return [row for section in sections for row in section(report)]
 
 
@@ -78,20 +78,12 @@ def landmark_figures(before_mm: ArrayLike, after_mm: ArrayLike) -> dict[str, Any
 # -- sections -----------------------------------------------------------------------------------------
 
 
-def _similarity(report: Mapping[str, Any]) -> Iterator[Row]:
-    figures = report["similarity"]
+def _images(report: Mapping[str, Any]) -> Iterator[Row]:
+    figures, jacobian = report["similarity"], report["jacobian"]
     yield from _row(f"Similarity ({figures['measure']})", figures, "", ".3f")
-
-
-def _folding(report: Mapping[str, Any]) -> Iterator[Row]:
-    jacobian = report["jacobian"]
     yield Row("Folding", "", str(jacobian["folding_count"]), "voxels")
     if jacobian["folding_percent"] is not None:
         yield Row("Folding", "", f"{jacobian['folding_percent']:.3g}", "% of voxels")
-
-
-def _jacobian(report: Mapping[str, Any]) -> Iterator[Row]:
-    jacobian = report["jacobian"]
     for name, key in (("smallest", "min"), ("largest", "max"), ("SD", "sd")):
         yield from _row(f"Jacobian, {name}", {"after": jacobian[key]}, "× volume", ".2f")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.io import Landmarks
-from dlir.metrics.landmarks import LandmarkErrors, landmark_errors
+from dlir.metrics.landmarks import error_statistics, landmark_distances
 from dlir.metrics.scores import defined, structure_scores
 from dlir.registration.loading import Loaded, in_place
 from dlir.registration.request import Comparison
@@ -98,13 +98,9 @@ def _carried(landmarks: Landmarks, transform: CompositeTransform) -> tuple[Landm
 
 def _landmark_scores(loaded: Loaded, result: RegistrationResult, fixed: Landmarks, moving: Landmarks) -> dict[str, Any]:
     """Target registration errors: T(fixed landmark) against its moving counterpart."""
-    errors = {
-        when: landmark_errors(way.apply(fixed.points), moving.points)
-        for when, way in (("before", loaded.start), ("after", result.transform))
-    }
-    return {"count": len(fixed.points), **{when: _described(found) for when, found in errors.items()}}
-
-
-def _described(errors: LandmarkErrors) -> dict[str, float | None]:
-    figures = {"mean_mm": errors.mean, "sd_mm": errors.sd, "median_mm": errors.median, "max_mm": errors.max}
-    return {name: defined(value) for name, value in figures.items()}
+    report: dict[str, Any] = {"count": len(fixed.points)}
+    for when, way in (("before", loaded.start), ("after", result.transform)):
+        errors = error_statistics(landmark_distances(way.apply(fixed.points), moving.points))
+        figures = {"mean_mm": errors.mean, "sd_mm": errors.sd, "median_mm": errors.median, "max_mm": errors.max}
+        report[when] = {name: defined(value) for name, value in figures.items()}
+    return report
