@@ -40,7 +40,8 @@ def current_views() -> list[Any]:
         return []
     shown = manager.layoutLogic().GetViewNodes()
     nodes = [shown.GetItemAsObject(index) for index in range(shown.GetNumberOfItems())]
-    logics = [_logic_of(node) for node in nodes if node.IsA("vtkMRMLSliceNode")]
+    find = slicer.app.applicationLogic().GetSliceLogic
+    logics = [find(node) for node in nodes if node.IsA("vtkMRMLSliceNode")]
     return [logic for logic in logics if logic]
 
 
@@ -117,10 +118,6 @@ def request_render(views: Sequence[Any]) -> None:
         widget = manager.sliceWidget(view.GetSliceNode().GetLayoutName())
         if widget:
             widget.sliceView().scheduleRender()
-
-
-def _logic_of(slice_node: Any) -> Any:
-    return slicer.app.applicationLogic().GetSliceLogic(slice_node)
 
 
 def _link(composite: Any) -> None:

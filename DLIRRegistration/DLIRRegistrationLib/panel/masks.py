@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.panel.section import fill, put
+from DLIRRegistrationLib.scene.segmentations import segment_ids
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.panel.section import Section
@@ -34,7 +35,10 @@ class MaskChooser:
         self._box.visible = node is not None
         if node is None:
             return
-        entries = [("", _("All segments")), *_segments(node)]
+        entries = [
+            ("", _("All segments")),
+            *((i, node.GetSegmentation().GetSegment(i).GetName()) for i in segment_ids(node)),
+        ]
         if entries != self._shown:
             self._shown = entries
             fill(self._box, ((name, identifier) for identifier, name in entries))
@@ -63,9 +67,3 @@ class MaskChooser:
     def _on_segment(self, index: int) -> None:
         if index >= 0:
             self._section.write(self._segment, self._box.itemData(index))
-
-
-def _segments(node: Any) -> list[tuple[str, str]]:
-    segmentation = node.GetSegmentation()
-    identifiers = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
-    return [(identifier, segmentation.GetSegment(identifier).GetName()) for identifier in identifiers]

@@ -34,6 +34,7 @@ def build_report(loaded: Loaded, result: RegistrationResult, model: ModelHeader,
 
     device: where it ran in the end (`Outcome.device`). Figures that are not defined are None.
     """
+    mask = None if loaded.fixed_mask is None else loaded.fixed_mask.array
     return {
         "report_version": REPORT_VERSION,
         "fixed": _image(loaded.fixed),
@@ -43,7 +44,7 @@ def build_report(loaded: Loaded, result: RegistrationResult, model: ModelHeader,
         "model": describe_model(model),
         "initialization": result.initialization,
         "similarity": _similarity(loaded, result),
-        "jacobian": describe(jacobian_statistics(result.jacobian, _array(loaded.fixed_mask))),
+        "jacobian": describe(jacobian_statistics(result.jacobian, mask)),
         "fold_free_by_construction": model.spec.fold_free and _keeps_orientation(loaded.start),
         "device": device,
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
@@ -153,7 +154,3 @@ def _image(volume: Volume) -> dict[str, Any]:
 
 def _keeps_orientation(start: CompositeTransform) -> bool:
     return start.linear and float(np.linalg.det(start.matrix[:3, :3])) > 0
-
-
-def _array(volume: Volume | None) -> NDArray[np.bool_] | None:
-    return None if volume is None else volume.array.astype(bool)
