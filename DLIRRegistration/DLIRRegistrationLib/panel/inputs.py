@@ -8,6 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dlir.model.catalogue import all_models
 from DLIRRegistrationLib import models
 from DLIRRegistrationLib.panel.masks import MaskChooser
 from DLIRRegistrationLib.panel.section import Host, Section, fill, put, silently
@@ -30,7 +31,7 @@ class InputsSection(Section):
 
     def refresh_models(self) -> None:
         """Read the catalogue, at first and when it has changed; `show` then chooses in it."""
-        usable = [entry.name for entry in models.entries() if entry.header is not None]
+        usable = [entry.name for entry in all_models() if entry.header is not None]
         fill(self.ui.modelSelector, zip(usable, usable, strict=True))
         self._carded = None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
-from dlir.model.catalogue import SUFFIX
+from dlir.model.catalogue import SUFFIX, all_models
 from DLIRRegistrationLib import models
 from DLIRRegistrationLib.panel.dialogs import agreed, choose_file
 from DLIRRegistrationLib.panel.section import Host, Section, allow
@@ -44,7 +44,7 @@ class ModelsSection(Section):
         return entry.name
 
     def _fill(self, chosen: str = "") -> None:
-        self._entries = models.entries()
+        self._entries = all_models()
         self.ui.modelList.clear()
         for entry in self._entries:
             text = entry.name if entry.bundled else _("{name} (added by you)").format(name=entry.name)
