@@ -127,7 +127,8 @@ def test_works_before_anything_is_installed(folder: Path, model: Path) -> None:
         "import sys\n"
         "for name in ('torch', 'safetensors', 'typer', 'rich', 'SimpleITK'):\n    sys.modules[name] = None\n"
         "from DLIRRegistrationLib import models as c\n"
-        f"c.add({str(model)!r}); print(len(c.all_models()), c.card_line('knee')); c.card_text('knee'); c.remove('knee')\n"
+        f"c.add({str(model)!r}); print(len(c.all_models()), c.card_line('knee'))\n"
+        "c.card_text('knee'); c.remove('knee')\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
