@@ -46,24 +46,25 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     return tuple(box)
 
 
-def put_whole_voxels(target: NDArray[Any], source: NDArray[Any], matrix: NDArray[np.float64], tolerance: float) -> bool:
-    """Copy the voxels of `source` (z, y, x) that `target` (z, y, x) has in common with it; whether that could be done.
+def common_voxels(
+    target: Shape3, source: Shape3, matrix: NDArray[np.float64], tolerance: float
+) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    """The part (z, y, x) of an array of shape `target` that one of shape `source` has too, and where in that it lies.
 
-    matrix: (4, 4), index (x, y, z) of the target to index of the source. It does nothing where any voxel of the target
-    is off a voxel of the source, or of what lies beyond its borders, by more than `tolerance` voxels.
+    matrix: (4, 4), index (x, y, z) of the target to index of the source. None where any voxel of the target is off a
+    voxel of the source, or of what lies beyond its borders, by more than `tolerance` voxels.
     """
-    size, shift = np.array(target.shape[::-1]), np.rint(matrix[:3, 3]).astype(int)
+    size, shift = np.array(target[::-1]), np.rint(matrix[:3, 3]).astype(int)
     error = np.abs(matrix[:3, :3] - np.eye(3)) @ size + np.abs(matrix[:3, 3] - shift)
     if (error > tolerance).any():
-        return False
+        return None
     low = np.maximum(0, -shift)
-    high = np.maximum(low, np.minimum(size, np.array(source.shape[::-1]) - shift))
+    high = np.maximum(low, np.minimum(size, np.array(source[::-1]) - shift))
     there, here = (
         tuple(slice(*ends) for ends in zip(first[::-1], last[::-1], strict=True))
         for first, last in ((low, high), (low + shift, high + shift))
     )
-    target[there] = source[here]
-    return True
+    return there, here
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import slicer
 import vtk
 
-from dlir.geometry import put_whole_voxels
+from dlir.geometry import common_voxels
 from DLIRRegistrationLib.registration.outputs import in_scene
 from DLIRRegistrationLib.registration.report import fill_table, report_rows
 from DLIRRegistrationLib.registration.task import WORKING, Steps
@@ -71,12 +71,14 @@ def resampled_layers(layers: Sequence[SegmentLayer], grid: ImageGrid) -> list[An
 
 
 def _resampled(layer: SegmentLayer, grid: ImageGrid) -> NDArray[Any]:
-    result = np.zeros(grid.shape, layer.array.dtype)
+    common = common_voxels(grid.shape, layer.grid.shape, grid.relative_to(layer.grid), _SAME_VOXEL)
+    if common is None:
+        from_index = slicer.util.arrayFromVTKMatrix(ijk_to_ras(layer.grid))
+        return reslice(image_of(layer.array), from_index, vtk.vtkTransform(), grid, nearest=True)
     # Voxels lie on voxels, as those of a segmentation do on its image: no interpolation, which takes long.
-    if put_whole_voxels(result, layer.array, grid.relative_to(layer.grid), _SAME_VOXEL):
-        return result
-    from_index = slicer.util.arrayFromVTKMatrix(ijk_to_ras(layer.grid))
-    return reslice(image_of(layer.array), from_index, vtk.vtkTransform(), grid, nearest=True)
+    result = np.zeros(grid.shape, layer.array.dtype)
+    result[common[0]] = layer.array[common[1]]
+    return result
 
 
 def segmentation_node(source: Any, layers: Sequence[SegmentLayer], images: Sequence[Any], grid: ImageGrid) -> Any:

@@ -45,8 +45,9 @@ def mask_array(node: Any, segment_id: str | None, reference: Volume) -> NDArray[
         values = onto_grid(node, image, reference.grid, nearest=True)
         mask |= np.isin(values, wanted) if wanted else values != 0
     if not mask.any():
-        segment = node.GetSegmentation().GetSegment(segment_id) if segment_id is not None else None
-        name = named(node) + (f", segment '{segment.GetName()}'" if segment else "")
+        name = named(node)
+        if node.IsA("vtkMRMLSegmentationNode") and segment_id is not None:
+            name += f", segment '{node.GetSegmentation().GetSegment(segment_id).GetName()}'"
         raise ImageError(f"{name} marks no voxel of volume '{reference.source}'; choose another mask or none")
     return mask.astype(np.uint8)
 

@@ -84,11 +84,6 @@ def mean_sd(figures: Statistics, places: int, form: str = "{} ± {}") -> str:
     return mean if math.isnan(figures.sd) else form.format(mean, sd)
 
 
-def time_cell(figures: Statistics) -> str:
-    """As the paper's tables: mean (standard deviation)."""
-    return mean_sd(figures, 2, "{} ({})")
-
-
 def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) -> list[list[str]]:
     """Head and one line per method: n, the chosen measures, and seconds as mean (SD).
 
@@ -104,7 +99,7 @@ def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) ->
             fewer = f" (n = {figures.count})" if 0 < figures.count < n else ""
             undefined = measure.topology and not seconds.count
             cells.append(UNDEFINED if undefined else cell(figures, measure.digits) + fewer)
-        lines.append([str(method), str(n), *cells, time_cell(seconds)])
+        lines.append([str(method), str(n), *cells, mean_sd(seconds, 2, "{} ({})")])
     return lines
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dlir.geometry import ImageGrid, bounding_box, put_whole_voxels, transform_points
+from dlir.geometry import ImageGrid, bounding_box, common_voxels, transform_points
 from dlir.io.reading import Volume
 from dlir.transforms.chain import Chain, voxel_slabs
 from dlir.transforms.inverse import InverseTransform
@@ -151,8 +151,11 @@ def _whole_voxels(
     if not isinstance(transform, CompositeTransform) or not transform.linear:
         return None
     matrix = grid.physical_to_index @ transform.matrix @ onto.index_to_physical
+    if (common := common_voxels(onto.shape, grid.shape, matrix, _WHOLE)) is None:
+        return None
     result = np.full(onto.shape, default, np.float32 if mode == "linear" else array.dtype)
-    return result if put_whole_voxels(result, array, matrix, _WHOLE) else None
+    result[common[0]] = array[common[1]]
+    return result
 
 
 def _corners(grid: ImageGrid, box: Sequence[slice], mode: Mode) -> Points:
