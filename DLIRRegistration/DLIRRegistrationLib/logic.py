@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -278,11 +279,8 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         default a new one. Names, colours, tags and overlap of the segments are kept. Raises ImageError,
         GeometryError; then nothing has changed.
         """
-
-        def fill(node: Any) -> None:
-            propagate_segmentation(segmentation, transform, reference, node)
-
-        return _filled(output, segmentation, f"{segmentation.GetName()} on {reference.GetName()}", fill)
+        name = f"{segmentation.GetName()} on {reference.GetName()}"
+        return _filled(output, segmentation, name, partial(propagate_segmentation, segmentation, transform, reference))
 
     def propagateMarkups(self, markups: Any, transform: Any, output: Any | None = None) -> Any:
         """Puts points drawn on the moving image where they lie on the fixed image; returns the markups node.
@@ -304,11 +302,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         transform: as for `propagateSegmentation`. output: a model node that is overwritten; by default a new one,
         which looks like `model`. Raises ImageError for a model without a surface; then nothing has changed.
         """
-
-        def fill(node: Any) -> None:
-            propagate_model(model, transform, node)
-
-        return _filled(output, model, f"{model.GetName()} propagated", fill)
+        return _filled(output, model, f"{model.GetName()} propagated", partial(propagate_model, model, transform))
 
     def jacobianVolume(self, transform: Any, reference: Any, output: Any | None = None) -> Any:
         """The Jacobian determinant of a transform node on the voxels of a volume node, as a coloured volume node.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from typing import Any
 
 UNDEFINED = "–"
 
@@ -20,6 +18,7 @@ def number(value: float | None, form: str = ".3f") -> str:
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A plain table on stdout: first column left, the others right; never cut where stdout is a file."""
     from rich.box import SIMPLE_HEAD
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -28,7 +27,8 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
         table.add_column(column, justify="right" if i else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    _console().print(table)
+    # A file has no width of its own: rich would assume 80 columns and fold names.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def print_report(report: dict[str, Any], folder: Path) -> None:
@@ -73,12 +73,3 @@ def _duration(seconds: dict[str, float]) -> str:
     around = {"read", "load", "labels", "figures", "write"}
     inner = sum(value for name, value in seconds.items() if name not in around)
     return f"{inner:.2f} s (and {sum(seconds.values()) - inner:.2f} s to read, load, judge and write)"
-
-
-def _console() -> Console:
-    import sys
-
-    from rich.console import Console
-
-    # A file has no width of its own: rich would assume 80 columns and fold names.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

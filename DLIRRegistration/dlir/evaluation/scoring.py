@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dlir.data.pair import Pair, Scan
 from dlir.errors import EvaluationError
-from dlir.evaluation.methods.base import Method, Registered, Task
+from dlir.evaluation.methods.base import Method, Registered
 from dlir.evaluation.results import Key, Row, Topology
 from dlir.io.points import Landmarks
 from dlir.io.reading import Volume
@@ -21,6 +21,7 @@ from dlir.metrics.folding import jacobian_statistics, log_jacobian_sd
 from dlir.metrics.labels import LabelScores, label_report
 from dlir.metrics.landmarks import landmark_distances
 from dlir.registration.initialization import initialize
+from dlir.registration.loading import Loaded
 from dlir.transforms.jacobian import jacobian_map
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
@@ -47,9 +48,9 @@ class LoadedPair:
     structures: Mapping[int, str]
 
     @property
-    def task(self) -> Task:
+    def task(self) -> Loaded:
         """What a method gets to see: no labels, no landmarks."""
-        return Task(self.fixed.image, self.moving.image, self.start, self.fixed.mask)
+        return Loaded(self.fixed.image, self.moving.image, self.start, fixed_mask=self.fixed.mask)
 
 
 def load_scan(scan: Scan) -> LoadedScan:

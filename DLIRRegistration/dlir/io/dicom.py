@@ -84,6 +84,13 @@ def read_dicom(source: Source) -> tuple[NDArray[Any], ImageGrid]:
         return _read_pixels(source, slices), grid
 
 
+def instance_positions(source: Source) -> dict[int, NDArray[np.float64]]:
+    """LPS mm of the first voxel of every image of a series, by its instance number. Raises ImageError."""
+    with _folder(source) as folder:
+        numbered = [(s.times[-1], s.position) for s in _scan(source, folder)]
+    return {int(number): position for number, position in numbered if not math.isnan(number)}
+
+
 @contextmanager
 def _folder(source: Source) -> Iterator[Path]:
     if source.path.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io import Landmarks, Volume, read_image, read_label, read_landmarks, read_mask
 from dlir.io.arrays import read_array
-from dlir.io.reading import check_values
+from dlir.io.reading import intensities
 from dlir.registration.choices import Initialization
 from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest
 
@@ -97,10 +97,7 @@ def _image(source: ImageSource, role: str) -> Volume:
     if isinstance(source, str):
         return read_image(source, role)
     volume = _volume(source)
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the next check refuses
-        array = np.ascontiguousarray(volume.array, np.float32)
-    check_values(array, f"{role} '{volume.source}'")
-    return Volume(array, volume.grid, volume.source)
+    return replace(volume, array=intensities(volume.array, f"{role} '{volume.source}'"))
 
 
 def _label(source: ImageSource, image: Volume, role: str) -> Volume:

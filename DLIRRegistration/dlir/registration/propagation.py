@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.io import Landmarks
-from dlir.metrics.landmarks import LandmarkErrors, landmark_errors
+from dlir.metrics.landmarks import error_statistics, landmark_distances
 from dlir.metrics.scores import defined, structure_scores
 from dlir.registration.loading import Loaded, in_place
 from dlir.registration.request import Comparison
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.inverse import InverseTransform
-from dlir.transforms.resample import Layer, carry_to_moving, resample
+from dlir.transforms.resample import carry_to_moving, resample
 from dlir.transforms.spatial import CompositeTransform
 
 
@@ -53,8 +53,7 @@ def propagate(
         report["labels"] = _label_scores(loaded, before, after, comparisons)
     backward: list[NDArray[Any]] = []
     if loaded.backward_labels:
-        layers = [Layer(layer.array, layer.grid) for layer in loaded.backward_labels]
-        carried = carry_to_moving(layers, result.transform, loaded.moving.grid)
+        carried = carry_to_moving(loaded.backward_labels, result.transform, loaded.moving.grid)
         backward = carried.arrays
         report["inverse"] = {"largest_residual_mm": carried.largest_residual, "unsolved_voxels": carried.unsolved}
     landmarks = None
@@ -101,13 +100,9 @@ def _carried(landmarks: Landmarks, transform: CompositeTransform) -> tuple[Landm
 def _landmark_scores(loaded: Loaded, result: RegistrationResult, fixed: Landmarks, moving: Landmarks) -> dict[str, Any]:
     """Target registration errors: T(fixed landmark) against its moving counterpart, where both are known."""
     known = np.isfinite(fixed.points).all(1) & np.isfinite(moving.points).all(1)
-    errors = {
-        when: landmark_errors(way.apply(fixed.points[known]), moving.points[known])
-        for when, way in (("before", loaded.start), ("after", result.transform))
-    }
-    return {"count": int(known.sum()), **{when: _described(found) for when, found in errors.items()}}
-
-
-def _described(errors: LandmarkErrors) -> dict[str, float | None]:
-    figures = {"mean_mm": errors.mean, "sd_mm": errors.sd, "median_mm": errors.median, "max_mm": errors.max}
-    return {name: defined(value) for name, value in figures.items()}
+    report: dict[str, Any] = {"count": int(known.sum())}
+    for when, way in (("before", loaded.start), ("after", result.transform)):
+        errors = error_statistics(landmark_distances(way.apply(fixed.points[known]), moving.points[known]))
+        figures = {"mean_mm": errors.mean, "sd_mm": errors.sd, "median_mm": errors.median, "max_mm": errors.max}
+        report[when] = {name: defined(value) for name, value in figures.items()}
+    return report

@@ -34,6 +34,8 @@ def build_report(loaded: Loaded, result: RegistrationResult, model: ModelHeader,
 
     device: where it ran in the end (`Outcome.device`). Figures that are not defined are None.
     """
+    keeps_orientation = loaded.start.linear and float(np.linalg.det(loaded.start.matrix[:3, :3])) > 0
+    mask = None if loaded.fixed_mask is None else loaded.fixed_mask.array
     return {
         "report_version": REPORT_VERSION,
         "fixed": _image(loaded.fixed),
@@ -43,8 +45,8 @@ def build_report(loaded: Loaded, result: RegistrationResult, model: ModelHeader,
         "model": describe_model(model),
         "initialization": result.initialization,
         "similarity": _similarity(loaded, result),
-        "jacobian": describe(jacobian_statistics(result.jacobian, _array(loaded.fixed_mask))),
-        "fold_free_by_construction": model.spec.fold_free and _keeps_orientation(loaded.start),
+        "jacobian": describe(jacobian_statistics(result.jacobian, mask)),
+        "fold_free_by_construction": model.spec.fold_free and keeps_orientation,
         "device": device,
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
@@ -149,11 +151,3 @@ def _chosen(a: NDArray[Any], b: NDArray[Any], where: NDArray[np.bool_]) -> Itera
 
 def _image(volume: Volume) -> dict[str, Any]:
     return {"file": volume.source, **volume.grid.to_dict()}
-
-
-def _keeps_orientation(start: CompositeTransform) -> bool:
-    return start.linear and float(np.linalg.det(start.matrix[:3, :3])) > 0
-
-
-def _array(volume: Volume | None) -> NDArray[np.bool_] | None:
-    return None if volume is None else volume.array.astype(bool)

@@ -93,10 +93,7 @@ class RunFolder:
         if not path.is_file():
             raise OutputError(f"'{self.path}' holds no run to continue ({OPTIONS} is missing); check the path")
         try:
-            values = json.loads(path.read_bytes())
-            options = RunOptions(
-                TrainingConfig.model_validate(values["config"]), Path(values["data"]), Path(values["cache"])
-            )
+            options = self._options()
         except (OSError, ValueError, KeyError, TypeError):
             raise ConfigError(f"'{path}' is damaged; start the run afresh in another folder") from None
         if not hold:
@@ -106,6 +103,10 @@ class RunFolder:
             left.unlink(missing_ok=True)
         return options
 
+    def _options(self) -> RunOptions:
+        values = json.loads(self.file(OPTIONS).read_bytes())
+        return RunOptions(TrainingConfig.model_validate(values["config"]), Path(values["data"]), Path(values["cache"]))
+
     def check_same(self, config: TrainingConfig) -> None:
         """Raises OutputError where the run in the folder has another configuration."""
         if found := self._how_it_differs(config):
@@ -113,8 +114,7 @@ class RunFolder:
 
     def _how_it_differs(self, config: TrainingConfig) -> str:
         try:
-            values = json.loads(self.file(OPTIONS).read_bytes())
-            found = differences(TrainingConfig.model_validate(values["config"]), config)
+            found = differences(self._options().config, config)
         except (OSError, ValueError, KeyError, TypeError):
             return ""
         return f" with another configuration ({listed(found)})" if found else ""

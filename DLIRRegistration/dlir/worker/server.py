@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from dlir.errors import DLIRError
 from dlir.worker.protocol import (
+    SCRATCH_PREFIX,
     Bye,
     Done,
     Event,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A scratch folder of any other name is not ours to delete.
-SCRATCH_PREFIX = "dlir-worker-"
 _ORPHAN_CHECK_SECONDS = 1.0
 
 

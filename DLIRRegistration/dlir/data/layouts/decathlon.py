@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from dlir.data.layouts.lists import read_list
-from dlir.data.pair import Pair, Scan, existing, ordered_pairs, require_folder
+from dlir.data.pair import DataFolder, Pair, Scan, existing, ordered_pairs
 from dlir.errors import EvaluationError
 from dlir.io.source import stem
 
 _LIST = "dataset.json"
 
 
-class Decathlon:
+class Decathlon(DataFolder):
     """A task's folder with dataset.json, imagesTr/ and labelsTr/, or simply images/ and labels/ with equal names.
 
     Every ordered pair of subjects; choose some subjects, because their number grows with the square.
@@ -22,9 +21,7 @@ class Decathlon:
     title = "Decathlon"
 
     def __init__(self, folder: Path) -> None:
-        require_folder(folder, self.title)
-        self.folder = folder
-        self.labels: Mapping[int, str] = {}
+        super().__init__(folder)
         if (folder / _LIST).is_file():
             content = read_list(folder / _LIST)
             self.title = str(content.get("name", self.title))

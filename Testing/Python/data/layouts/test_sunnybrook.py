@@ -104,10 +104,11 @@ def published(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def _is_flipped(series: Path, source: Path) -> bool:
     """Whether the scanner numbered the slices against the volume's own order."""
-    from dlir.data.layouts.contours import instance_positions
+    from dlir.io.dicom import instance_positions
+    from dlir.io.source import parse_source
 
     grid = read_grid(source / "SC-HF-I-4" / "label_phase06.nii.gz")
-    return slice_of(instance_positions(str(series))[1], grid) != 0
+    return slice_of(instance_positions(parse_source(series, "DICOM series"))[1], grid) != 0
 
 
 @pytest.mark.slow
