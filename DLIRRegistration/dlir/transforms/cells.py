@@ -264,7 +264,8 @@ class _Scratch:
         own, cells = [part for _, part in parts], self._cells.polynomials
         for (cell, _), at, result in zip(parts, basis.split(own, 1), total.split(own, 1), strict=True):
             torch.mm(cells[cell], at, out=result)
-        return total.unflatten(0, (3, 4, -1)).unbind(1)
+        by_x: Sequence[Tensor] = total.unflatten(0, (3, 4, -1)).unbind(1)
+        return by_x
 
     def _jacobian(self, slopes: list[Tensor]) -> list[Tensor]:
         """Columns (3, n) of I + dd/dx, from derivatives by x, y and z as `_polynomials` has them."""
