@@ -26,6 +26,8 @@ Wanted = Literal["value", "determinant", "jacobian"]
 # few that what is computed of them stays in the processor's cache.
 _SORTED = 1 << 18
 _AT_ONCE = 1 << 14
+# Cells whose polynomials are kept together, of 2 kB each; beyond, so many points are taken at a time.
+_MOST_CELLS, _FEW = 1 << 15, 1 << 13
 # Points that are worth a thread.
 _LEAST = 1 << 14
 # Columns by which the rows of a product are longer than needed: rows a power of two apart share lines of the cache.
@@ -47,7 +49,12 @@ def evaluate_cells(coefficients: Tensor, control: Tensor, to_control: Tensor, wa
     and, of I + dd/dx, the determinant (N,) or the matrix itself (3, 3, N), rows its components; in the type of the
     points. Outside of the valid domain [1, g - 2], d is zero, as in ITK's B-spline transform. Computes no gradients.
     """
-    cells = _Cells.around(coefficients, control, to_control, derivatives=wanted != "value")
+    box = _Box.around(coefficients, control)
+    if control.shape[1] > _FEW and box.cells > _MOST_CELLS:
+        # Where control points lie as close as voxels, there is a polynomial for every few of them: a part at a time.
+        some = (evaluate_cells(coefficients, few, to_control, wanted) for few in control.split(_FEW, 1))
+        return [torch.cat(several, -1) for several in zip(*some, strict=True)]
+    cells = _Cells.of(coefficients, control, box, to_control, derivatives=wanted != "value")
     found = control.new_empty({"value": 3, "determinant": 4, "jacobian": 12}[wanted], control.shape[1])
     count = torch.get_num_threads()
     size = max(_LEAST, -(-control.shape[1] // count))
@@ -79,47 +86,68 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Cells:
-    """The cells of a spline that some points lie in: a box of them, or fewer where the points are few.
-
-    low, high: (3, 1), the first and the last of the box along x, y and z, each by the control point below it. strides:
-    (1, 3), which number the cells of the box, from `first`. chosen: sorted numbers of those with a polynomial, None
-    for all of the box. polynomials: (12 * K, 16) of each, see `_polynomials`. to_control, straight: as given, and its
-    diagonal if it only scales. bounds: (3, 1) each, of the valid domain; None if no point is outside.
+class _Box:
+    """The cells that some points reach: low, high: (3, 1), the first and the last along x, y and z, each by the control
+    point below it. bounds: (3, 1) each, of the valid domain; None if no point is outside.
     """
 
     low: Tensor
     high: Tensor
+    bounds: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    @torch.no_grad()
+    def around(cls, coefficients: Tensor, control: Tensor) -> _Box:
+        ends = control.new_tensor(coefficients.shape[:0:-1])[:, None] - 2
+        least, most = _reach(control)
+        low = least.floor().clamp_(ends.new_tensor(1), ends - 1)
+        high = torch.maximum(low, most.floor().clamp_(ends.new_tensor(1), ends - 1))
+        # A point that is no number lies nowhere, like one outside; one on the far border begins no cell.
+        outside = not bool(((least >= 1) & (most < ends)).all())
+        return cls(low, high, (1 - ON_BORDER + 0 * ends, ends + ON_BORDER) if outside else None)
+
+    @property
+    def shape(self) -> list[int]:
+        """Cells along x, y and z."""
+        shape: list[int] = (self.high - self.low + 1)[:, 0].long().tolist()
+        return shape
+
+    @property
+    def cells(self) -> int:
+        """How many there are."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """What is known of the cells of a box, or of fewer where the points are few.
+
+    strides: (1, 3), which number the cells of the box, from `first`. chosen: sorted numbers of the cells that there are
+    polynomials of, None for the whole box. polynomials: (12 * K, 16) of each, see `_polynomials`. to_control, straight:
+    as given, and its diagonal if it only scales.
+    """
+
+    box: _Box
     strides: Tensor
     first: float
     chosen: Tensor | None
     polynomials: Sequence[Tensor]
     to_control: Tensor
     straight: list[float] | None
-    bounds: tuple[Tensor, Tensor] | None
 
     @classmethod
     @torch.no_grad()
-    def around(cls, coefficients: Tensor, control: Tensor, to_control: Tensor, *, derivatives: bool) -> _Cells:
-        ends = control.new_tensor(coefficients.shape[:0:-1])[:, None] - 2
-        least, most = _reach(control)
-        low = least.floor().clamp_(ends.new_tensor(1), ends - 1)
-        high = torch.maximum(low, most.floor().clamp_(ends.new_tensor(1), ends - 1))
-        # A point that is no number lies nowhere, like one outside.
-        # One on the far border begins no cell.
-        outside = not bool(((least >= 1) & (most < ends)).all())
-        bounds = (1 - ON_BORDER + 0 * ends, ends + ON_BORDER) if outside else None
-        nx, ny, nz = (high - low + 1)[:, 0].long().tolist()
+    def of(cls, coefficients: Tensor, control: Tensor, box: _Box, to_control: Tensor, *, derivatives: bool) -> _Cells:
+        nx, ny, _ = box.shape
         strides = control.new_tensor([[1, nx, nx * ny]])
-        numbers, chosen = torch.arange(nx * ny * nz), None
+        numbers, chosen = torch.arange(box.cells), None
         if len(numbers) > control.shape[1]:
-            cell = torch.minimum(torch.maximum(control.nan_to_num(0).floor_(), low), high).sub_(low)
+            cell = torch.minimum(torch.maximum(control.nan_to_num(0).floor_(), box.low), box.high).sub_(box.low)
             numbers = chosen = torch.unique((strides @ cell)[0].long())
-        first = torch.stack([numbers % nx, numbers // nx % ny, numbers // (nx * ny)]) + low.long() - 1
+        first = torch.stack([numbers % nx, numbers // nx % ny, numbers // (nx * ny)]) + box.low.long() - 1
         straight = _diagonal(to_control)
         polynomials = _polynomials(coefficients, first, straight, derivatives=derivatives)
-        number = float(strides @ low)
-        return cls(low, high, strides, number, chosen, polynomials.unbind(0), to_control, straight, bounds)
+        return cls(box, strides, float(strides @ box.low), chosen, polynomials.unbind(0), to_control, straight)
 
 
 def _reach(control: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,14 +182,14 @@ def _sort(cells: _Cells, control: Tensor, cell: Tensor, place: Tensor) -> tuple[
     lie in each; and how many lie in any. The others come last. cell: (3, n), overwritten.
     """
     torch.floor(control, out=cell)
-    if cells.bounds is not None:
-        torch.minimum(torch.maximum(cell.nan_to_num_(0), cells.low, out=cell), cells.high, out=cell)
+    if cells.box.bounds is not None:
+        torch.minimum(torch.maximum(cell.nan_to_num_(0), cells.box.low, out=cell), cells.box.high, out=cell)
     number = (cells.strides @ cell)[0].sub_(cells.first)
     total = len(cells.polynomials)
     if cells.chosen is not None:
         number = torch.searchsorted(cells.chosen.to(number), number)
-    if cells.bounds is not None:
-        number.masked_fill_(~((control >= cells.bounds[0]) & (control <= cells.bounds[1])).all(0), total)
+    if cells.box.bounds is not None:
+        number.masked_fill_(~((control >= cells.box.bounds[0]) & (control <= cells.box.bounds[1])).all(0), total)
     key = number.to(torch.int16 if total < _MOST_SHORT else torch.int32)
     # numpy sorts short integers by their digits, however few there are.
     order = torch.from_numpy(np.argsort(key.numpy(), kind="stable"))
