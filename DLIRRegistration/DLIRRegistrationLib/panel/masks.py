@@ -8,7 +8,6 @@ import slicer
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.panel.section import fill, put
-from DLIRRegistrationLib.scene.segmentations import segment_ids
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.panel.section import Section
@@ -35,10 +34,9 @@ class MaskChooser:
         self._box.visible = node is not None
         if node is None:
             return
-        entries = [
-            ("", _("All segments")),
-            *((i, node.GetSegmentation().GetSegment(i).GetName()) for i in segment_ids(node)),
-        ]
+        segments = node.GetSegmentation()
+        ids = [segments.GetNthSegmentID(index) for index in range(segments.GetNumberOfSegments())]
+        entries = [("", _("All segments")), *((i, segments.GetSegment(i).GetName()) for i in ids)]
         if entries != self._shown:
             self._shown = entries
             fill(self._box, ((name, identifier) for identifier, name in entries))
