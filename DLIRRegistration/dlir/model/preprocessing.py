@@ -39,8 +39,8 @@ def intensity_range(array: NDArray[Any], preprocessing: Preprocessing) -> tuple[
     if preprocessing.window is not None:
         return preprocessing.window
     # As floats, which hold short integers exactly: numpy parts those three times as fast.
-    values = _without_bright_slices(array.astype(np.result_type(array.dtype, np.float32))).ravel("K")
-    values = _without_strays(values)
+    image = _without_bright_slices(array.astype(np.result_type(array.dtype, np.float32)))
+    values = _without_strays(image.ravel("K"))
     low = float(values.min())
     high = _ranked(values, preprocessing.percentile)
     # More than 99 % background leaves the percentile at the minimum: fall back on the whole range.
@@ -55,20 +55,33 @@ def _ranked(values: NDArray[Any], percentile: float) -> float:
 
 
 def _without_strays(values: NDArray[Any]) -> NDArray[Any]:
-    """Values (N,) without those far below all others: of padding, and of single voxels."""
+    """Values (N,) without padding, below or above all others, and without single ones far below."""
     while True:
-        low = values.min()
-        rest = values[values > low]
-        if rest.size < _LEAST_REST * values.size or not rest.size:
-            return values
-        start, end = (_ranked(rest, percent) for percent in _BULK)
-        apart = (start - float(low)) / max(end - start, 1e-12)
-        if apart > _PADDING_APART and values.size - rest.size > _PADDING_SHARE * values.size:
-            values = rest
-        elif apart > _STRAY_APART:
-            values = values[values >= start - _STRAY_APART * (end - start)]
-        else:
-            return values
+        kept = _without_padding(values, _PADDING_APART)
+        kept = -_without_padding(-kept, _STRAY_APART)  # scanners cut bright values off: those are no padding
+        start, width = _bulk(kept)
+        if start - float(kept.min()) > _STRAY_APART * width > 0:
+            kept = kept[kept >= start - _STRAY_APART * width]
+        if kept.size == values.size:
+            return kept
+        values = kept
+
+
+def _without_padding(values: NDArray[Any], apart: float) -> NDArray[Any]:
+    """Values (N,) without the lowest, if many have it and it lies `apart` from the others, in widths of their bulk."""
+    low = values.min()
+    rest = values[values > low]
+    share = 1 - rest.size / values.size
+    if share < _PADDING_SHARE or share > 1 - _LEAST_REST:
+        return values
+    start, width = _bulk(rest)
+    return rest if start - float(low) > apart * width > 0 else values
+
+
+def _bulk(values: NDArray[Any]) -> tuple[float, float]:
+    """Where the bulk of values (N,) begins, and how wide it is."""
+    start, end = (_ranked(values.copy(), percent) for percent in _BULK)
+    return start, end - start
 
 
 def _without_bright_slices(array: NDArray[Any]) -> NDArray[Any]:

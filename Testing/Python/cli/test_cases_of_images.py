@@ -37,3 +37,13 @@ def test_padding_and_single_voxels_change_nothing(cases: Path, tmp_path: Path, f
     before, after = dice_of(folder, fixed, moving, "es_label", tmp_path / "out")
     assert before == pytest.approx(0.867, abs=0.001)
     assert after == pytest.approx(0.959, abs=0.005)
+
+
+def test_a_cropped_image_is_not_moved_away(cases: Path, tmp_path: Path) -> None:
+    folder = cases / "02_default_start_and_cropped_image"
+    before, after = dice_of(folder, "ed", "es_cropped", "es_cropped_label", tmp_path / "auto")
+    assert before == pytest.approx(0.868, abs=0.001)
+    assert after == pytest.approx(0.932, abs=0.003)
+    report = json.loads((tmp_path / "auto" / "report.json").read_text())
+    assert report["initialization"]["mode"] == "scanner positions"
+    assert "image centers" in report["initialization"]["reason"]
