@@ -6,7 +6,7 @@ Keys of a report, all but `similarity` and `jacobian` optional, and every figure
     jacobian:   {folding_count, folding_percent, mean, sd, min, max}
     volumes:    {segment name: {before_ml, after_ml}}, see `volume_figures`
     labels:     {segment name: {before: {dice, hd_mm, asd_mm}, after: {...}}}
-    landmarks:  {count, before: {mean_mm, sd_mm, max_mm}, after: {...}}, see `landmark_figures`
+    landmarks:  {count, before: {mean_mm, sd_mm, max_mm}, after: {...}}, on the moving image
     seconds:    {step: seconds}, device, model: {name, title}, initialization: {mode, center_distance_mm}
 """
 
@@ -16,9 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
-import numpy as np
 import vtk
-from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -57,16 +55,6 @@ def fill_table(table_node: Any, rows: list[Row]) -> None:
 def volume_figures(before_ml: Mapping[str, float], after_ml: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """`report["volumes"]` from segment volumes on the moving image and, propagated, on the fixed one, by name."""
     return {name: {"before_ml": before_ml[name], "after_ml": after_ml[name]} for name in before_ml if name in after_ml}
-
-
-def landmark_figures(before_mm: ArrayLike, after_mm: ArrayLike) -> dict[str, Any]:
-    """`report["landmarks"]` from the error of each landmark, (N,) mm, N > 0, before and after registration."""
-    errors = {"before": np.asarray(before_mm, float), "after": np.asarray(after_mm, float)}
-    figures = {
-        when: {"mean_mm": float(mm.mean()), "sd_mm": float(mm.std()), "max_mm": float(mm.max())}
-        for when, mm in errors.items()
-    }
-    return {"count": len(errors["after"]), **figures}
 
 
 # -- sections -----------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class Run(BackgroundTask[RegistrationNodes]):
         self._fixed, self._moving = placed_volume(self.inputs.fixed), placed_volume(self.inputs.moving)
         self._layers = [export_layers(node) for node in self.inputs.segmentations]
         self._structures = structures(self.inputs.segmentations, self._layers)
-        self._landmarks = LandmarkNodes(self.inputs, self._fixed.grid, self._moving.grid)
+        self._landmarks = LandmarkNodes(self.inputs)
         self._folder = self.worker.reserve()
         self._parcel = Parcel(self._folder)
         self._request = self._packed(self._folder, model)
@@ -98,6 +98,7 @@ class Run(BackgroundTask[RegistrationNodes]):
             moving_labels=tuple(add(layer.array, layer.grid, "segmentation") for layer in layers),
             fixed_labels=tuple(add(layer.array, layer.grid, "fixed segmentation") for layer in scored_by),
             comparisons=comparisons([one for own in self._structures for one in own], known),
+            **self._landmarks.asked,
         )
 
     def _mask(self, mask: MaskInput | None, image: InputVolume) -> ArrayFile | None:
@@ -139,15 +140,14 @@ class Run(BackgroundTask[RegistrationNodes]):
     def _results(self, done: Done, volumes_before: dict[str, float]) -> Steps[RegistrationNodes]:
         """The nodes, made ready one after the other and put into the scene in the last step."""
         outputs, files = Outputs(self.scene), {name: Path(path) for name, path in done.files.items()}
-        exact = yield from self._add_transform(files, outputs)
+        yield from self._add_transform(files, outputs)
         yield from self._add_volumes(files, outputs)
         volumes_after = yield from self._add_segmentations(files, outputs)
         if self._landmarks.moving is not None:
-            node = self._landmarks.propagated(exact)
+            node = self._landmarks.propagated(done.report)
             name = f"{self._landmarks.moving.GetName()} on {self._fixed.name}"
             outputs.add("landmarks", node, self.outputs.landmarks, name, lambda node: node.CreateDefaultDisplayNodes())
-        volumes = volume_figures(volumes_before, volumes_after)
-        report = {**done.report, "volumes": volumes, **self._landmarks.figures(exact)}
+        report = {**done.report, "volumes": volume_figures(volumes_before, volumes_after)}
         outputs.add("table", report_node(report), self._former_table(), f"{self._title} report")
         return self._result(outputs.apply(), report)
 
@@ -171,15 +171,12 @@ class Run(BackgroundTask[RegistrationNodes]):
     def _title(self) -> str:
         return f"{self._moving.name} registered to {self._fixed.name}"
 
-    def _add_transform(self, files: dict[str, Path], outputs: Outputs) -> Steps[Any]:
-        """Prepares the transform node; returns one, outside of the scene, that holds the exact transform."""
-        chain, kind = read_transform(files["transform"]), self.outputs.transform_kind
-        exact = yield from transform_node(chain, "native", self._fixed.grid)
+    def _add_transform(self, files: dict[str, Path], outputs: Outputs) -> Steps[None]:
         if self.outputs.want_transform:
-            node = exact if kind == "native" else (yield from transform_node(chain, kind, self._fixed.grid))
+            chain = read_transform(files["transform"])
+            node = yield from transform_node(chain, self.outputs.transform_kind, self._fixed.grid)
             finish = partial(finish_transform, fixed=self.inputs.fixed, moving=self.inputs.moving)
             outputs.add("transform", node, self.outputs.transform, f"{self._title} transform", finish)
-        return exact
 
     def _add_volumes(self, files: dict[str, Path], outputs: Outputs) -> Steps[None]:
         if self.outputs.want_warped:

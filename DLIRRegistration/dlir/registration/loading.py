@@ -31,6 +31,7 @@ class Loaded:
     initial, mode, expected: as for `initialize`. fixed_mask, moving_mask: where the figures of the report count; on
     the voxels of their image. moving_labels, fixed_labels, backward_labels: integers, on any grid; see
     `RegistrationRequest`.
+    fixed_landmarks, moving_landmarks: NaN for a point that is not known.
     Raises GeometryError for a mask that does not lie on its image, and for landmarks that do not correspond.
     """
 
@@ -156,7 +157,7 @@ def _landmarks(source: PointSource | None, image: Volume, role: str) -> Landmark
         return None
     if isinstance(source, str):
         return read_landmarks(source, image.grid, role=role)
-    return Landmarks(np.array(source, float))
+    return Landmarks(np.array([(np.nan,) * 3 if point is None else point for point in source], float))
 
 
 def _transform(path: str | None) -> CompositeTransform | None:

@@ -41,8 +41,8 @@ def propagate(
     """Carry all labels and landmarks of a pair, and score them.
 
     comparisons: see `RegistrationRequest`. The report has "labels" where there are fixed labels to compare with,
-    "inverse" where labels went backward, "moving_landmarks" where there are some, and "landmarks" where both images
-    have them. What maps outside is 0, and labels keep their type.
+    "inverse" where labels went backward, "moving_landmarks" where there are some, their "points" None where no fixed
+    point maps to them, and "landmarks" where both images have them. What maps outside is 0, and labels keep their type.
     """
     report: dict[str, Any] = {}
     before, after = (
@@ -88,22 +88,24 @@ def _label_scores(
 
 
 def _carried(landmarks: Landmarks, transform: CompositeTransform) -> tuple[Landmarks, dict[str, Any]]:
-    inverse = InverseTransform(transform)
-    points = inverse.apply(landmarks.points)
+    inverse, points = InverseTransform(transform), landmarks.points.copy()
+    found: NDArray[np.bool_] = np.all(np.isfinite(points), axis=1)
+    points[found], found[found] = inverse.solve(points[found])
     return Landmarks(points, landmarks.labels), {
-        "points": points.tolist(),
+        "points": [place if known else None for place, known in zip(points.tolist(), found, strict=True)],
         "largest_residual_mm": defined(inverse.largest_residual),
         "unsolved": inverse.unsolved,
     }
 
 
 def _landmark_scores(loaded: Loaded, result: RegistrationResult, fixed: Landmarks, moving: Landmarks) -> dict[str, Any]:
-    """Target registration errors: T(fixed landmark) against its moving counterpart."""
+    """Target registration errors: T(fixed landmark) against its moving counterpart, where both are known."""
+    known = np.isfinite(fixed.points).all(1) & np.isfinite(moving.points).all(1)
     errors = {
-        when: landmark_errors(way.apply(fixed.points), moving.points)
+        when: landmark_errors(way.apply(fixed.points[known]), moving.points[known])
         for when, way in (("before", loaded.start), ("after", result.transform))
     }
-    return {"count": len(fixed.points), **{when: _described(found) for when, found in errors.items()}}
+    return {"count": int(known.sum()), **{when: _described(found) for when, found in errors.items()}}
 
 
 def _described(errors: LandmarkErrors) -> dict[str, float | None]:

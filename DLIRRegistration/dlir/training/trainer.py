@@ -38,6 +38,9 @@ _MAX_GRADIENT_NORM = 1.0
 # Pairs that a stage's initial weights are adapted to.
 _INITIAL_PAIRS = 16
 
+# How runs computed bending energy while their checkpoints did not say how.
+_FORMER_BENDING_ENERGY = "midpoint rule, then integral"
+
 # (phase name, iterations done, in all, figures): called after every iteration.
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
@@ -49,7 +52,7 @@ class RunState:
     phase counts stages, one more for fine-tuning; iteration, within it; pairs, those drawn so far. sums: figures since
     the last row of the history, over `since` iterations that took `lapsed` seconds. best: highest validation similarity
     of the phase, which is `stale` validations ago. precisions: of the convolutions, one after the other: they change
-    with the device.
+    with the device. bending_energy: how it has been computed, for the card.
     """
 
     phase: int = 0
@@ -62,6 +65,7 @@ class RunState:
     best: float | None = None
     stale: int = 0
     precisions: list[str] = field(default_factory=list)
+    bending_energy: str = "integral"
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -384,7 +388,8 @@ class Trainer:
                 f"{fingerprint(self.draws)} now); restore them or use a new folder"
             )
         self.model.load_state_dict(content["model"])
-        self.state, self._best = RunState(**json.loads(content["state"])), content["best"]
+        state = {"bending_energy": _FORMER_BENDING_ENERGY, **json.loads(content["state"])}
+        self.state, self._best = RunState(**state), content["best"]
         if content["optimizer"] is not None:
             self._start_phase()
             assert self.optimizer is not None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.transforms.spatial import Points, SpatialTransform
+from dlir.geometry import transform_points
+from dlir.transforms.chain import Chain
+from dlir.transforms.spatial import CompositeTransform, Points, SpatialTransform
 
 _ITERATIONS = 100
 _TOLERANCE = 1e-6
@@ -26,32 +28,48 @@ def invert_points(
 ) -> InversePoints:
     """Where in the fixed image the moving points `targets` (N, 3) come from.
 
-    start: a first guess (N, 3); without one, the targets themselves. tolerance: the residual, in mm, to stop at.
+    start: a first guess (N, 3); without one, where the linear parts of the transform alone have them come from.
+    tolerance: the residual, in mm, to stop at.
 
     The iteration y <- y + J(y)^-1 (x - T(y)) is a fixed-point iteration preconditioned with the inverse
     Jacobian; its step is halved where it would not lower the residual. A point with no preimage, or in a
     fold, keeps its best position and says so in its residual. Raises nothing.
     """
     targets = np.asarray(targets, float).reshape(-1, 3)
-    points = (targets if start is None else np.asarray(start, float).reshape(-1, 3)).copy()
-    error = targets - transform.apply(points)
+    points = (_guess(transform, targets) if start is None else np.asarray(start, float).reshape(-1, 3)).copy()
+    sent, jacobian = _apply_with_jacobian(transform, points)
+    error = targets - sent
     residual = np.linalg.norm(error, axis=1)
     active = np.flatnonzero(residual > tolerance)
     damping = np.ones(len(targets))
     for _ in range(_ITERATIONS):
         if not active.size:
             break
-        jacobian = transform.jacobian(points[active])
-        proposal = points[active] + damping[active, None] * _solve(jacobian, error[active])
-        new_error = targets[active] - transform.apply(proposal)
+        proposal = points[active] + damping[active, None] * _solve(jacobian[active], error[active])
+        sent, found = _apply_with_jacobian(transform, proposal)
+        new_error = targets[active] - sent
         new_residual = np.linalg.norm(new_error, axis=1)
         better = new_residual < residual[active]
         chosen = active[better]
         points[chosen], error[chosen], residual[chosen] = proposal[better], new_error[better], new_residual[better]
+        jacobian[chosen] = found[better]
         damping[chosen] = np.minimum(1.0, 2 * damping[chosen])
         damping[active[~better]] /= 2
         active = active[(residual[active] > tolerance) & (damping[active] > 1e-4)]
     return InversePoints(points, residual)
+
+
+def _guess(transform: SpatialTransform, targets: Points) -> Points:
+    if not isinstance(transform, CompositeTransform):
+        return targets
+    return transform_points(np.asarray(np.linalg.pinv(transform.bound()[0]), float), targets)
+
+
+def _apply_with_jacobian(transform: SpatialTransform, points: Points) -> tuple[Points, Points]:
+    """Both at once, where the transform can: the points are followed once then."""
+    if isinstance(transform, CompositeTransform):
+        return Chain(transform).apply_with_jacobian(points)
+    return transform.apply(points), transform.jacobian(points)
 
 
 def _solve(jacobian: NDArray[np.float64], error: Points) -> Points:
