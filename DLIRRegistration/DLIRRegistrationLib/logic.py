@@ -100,7 +100,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         fixedMask: Any | None = None,
         movingMask: Any | None = None,
         initialTransform: Any | None = None,
-        initialize: str = "centers",
+        initialize: str = "auto",
         segmentations: Sequence[Any] = (),
         fixedSegmentation: Any | None = None,
         movingLandmarks: Any | None = None,
@@ -114,7 +114,8 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         fixedMask, movingMask: where the figures of the report count: a labelmap volume node, a segmentation node, or
             a MaskInput with one of its segments.
         initialTransform: a transform node that brings the moving volume roughly onto the fixed one; without it,
-            `initialize` says whether to begin with aligned "centers" or with the "scanner"'s positions.
+            `initialize` says whether to begin with aligned "centers", with the "scanner"'s positions, or where they
+            fit best ("auto").
         segmentations: drawn on the moving image, to be propagated; scored by the segments of `fixedSegmentation`.
         movingLandmarks: point list to be propagated; with `fixedLandmarks` the report has their error.
         device: "auto", "cpu", "cuda" or "mps".
@@ -179,7 +180,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         reference: int = 0,
         model: str = "cardiac-cine",
         segmentation: Any | None = None,
-        initialize: str = "centers",
+        initialize: str = "auto",
         device: str = "auto",
         outputs: SequenceOutputs | None = None,
     ) -> SequenceRun:

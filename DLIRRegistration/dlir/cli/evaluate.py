@@ -77,7 +77,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many pairs, spread over all.")] = None,
     initialize: Annotated[
-        Initialization, typer.Option(help="Start from aligned image centers, or from the scanner's positions.")
+        Initialization, typer.Option(help="Where all methods start from; auto chooses for each pair.")
     ] = Initialization.centers,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,

@@ -66,7 +66,8 @@ def _landmark_rows(landmarks: dict[str, Any] | None) -> list[list[str]]:
 
 def _start(initialization: dict[str, Any]) -> str:
     moved = f"{initialization['center_distance_mm']:.1f} mm between the centers"
-    return f"{initialization['mode']} ({moved}, overlap {100 * initialization['overlap']:.0f} %)"
+    start = f"{initialization['mode']} ({moved}, overlap {100 * initialization['overlap']:.0f} %)"
+    return start + (f"\n          {initialization['reason']}" if "reason" in initialization else "")
 
 
 def _duration(seconds: dict[str, float]) -> str:

@@ -62,7 +62,7 @@ def load_scan(scan: Scan) -> LoadedScan:
 def load_pair(pair: Pair, fixed: LoadedScan, moving: LoadedScan, labels: Mapping[int, str], mode: str) -> LoadedPair:
     """Two scans as a pair.
 
-    labels: of the data set. mode: "centers" or "scanner", see `initialize`. A structure that one of the two label
+    labels: of the data set. mode: see `initialize`. A structure that one of the two label
     maps lacks is not scored. Raises EvaluationError for a label map that is missing, for two without a structure in
     common, and for landmarks that do not correspond; GeometryError where the images do not overlap.
     """
@@ -75,7 +75,7 @@ def load_pair(pair: Pair, fixed: LoadedScan, moving: LoadedScan, labels: Mapping
     some_label = fixed.label is not None or moving.label is not None
     if not structures and (labels or (some_label and (a is None or b is None))):
         raise EvaluationError(f"{pair.name}: no structure is in both label maps; correct them or leave the pair out")
-    start, _ = initialize(fixed.image, moving.image, None, mode)
+    start = initialize(fixed.image, moving.image, None, mode).transform
     return LoadedPair(pair, fixed, moving, start, structures)
 
 

@@ -33,6 +33,14 @@ class ModelHeader:
     code_version: str
     digest: str
 
+    @property
+    def between_persons(self) -> bool:
+        """Whether it was trained on pairs of different persons; within one, a scanner's positions mean something."""
+        training = self.card.get("training")
+        config = training.get("config") if isinstance(training, dict) else None
+        sources = config.get("sources") if isinstance(config, dict) else None
+        return any(isinstance(source, dict) and source.get("pairs") == "inter" for source in sources or [])
+
 
 def read_header(path: Path) -> ModelHeader:
     """The specification and card of a model file. Raises ModelError saying which of its parts is wrong."""

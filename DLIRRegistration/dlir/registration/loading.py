@@ -20,6 +20,7 @@ from dlir.registration.choices import Initialization
 from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest
 
 if TYPE_CHECKING:
+    from dlir.registration.initialization import Start
     from dlir.transforms.spatial import CompositeTransform
 
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 class Loaded:
     """A pair in memory, with what belongs to it.
 
-    initial, mode: as for `initialize`. fixed_mask, moving_mask: where the figures of the report count; on the voxels
-    of their image. moving_labels, fixed_labels, backward_labels: integers, on any grid; see `RegistrationRequest`.
+    initial, mode, expected: as for `initialize`. fixed_mask, moving_mask: where the figures of the report count; on
+    the voxels of their image. moving_labels, fixed_labels, backward_labels: integers, on any grid; see
+    `RegistrationRequest`.
     fixed_landmarks, moving_landmarks: NaN for a point that is not known.
     Raises GeometryError for a mask that does not lie on its image, and for landmarks that do not correspond.
     """
@@ -36,7 +38,8 @@ class Loaded:
     fixed: Volume
     moving: Volume
     initial: CompositeTransform | None = None
-    mode: str = Initialization.centers.value
+    mode: str = Initialization.auto.value
+    expected: str = Initialization.scanner.value
     fixed_mask: Volume | None = None
     moving_mask: Volume | None = None
     moving_labels: Sequence[Volume] = ()
@@ -57,16 +60,21 @@ class Loaded:
                 f"{len(fixed.points)} fixed and {len(moving.points)} moving landmarks do not correspond; correct them"
             )
 
-    @cached_property
+    @property
     def start(self) -> CompositeTransform:
         """The transform before the first stage. Raises GeometryError where the images do not overlap."""
+        return self.started.transform
+
+    @cached_property
+    def started(self) -> Start:
+        """The same, and why it is that one."""
         from dlir.registration.initialization import initialize
 
-        return initialize(self.fixed, self.moving, self.initial, self.mode)[0]
+        return initialize(self.fixed, self.moving, self.initial, self.mode, self.expected)
 
 
-def load(request: RegistrationRequest) -> Loaded:
-    """Read it all. Raises the errors of reading, each naming the input."""
+def load(request: RegistrationRequest, expected: str = Initialization.scanner.value) -> Loaded:
+    """Read it all. expected: as for `initialize`. Raises the errors of reading, each naming the input."""
     fixed, moving = _image(request.fixed, "fixed image"), _image(request.moving, "moving image")
     return Loaded(
         fixed,
@@ -79,7 +87,8 @@ def load(request: RegistrationRequest) -> Loaded:
         fixed_landmarks=_landmarks(request.fixed_landmarks, fixed, "fixed landmarks"),
         moving_landmarks=_landmarks(request.moving_landmarks, moving, "moving landmarks"),
         initial=_transform(request.initial_transform),
-        mode=request.initialize or Initialization.centers.value,
+        mode=request.initialize or Initialization.auto.value,
+        expected=expected,
     )
 
 

@@ -71,7 +71,7 @@ class RegistrationRequest:
     """Register `moving` to `fixed`.
 
     model: a name of the catalogue, or a model file. device, initialize: see `dlir.registration.choices`.
-    initial_transform: an ITK file, fixed to moving point, instead of `initialize`, which else is "centers".
+    initial_transform: an ITK file, fixed to moving point, instead of `initialize`, which else is "auto".
     fixed_mask, moving_mask: not 0 where the figures of the report count.
     moving_labels: layers of labels drawn on the moving image, to be brought onto the fixed image's grid.
     fixed_labels: layers drawn on the fixed image that `comparisons` scores them against; None compares every value of

@@ -24,7 +24,8 @@ from DLIRRegistrationLib.registration.sequence_run import SequenceRun
 
 NEEDED = inspect.Parameter.empty
 CALLBACKS = {"blocking": True, "processEvents": False, "onProgress": None, "onDone": None, "onFailed": None}
-SEQUENCE = {"segmentation": None, "initialize": "centers", "device": "auto", "outputs": None}
+# The start was "centers", which "auto" takes too where the scanner's positions say nothing.
+SEQUENCE = {"segmentation": None, "initialize": "auto", "device": "auto", "outputs": None}
 # Of each call of DLIR 0.1, what could be given by place, in this order, and what by name only; with the defaults.
 CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "close": ({}, {}),
@@ -35,7 +36,7 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "fixedMask": None,
             "movingMask": None,
             "initialTransform": None,
-            "initialize": "centers",
+            "initialize": "auto",
             "segmentations": (),
             "fixedSegmentation": None,
             "movingLandmarks": None,

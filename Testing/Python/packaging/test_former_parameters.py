@@ -23,7 +23,7 @@ image/label fixedLabels --fixedLabels input - - - -
 image/label fixedMask --fixedMask input - - - -
 image/label movingMask --movingMask input - - - -
 transform initialTransform --initialTransform input - - .h5 -
-string-enumeration initialize --initialize - centers centers|scanner - -
+string-enumeration initialize --initialize - auto centers|scanner - -
 string-enumeration device --device - auto auto|cpu|cuda|mps - -
 """
 

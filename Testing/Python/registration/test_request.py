@@ -64,7 +64,7 @@ def test_options_that_contradict_each_other(changes: dict[str, object], words: s
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"initialize": "hope"}, "'initialize' is 'hope'; use one of centers, scanner"),
+        ({"initialize": "hope"}, "'initialize' is 'hope'; use one of auto, centers, scanner"),
         ({"moving_labels": ("a", "b"), "fixed_labels": ("c",)}, "several layers .* 'comparisons'"),
         ({"moving_landmarks": ()}, "'moving_landmarks' are not points"),
         ({"moving_landmarks": (None, None)}, "'moving_landmarks' are not points"),
