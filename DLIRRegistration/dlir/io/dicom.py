@@ -23,7 +23,9 @@ from dlir.io.source import Source
 _SAME_POSITION_MM = 0.01  # scanners repeat a position to a few micrometres
 _UNEVEN = 0.05  # largest distance of a slice from its place on the grid, in slice spacings
 _LISTED = 5  # series, or kinds of image
-_SAME_CONTRAST = 0.01  # relative difference of one echo time stated twice
+# Relative difference of settings that are meant to be one: among images of one slice, and among slices, which may
+# each have a time of inversion that suits them.
+_SAME_CONTRAST, _SIMILAR_CONTRAST = 0.01, 0.5
 _COMPONENTS = {"M": "magnitude", "P": "phase", "R": "real part", "I": "imaginary part", "W": "water", "F": "fat"}
 
 
@@ -153,7 +155,8 @@ def _only_series(source: Source, slices: Sequence[Slice]) -> Sequence[Slice]:
         more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
         raise ImageError(
             f"{source.name} holds {len(series)} DICOM series: {', '.join(listed[:_LISTED])}{more}; "
-            "give a folder with one of them, or with the series of one stack where each slice is a series of its own"
+            "give a folder with one of them, or with all of one stack if each slice is a series (alike in kind, size, "
+            "orientation, frame of reference and number of time points)"
         )
     if any(s.is_multiframe for s in slices):
         raise ImageError(f"{source.name} is a multi-frame DICOM file; convert it to NIfTI, for example with dcm2niix")
@@ -174,7 +177,7 @@ def _is_stack(series: list[list[Slice]]) -> bool:
         and np.allclose(s.direction, first.direction, atol=1e-3)
         for s in slices
     )
-    if not alike or not np.isfinite([s.position for s in slices]).all() or _contrasts(slices):
+    if not alike or not np.isfinite([s.position for s in slices]).all() or _contrasts(slices, _SIMILAR_CONTRAST):
         return False
     positions = _positions(slices)
     return len(positions) == len(series) and all(
@@ -218,7 +221,9 @@ def _require_one_kind(source: Source, positions: list[list[Slice]]) -> None:
     kinds = next((group for group in positions if len({s.kind for s in group}) > 1), [])
     found = _types(kinds) if kinds else _types(slices, start=2)
     if len(found) < 2:
-        found = _contrasts(slices)
+        found = next((found for group in positions if (found := _contrasts(group, _SAME_CONTRAST))), [])
+    if not found:
+        found = _contrasts(slices, _SIMILAR_CONTRAST)
     if found:
         more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
         raise ImageError(
@@ -240,11 +245,11 @@ def _types(slices: Sequence[Slice], start: int = 0) -> list[str]:
     return shown
 
 
-def _contrasts(slices: Sequence[Slice]) -> list[str]:
+def _contrasts(slices: Sequence[Slice], tolerance: float) -> list[str]:
     """The different values of the first setting of the scanner that divides the slices; empty where none does."""
     for i, (name, (_, unit)) in enumerate(CONTRASTS.items()):
         values = np.sort(np.unique([s.contrasts[i] for s in slices]))  # NaN, not stated, comes last
-        new = np.diff(values, prepend=-np.inf) > _SAME_CONTRAST * np.abs(values)
+        new = np.diff(values, prepend=-np.inf) > tolerance * np.abs(values)
         different = values[new | np.isnan(values)]
         if len(different) > 1:
             return [f"no {name}" if np.isnan(value) else f"{name} {value:g}{unit}" for value in different]
@@ -260,7 +265,7 @@ def _grid(source: Source, slices: Sequence[Slice]) -> ImageGrid:
     if len(slices) == 1:
         raise ImageError(
             f"{source.name} is 2D: it has slices at one position only; give the folder of a whole series, "
-            "or of all the series of a stack where each slice is one"
+            "or one with all series of a stack if each slice is a series"
         )
     origins = np.array([s.position for s in slices])
     step = (origins[-1] - origins[0]) / (len(slices) - 1)

@@ -95,9 +95,17 @@ def header(file: Path, name: str, reader: sitk.ImageFileReader) -> Slice:
         value = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
         return " ".join(value.encode("utf-8", "replace").decode("utf-8").split())
 
+    is_mr = text("0008|0060") == "MR"
+
+    def setting(tag: str) -> float:
+        if int(tag[:4], 16) % 2 and not is_mr:  # a private tag, which may mean anything elsewhere
+            return math.nan
+        value = _number(text(tag).split("\\")[0])
+        return value % _GE_LARGE_B if value >= _GE_LARGE_B else value
+
     columns, rows, *frames = reader.GetSize()
     down, across = _numbers(text("0028|0030"), 2)
-    component = _GE_COMPONENTS.get(text(_GE_COMPONENT), "") or text("0008|9208")
+    component = _GE_COMPONENTS.get(text(_GE_COMPONENT) if is_mr else "", text("0008|9208"))
     return Slice(
         file=file,
         name=name,
@@ -113,7 +121,7 @@ def header(file: Path, name: str, reader: sitk.ImageFileReader) -> Slice:
         clocks=_clocks(text),
         kind=(*text("0008|0008").upper().split("\\"), component),
         contrasts=tuple(
-            next((value for tag in tags if math.isfinite(value := _first(text(tag)))), math.nan)
+            next((value for tag in tags if not math.isnan(value := setting(tag))), math.nan)
             for tags, _ in CONTRASTS.values()
         ),
     )
@@ -141,20 +149,15 @@ def _first_bytes(file: Path) -> bytes:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return value if math.isfinite(value := float(text)) else math.nan
     except ValueError:
         return math.nan
-
-
-def _first(text: str) -> float:
-    value = _number(text.split("\\")[0])
-    return value % _GE_LARGE_B if value >= _GE_LARGE_B else value
 
 
 def _numbers(text: str, count: int) -> NDArray[np.float64]:
     """(count,): the values of a tag, all NaN where it has not so many finite ones."""
     values = np.array([_number(value) for value in text.split("\\")])
-    return values if len(values) == count and np.isfinite(values).all() else np.full(count, np.nan)
+    return values if len(values) == count and not np.isnan(values).any() else np.full(count, np.nan)
 
 
 def _axes(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
