@@ -37,7 +37,9 @@ def is_dicom_source(source: Source) -> bool:
 def count_dicom_phases(source: Source) -> int:
     """Number of time points of a series, from its headers. Raises as `read_dicom`."""
     with _files(source) as files:
-        return len(_sort(source, files)[0])
+        positions = _sort(source, files)
+    _grid(source, [slices[0] for slices in positions])
+    return len(positions[0])
 
 
 def read_dicom(source: Source) -> tuple[NDArray[Any], ImageGrid]:

@@ -50,7 +50,8 @@ class Slice:
     name: of the file, as the user knows it. frame: UID of the frame of reference. size: (columns, rows, frames).
     spacing: (2,) mm, x and y. position: (3,) LPS mm of the first voxel. direction: (3, 3), its columns are the x, y
     and slice axes. These three are NaN where the file does not state them. clocks: values of CLOCKS, NaN where the
-    file has none. kind: values of ImageType and what else tells kinds of image apart. contrasts: values of CONTRASTS.
+    file has none. kind: values of ImageType, at least two, and what else tells kinds of image
+    apart. contrasts: values of CONTRASTS.
     """
 
     file: Path
@@ -119,7 +120,7 @@ def header(file: Path, name: str, reader: sitk.ImageFileReader) -> Slice:
         position=_numbers(text("0020|0032"), 3),
         direction=_axes(_numbers(text("0020|0037"), 6)),
         clocks=_clocks(text),
-        kind=(*text("0008|0008").upper().split("\\"), component),
+        kind=_kind(text("0008|0008"), component, text("0018|0020"), text("0018|0021")),
         contrasts=tuple(
             next((value for tag in tags if not math.isnan(value := setting(tag))), math.nan)
             for tags, _ in CONTRASTS.values()
@@ -172,6 +173,12 @@ def _axes(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
     z = np.cross(x, y)
     z /= np.linalg.norm(z)
     return np.stack([np.cross(y, z), y, z], axis=1)
+
+
+def _kind(image_type: str, *more: str) -> tuple[str, ...]:
+    values = image_type.upper().split("\\")
+    values += [""] * (2 - len(values))
+    return (*values, *(value for text in more for value in text.upper().split("\\")))
 
 
 def _clocks(text: Callable[[str], str]) -> tuple[float, ...]:

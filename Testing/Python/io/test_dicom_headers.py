@@ -187,6 +187,8 @@ KINDS: dict[str, tuple[Tags, tuple[str, ...]]] = {
     "an image without b-value": (_kinds("0018|9087", None, 1000.0), ("b-value 1000 s/mm²", "no b-value")),
     "inversions": (_kinds("0018|0082", "100", "180", "260", "340"), ("4 kinds", "inversion time 100 ms")),
     "flip angles": (_kinds("0018|1314", "2", "12"), ("flip angle 2°, flip angle 12°",)),
+    "two sequences": (_kinds("0018|0020", "SE", "GR"), ("GR, SE",)),
+    "a type of one word": (_kinds("0008|0008", "DERIVED", "ORIGINAL"), ("DERIVED, ORIGINAL",)),
     "two tube voltages": (_kinds("0018|0060", "80", "140"), ("tube voltage 80 kV",)),
 }
 
@@ -305,6 +307,7 @@ def test_a_stack_of_series(tmp_path: Path) -> None:
         {"0020|0032": "3\\4\\8"},
         {"0008|0008": "ORIGINAL\\PRIMARY\\P"},
         {"0018|0081": "80"},
+        {"0018|0020": "SE"},
     ],
 )
 def test_series_that_are_no_stack_are_listed(tmp_path: Path, change: dict[str, object], refusal: Refusal) -> None:
@@ -317,8 +320,9 @@ def test_series_that_are_no_stack_are_listed(tmp_path: Path, change: dict[str, o
 
 def test_stack_of_series_with_too_little(tmp_path: Path, refusal: Refusal) -> None:
     one = _series(tmp_path / "one", _series_per_slice, heights=(0,))
-    with refusal(ImageError, "one#0'", "2D", "all series of a stack"):
-        read_image(f"{one}#0")
+    for read in (read_image, count_phases):
+        with refusal(ImageError, "one#0'", "2D", "all series of a stack"):
+            read(f"{one}#0")
     gap = _series(tmp_path / "gap", _series_per_slice, heights=(0, 8, 24))
     with refusal(GeometryError, "gap#0'", "unevenly spaced", "8 to 16 mm"):
         read_image(f"{gap}#0")
