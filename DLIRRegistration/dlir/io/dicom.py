@@ -83,7 +83,7 @@ def _files(source: Source) -> Iterator[dict[Path, str]]:
         found: dict[Path, str] = {}
         for parent, folders, files in os.walk(source.path):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            paths = [Path(parent) / name for name in sorted(files)]
+            paths = [Path(parent) / name for name in sorted(files) if not name.startswith(".")]
             found.update({path: str(path.relative_to(source.path)) for path in paths})
         yield found
     else:
@@ -100,7 +100,7 @@ def _scan(source: Source, files: dict[Path, str]) -> list[Slice]:
             try:
                 reader.ReadImageInformation()
             except RuntimeError as error:
-                if claims_image(file):
+                if claims_image(file, name):
                     raise _unreadable(source, file, name) from error
                 continue  # a report, a note, an index: folders of scanners hold more than images
             slices.append(header(file, name, reader))
@@ -153,7 +153,7 @@ def _only_series(source: Source, slices: Sequence[Slice]) -> Sequence[Slice]:
     for s in slices:
         series.setdefault(s.series, []).append(s)
     if len(series) > 1 and not _is_stack(list(series.values())):
-        listed = [f"'{members[0].title}' of {len(members)} files" for members in series.values()]
+        listed = [f"'{members[0].title or 'without name'}' of {len(members)} files" for members in series.values()]
         more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
         raise ImageError(
             f"{source.name} holds {len(series)} DICOM series: {', '.join(listed[:_LISTED])}{more}; "
@@ -274,7 +274,12 @@ def _grid(source: Source, slices: Sequence[Slice]) -> ImageGrid:
     spacing = float(step @ first.direction[:, 2])
     away = np.linalg.norm(origins - origins[0] - np.arange(len(slices))[:, None] * step, axis=1)
     if away.max() > _UNEVEN * spacing:
-        gaps = np.linalg.norm(np.diff(origins, axis=0), axis=1)
+        gaps = np.diff(origins @ first.direction[:, 2])
+        if np.ptp(gaps) <= _UNEVEN * spacing:
+            raise GeometryError(
+                f"{source.name} has slices shifted sideways, up to {away.max():.3g} mm out of line; "
+                "resample it onto a straight grid"
+            )
         raise GeometryError(
             f"{source.name} has unevenly spaced slices ({gaps.min():.4g} to {gaps.max():.4g} mm); "
             "a slice may be missing: export the complete series"

@@ -32,14 +32,16 @@ _GE_LARGE_B = 1_000_000_000  # is added to some b-values
 
 # Images of several frames, with what is said here elsewhere: enhanced CT, MR and PET, new and converted from the old.
 _ENHANCED = tuple(f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("2.1", "2.2", "4.1", "4.4", "128.1", "130"))
+# Images of one frame that a scanner makes, but no spectra (4.2).
 _IMAGE_CLASS = re.compile(
-    rb"DICM.{,64}\x02\x00\x02\x00UI..1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2|2\.1|2\.2|4|4\.1|4\.4|20|128|128\.1|130)[\x00\x02]",
+    rb"DICM.{,64}\x02\x00\x02\x00UI..1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?!4\.2[\x00\x02])"
+    rb"(1|2|4|6|7|20|128|130)(\.\d+)*[\x00\x02]",
     re.S,
 )
 _TRANSFER_SYNTAX = re.compile(rb"DICM.{,1024}?\x02\x00\x10\x00UI..([0-9.]+)", re.S)
 # Without compression, deflated, JPEG, JPEG-LS, JPEG 2000, RLE: GDCM reads these.
 _READABLE = re.compile(r"1\.2\.840\.10008\.1\.2(\.1|\.2|\.1\.99|\.5|\.4\.(50|51|57|70|80|81|90|91))?")
-_FIRST_BYTES = 2048
+_PREAMBLE, _FIRST_BYTES = 132, 2048
 _ROUNDED = 1e-2  # of direction cosines
 
 
@@ -128,9 +130,15 @@ def header(file: Path, name: str, reader: sitk.ImageFileReader) -> Slice:
     )
 
 
-def claims_image(file: Path) -> bool:
-    """Whether a file says that it is a CT, MR, nuclear or PET image; what then cannot be read is a damaged slice."""
-    return _IMAGE_CLASS.search(_first_bytes(file)) is not None
+def claims_image(file: Path, name: str) -> bool:
+    """Whether a file says that it is an image, by its first bytes or, where it has hardly any, by its `name`.
+
+    One that then cannot be read is a damaged slice.
+    """
+    start = _first_bytes(file)
+    if len(start) < _PREAMBLE and name.lower().endswith((".dcm", ".ima")):
+        return True
+    return _IMAGE_CLASS.search(start) is not None
 
 
 def unknown_compression(file: Path) -> str:

@@ -40,8 +40,8 @@ def order_in_time(clocks: NDArray[np.float64], name: str) -> NDArray[np.intp]:
     telling = [c for c in deciding if c != _CONTENT or _INSTANCE not in deciding]
     if any(len(np.unique(frames[:, telling], axis=0)) < len(frames) for frames in clocks):
         raise ImageError(
-            f"{name} has files at one slice position with the same trigger time and instance number; "
-            "remove copies, or export the original series"
+            f"{name} has files at one slice position with the same trigger time and instance number, or "
+            "none; remove copies, or export the original series"
         )
     return np.array([np.lexsort(frames[:, deciding[::-1]].T) for frames in clocks])
 

@@ -144,6 +144,9 @@ def test_copies_written_at_another_time_are_no_time_points(tmp_path: Path, refus
     folder = _series(tmp_path / "series", lambda z, t: {"0020|0013": z + 1, "0008|0033": _clock(t)}, frames=2)
     with refusal(ImageError, "series'", "same trigger time and instance number", "remove copies"):
         count_phases(folder)
+    unordered = _series(tmp_path / "unordered", lambda z, t: {})
+    with refusal(ImageError, "unordered'", "trigger time and instance number, or none", "original series"):
+        count_phases(unordered)
 
 
 # -- one kind of image ------------------------------------------------------------------------------
@@ -332,6 +335,12 @@ def test_stack_of_series_with_too_little(tmp_path: Path, refusal: Refusal) -> No
         count_phases(fewer)
 
 
+def test_slices_out_of_line(tmp_path: Path, refusal: Refusal) -> None:
+    shifted = _series(tmp_path / "shifted", lambda z, t: {"0020|0032": f"{3 * (z == 1)}\\4\\{8 * z}"}, frames=1)
+    with refusal(GeometryError, "shifted'", "shifted sideways", "3 mm out of line", "straight grid"):
+        read_image(shifted)
+
+
 # -- contours name images by number -----------------------------------------------------------------
 
 
@@ -359,6 +368,21 @@ def test_a_compression_that_cannot_be_read_is_named(tmp_path: Path, syntax: str,
         ImageError, "series'", "compressed in a way that cannot be read here", syntax, "'0_0'", "uncompressed"
     ):
         read_image(tmp_path / "series")
+
+
+@pytest.mark.parametrize("kind", ["4", "7", "2", "6.1", "1.1"])
+def test_an_outermost_slice_that_is_cut_is_not_passed_over(tmp_path: Path, kind: str, refusal: Refusal) -> None:
+    folder = _series(tmp_path / "a", lambda z, t: {"0008|0016": f"1.2.840.10008.5.1.4.1.1.{kind}"}, frames=1)
+    file = folder / "3_0"
+    file.write_bytes(file.read_bytes()[:400])
+    with refusal(ImageError, "a'", "damaged DICOM file ('3_0')"):
+        read_image(folder)
+    file.unlink()
+    (folder / "3_0.DCM").touch()
+    with refusal(ImageError, "a'", "damaged DICOM file ('3_0.DCM')"):
+        read_image(folder)
+    (folder / "3_0.DCM").rename(folder / "._3_0.dcm")  # of a Mac, beside each file
+    assert read_grid(folder).shape[0] == 3
 
 
 def test_a_damaged_file_is_called_as_in_its_archive(tmp_path: Path, refusal: Refusal) -> None:
