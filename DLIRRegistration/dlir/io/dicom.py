@@ -168,23 +168,28 @@ def _only_series(source: Source, slices: Sequence[Slice]) -> Sequence[Slice]:
 
 
 def _is_stack(series: list[list[Slice]]) -> bool:
-    """Whether every series is another slice of one stack: in nothing but their positions do they differ."""
+    """Whether every series is another slice of one stack: in nothing but their positions do they differ.
+
+    Each may hold several kinds of image, the same in all.
+    """
     slices = [s for members in series for s in members]
     first = slices[0]
     alike = all(
         s.frame == first.frame != ""
         and s.size == first.size
-        and s.kind == first.kind
         and np.allclose(s.spacing, first.spacing, rtol=1e-4)
         and np.allclose(s.direction, first.direction, atol=1e-3)
         for s in slices
     )
-    if not alike or not np.isfinite([s.position for s in slices]).all() or _contrasts(slices, _SIMILAR_CONTRAST):
+    if not alike or not np.isfinite([s.position for s in slices]).all():
+        return False
+    ordered = [sorted(members, key=lambda s: (s.kind, s.contrasts)) for members in series]
+    if any(len(members) != len(ordered[0]) for members in ordered) or any(
+        len({s.kind for s in group}) > 1 or _contrasts(group, _SIMILAR_CONTRAST) for group in zip(*ordered, strict=True)
+    ):
         return False
     positions = _positions(slices)
-    return len(positions) == len(series) and all(
-        len({s.series for s in group}) == 1 and len(group) == len(positions[0]) for group in positions
-    )
+    return len(positions) == len(series) and all(len({s.series for s in group}) == 1 for group in positions)
 
 
 def _require_place(source: Source, slices: Sequence[Slice]) -> None:

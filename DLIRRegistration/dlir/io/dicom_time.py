@@ -38,7 +38,7 @@ def order_in_time(clocks: NDArray[np.float64], name: str) -> NDArray[np.intp]:
     _require_same_time_points(clocks, name)
     # Copies of an image may have been written at different times, but keep its number.
     telling = [c for c in deciding if c != _CONTENT or _INSTANCE not in deciding]
-    if any(len(np.unique(frames[:, telling], axis=0)) < len(frames) for frames in clocks):
+    if not _tells_apart(clocks, telling):
         raise ImageError(
             f"{name} has files at one slice position with the same trigger time and instance number, or "
             "none; remove copies, or export the original series"
@@ -106,7 +106,7 @@ def _disagree(clocks: NDArray[np.float64], first: list[int], other: int) -> bool
 
 
 def _tells_apart(clocks: NDArray[np.float64], which: list[int]) -> bool:
-    return all(len(np.unique(frames[:, which], axis=0)) == len(frames) for frames in clocks)
+    return bool(which) and all(len(np.unique(frames[:, which], axis=0)) == len(frames) for frames in clocks)
 
 
 def _is_cine(clocks: NDArray[np.float64]) -> bool:

@@ -321,6 +321,22 @@ def test_series_that_are_no_stack_are_listed(tmp_path: Path, change: dict[str, o
         count_phases(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: {"0008|0008": f"ORIGINAL\\PRIMARY\\{'MP'[t % 2]}"}, ("magnitude (M)", "phase (P)")),
+        (lambda t: {"0018|0081": (2, 4)[t % 2]}, ("echo time 2 ms", "echo time 4 ms")),
+    ],
+    ids=["components", "echoes"],
+)
+def test_kinds_in_a_stack_of_series(
+    tmp_path: Path, change: Callable[[int], dict[str, object]], words: tuple[str, ...], refusal: Refusal
+) -> None:
+    folder = _series(tmp_path / "study", lambda z, t: _series_per_slice(z, t) | change(t))
+    with refusal(ImageError, "study'", "2 kinds of image", *words):
+        count_phases(folder)
+
+
 def test_stack_of_series_with_too_little(tmp_path: Path, refusal: Refusal) -> None:
     one = _series(tmp_path / "one", _series_per_slice, heights=(0,))
     for read in (read_image, count_phases):
