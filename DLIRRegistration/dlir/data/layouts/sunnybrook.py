@@ -35,14 +35,13 @@ class ContouredScan(Scan):
     def read_label(self, image: Volume) -> Volume:
         """1 inside the inner contour, 2 between it and the outer one, where that was drawn.
 
-        Raises ImageError for a contour that cannot be read or whose image is not in the series.
+        Raises ImageError for a contour that cannot be read, EvaluationError for one of another time point.
         """
-        series = self.image.rpartition("#")[0]
-        positions = instance_positions(parse_source(series, "DICOM series"))
+        positions = instance_positions(parse_source(self.image, "image"))
         array = np.zeros(image.grid.shape, np.uint8)
         for (number, kind), path in sorted(self.contours.items(), key=lambda item: item[0][1], reverse=True):
             if number not in positions:
-                raise EvaluationError(f"contour '{path}' was drawn on image {number}, which '{series}' lacks")
+                raise EvaluationError(f"contour '{path}' was drawn on image {number}, which '{self.image}' lacks")
             plane = array[slice_of(positions[number], image.grid)]
             plane[fill(read_polygon(path), plane.shape)] = _MYOCARDIUM if kind == "o" else _CAVITY
         return Volume(array, image.grid, f"contours of {self.name}")
