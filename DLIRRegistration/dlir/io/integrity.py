@@ -129,7 +129,7 @@ def _gipl_lacks(path: Path) -> bool:
     header = beginning(path, _GIPL_HEADER)
     (magic,) = struct.unpack_from(">I", header, 252)
     *sizes, kind = struct.unpack_from(">5H" if magic in _GIPL_MAGICS else "<5H", header)
-    promised = math.prod(max(n, 1) for n in sizes) * _GIPL_BYTES[kind]
+    promised: int = math.prod(max(n, 1) for n in sizes) * _GIPL_BYTES[kind]
     return sum(map(len, blocks(path))) < _GIPL_HEADER + promised
 
 
@@ -138,7 +138,8 @@ def _mrc_lacks(path: Path) -> bool:
     order = "<" if struct.unpack_from("<i", header, 12)[0] in _MRC_BYTES else ">"
     *sizes, mode = struct.unpack_from(order + "4i", header)
     (further,) = struct.unpack_from(order + "i", header, 92)
-    return path.stat().st_size < _MRC_HEADER + further + math.prod(sizes) * _MRC_BYTES[mode]
+    promised: int = _MRC_HEADER + further + math.prod(sizes) * _MRC_BYTES[mode]
+    return path.stat().st_size < promised
 
 
 def _vtk_lacks(path: Path) -> bool:

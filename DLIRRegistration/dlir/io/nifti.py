@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,12 @@ class NiftiHeader:
     def size(self) -> tuple[int, ...]:
         """Numbers of voxels along each axis, at least three."""
         rank, *sizes = self.fields["dim"]
-        return tuple(max(n, 1) for n in (sizes[:rank] + [1, 1])[: max(rank, 3)])
+        return tuple(max(n, 1) for n in [*sizes[:rank], 1, 1][: max(rank, 3)])
 
     @property
     def end(self) -> int:
         """Bytes that the file of voxels must have."""
-        return int(self.fields["offset"]) + math.prod(self.size) * self.fields["bits"] // 8
+        return int(self.fields["offset"]) + math.prod(self.size) * int(self.fields["bits"]) // 8
 
     @property
     def codes(self) -> tuple[int, int]:
@@ -90,10 +90,14 @@ class NiftiHeader:
         x, y, z = (abs(v) * self._unit for v in self.fields["pixdim"][1:4])
         return (x, y, z) if all(0 < v < math.inf for v in (x, y, z)) else None
 
-    @cached_property
-    def affine(self) -> NDArray[np.float64] | None:
-        """(3, 4) sform from index to LPS mm; None where it is not stated or its columns are not perpendicular."""
-        matrix = np.reshape(self.fields["rows"], (3, 4)) * np.array([[-1.0], [-1.0], [1.0]]) * self._unit
+    def numbers(self, lengths: Sequence[float]) -> list[float]:
+        """Lengths in mm as the header writes them."""
+        return [length / self._unit for length in lengths]
+
+    @property
+    def sform(self) -> NDArray[np.float64] | None:
+        """(3, 4), from index to LPS mm; None where it is not stated, or no grid has it: its axes not perpendicular."""
+        matrix = self._in_lps(np.reshape(self.fields["rows"], (3, 4)))
         if self.codes[1] <= 0 or not np.isfinite(matrix).all():
             return None
         lengths = np.linalg.norm(matrix[:, :3], axis=0)
@@ -101,6 +105,28 @@ class NiftiHeader:
             return None
         unit = matrix[:, :3] / lengths
         return matrix if np.allclose(unit.T @ unit, np.eye(3), atol=1e-3) else None
+
+    @property
+    def qform(self) -> NDArray[np.float64] | None:
+        """(3, 4), from index to LPS mm, for voxels of length 1; None where it is not stated."""
+        b, c, d, *offset = self.fields["qform"]
+        if self.codes[0] <= 0 or not np.isfinite(self.fields["qform"]).all():
+            return None
+        a = math.sqrt(max(1 - b * b - c * c - d * d, 0))
+        matrix = np.array(
+            [
+                [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c), offset[0]],
+                [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b), offset[1]],
+                [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - c * c - b * b, offset[2]],
+            ]
+        )
+        if self.fields["pixdim"][0] < 0:
+            matrix[:, 2] *= -1
+        return self._in_lps(matrix)
+
+    def _in_lps(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        in_lps: NDArray[np.float64] = matrix * np.array([[-1.0], [-1.0], [1.0]]) * self._unit
+        return in_lps
 
     @property
     def _unit(self) -> float:
@@ -154,7 +180,8 @@ class NiftiHeader:
         kind = np.dtype(self.order + _REAL.get(self.fields["datatype"], "f4"))
         count = math.prod(self.size[:3]) if self.fields["datatype"] in _REAL else 0
         begin = int(self.fields["offset"]) + phase * count * kind.itemsize
-        found, seen, total, rest = [np.empty(0, np.int64)], 0, 0, b""
+        found: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        seen, total, rest = 0, 0, b""
         for block in blocks(self.voxels):
             part = rest + block[max(begin - total, 0) : max(begin + count * kind.itemsize - total, 0)]
             values = np.frombuffer(part, kind, len(part) // kind.itemsize)
