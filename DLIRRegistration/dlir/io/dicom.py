@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import GeometryError, ImageError
+from dlir.errors import GeometryError, ImageError, shown
 from dlir.geometry import ImageGrid
 from dlir.io.archive import unpacked
 from dlir.io.integrity import is_dicom_cut
+from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
 from dlir.io.source import Source
 
@@ -109,7 +110,8 @@ def _scan(source: Source, folder: Path) -> list[_Slice]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
                 file = Path(parent) / name
-                reader.SetFileName(str(file))
+                what = f"{source.name} has a file, '{shown(file.name)}', that"
+                reader.SetFileName(require_utf8(file, what, ImageError))
                 try:
                     reader.ReadImageInformation()
                 except RuntimeError as error:

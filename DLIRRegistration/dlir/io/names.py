@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
 from dlir.errors import DLIRError
-
-
-def shown(text: str | os.PathLike[str]) -> str:
-    r"""Text in one line that can be printed and stored anywhere; bytes that are no UTF-8 as in "caf\xe9.nrrd"."""
-    text = os.fspath(text).replace("\r", "\\r").replace("\n", "\\n")
-    text = re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def require_utf8(path: Path, what: str, kind: type[DLIRError]) -> str:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import GeometryError
+from dlir.errors import GeometryError, note
 from dlir.geometry import ImageGrid, Shape3, Vector3
 from dlir.io.lengths import unit_of
 from dlir.io.nifti import NiftiHeader
-from dlir.io.notes import note
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlir.errors import ImageError
-from dlir.io.names import shown
+from dlir.errors import ImageError, shown
 
 # Of the images that are one file (or a header beside its voxels).
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import ImageError
+from dlir.errors import ImageError, shown
 from dlir.geometry import ImageGrid
 from dlir.io.archive import unpacked
+from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
 from dlir.io.source import parse_source
 
@@ -63,7 +64,7 @@ def instance_positions(series: str) -> dict[int, NDArray[np.float64]]:
     def scan(folder: Path) -> dict[int, NDArray[np.float64]]:
         found = {}
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            reader.SetFileName(str(file))
+            reader.SetFileName(require_utf8(file, f"{source.name} has a file, '{shown(file.name)}', that", ImageError))
             try:
                 reader.ReadImageInformation()
             except RuntimeError:
