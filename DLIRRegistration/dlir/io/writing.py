@@ -72,9 +72,14 @@ def write_image(
         raise OutputError(f"cannot write '{_shown(path)}': an image's name must end in {', '.join(IMAGE_SUFFIXES)}")
     image = grid.to_sitk(array.astype(np.uint8) if array.dtype == bool else array, is_vector=is_vector)
     with replacing(path) as temporary, quiet:
-        sitk.WriteImage(image, require_utf8(temporary, f"cannot write '{_shown(path)}': it", OutputError), compress)
+        sitk.WriteImage(image, writable(temporary), compress)
         if is_damaged(temporary):  # ITK does not report every write that failed
             raise _incomplete(path)
+
+
+def writable(path: Path) -> str:
+    """A path as the libraries that write take it. Raises OutputError for one that is not UTF-8."""
+    return require_utf8(path, f"the output '{_shown(path)}'", OutputError, "choose another name")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -113,7 +118,7 @@ class OutputFolder:
         self._stage: Path | None = None
 
     def __enter__(self) -> OutputFolder:
-        require_utf8(self.path, f"output folder '{shown(self.path)}'", OutputError)
+        writable(self.path)
         if os.path.isfile(self.path):
             raise OutputError(f"output folder '{self.path}' is a file; choose another name")
         try:
@@ -143,7 +148,7 @@ class OutputFolder:
         """
         if self._stage is None or Path(name).name != name:
             raise ValueError(f"'{name}' is not a plain file name, or the output folder is not open")
-        require_utf8(self.path / name, f"cannot write '{shown(self.path / name)}': it", OutputError)
+        writable(self.path / name)
         self._check_target(self.path / name)
         return self._stage / "new" / name
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from dlir.errors import GeometryError, OutputError, TransformError, shown
+from dlir.errors import GeometryError, TransformError, shown
 from dlir.geometry import ImageGrid
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
-from dlir.io.writing import replacing
+from dlir.io.writing import replacing, writable
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, DisplacementTransform, Part
 
 _TEXT_START = b"#Insight Transform File"
@@ -54,7 +54,7 @@ def write_transform(path: Path, transform: CompositeTransform) -> None:
     composite = to_sitk(transform)
     with replacing(path) as temporary, quiet:
         _reserve(temporary, transform)
-        sitk.WriteTransform(composite, require_utf8(temporary, f"cannot write '{shown(path)}': it", OutputError))
+        sitk.WriteTransform(composite, writable(temporary))
         if _is_cut(temporary):  # ITK does not report a text file that it could not write whole
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

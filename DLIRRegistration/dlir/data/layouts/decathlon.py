@@ -1,4 +1,4 @@
-"""Medical Segmentation Decathlon and nnU-Net: one labelled image per subject, registered between subjects (§7 in kind)."""
+"""Medical Segmentation Decathlon, nnU-Net: one labelled image per subject, registered between subjects (§7 in kind)."""
 
 from __future__ import annotations
 

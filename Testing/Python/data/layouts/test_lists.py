@@ -124,7 +124,9 @@ def test_both_versions_of_nnunet(tmp_path: Path, form: str, numbers_first: bool)
     """Images carry the number of their channel, labels do not, and version 2 has no list of images."""
     for file in (task(tmp_path) / "imagesTr").iterdir():
         file.rename(file.with_name(file.name.replace(".nii.gz", "_0000.nii.gz")))
-        shutil.copy(file.with_name(file.name.replace(".nii.gz", "_0000.nii.gz")), f"{file}".replace(".nii", "_0001.nii"))
+        shutil.copy(
+            file.with_name(file.name.replace(".nii.gz", "_0000.nii.gz")), f"{file}".replace(".nii", "_0001.nii")
+        )
     names = [f"hippocampus_{number:03d}" for number in (1, 3, 4)]
     content: dict[str, Any] = {
         "labels": {"0": "background", "1": "Anterior", "2": "ignore"}
