@@ -110,7 +110,7 @@ def _scan(source: Source, folder: Path) -> list[_Slice]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
                 file = Path(parent) / name
-                what = f"{source.name} has a file, '{shown(file.name)}', that"
+                what = f"file '{shown(file.name)}' of {source.name}"
                 reader.SetFileName(require_utf8(file, what, ImageError))
                 try:
                     reader.ReadImageInformation()

@@ -64,7 +64,7 @@ def instance_positions(series: str) -> dict[int, NDArray[np.float64]]:
     def scan(folder: Path) -> dict[int, NDArray[np.float64]]:
         found = {}
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            reader.SetFileName(require_utf8(file, f"{source.name} has a file, '{shown(file.name)}', that", ImageError))
+            reader.SetFileName(require_utf8(file, f"file '{shown(file.name)}' of {source.name}", ImageError))
             try:
                 reader.ReadImageInformation()
             except RuntimeError:

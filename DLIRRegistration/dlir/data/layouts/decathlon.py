@@ -18,6 +18,9 @@ _CHANNEL, _FIRST = re.compile("_[0-9]{4}$"), "_0000"
 # What nnU-Net calls voxels that are not to be scored.
 _IGNORED = "ignore"
 
+# An image and, where a list names it, its label.
+_Files = tuple[Path, Path | None]
+
 
 class Decathlon:
     """A task's folder with dataset.json, imagesTr/ and labelsTr/, or simply images/ and labels/ with equal names.
@@ -34,7 +37,7 @@ class Decathlon:
         self.labels: Mapping[int, str] = {}
         content = read_list(folder / _LIST) if (folder / _LIST).is_file() else None
         if content is None:
-            files = [(path, None) for path in (folder / "images").glob("*") if path.is_file()]
+            files: list[_Files] = [(path, None) for path in (folder / "images").glob("*") if path.is_file()]
         else:
             self.title = str(content.get("name", self.title))
             self.labels = _labels(folder / _LIST, content.get("labels", {}))
@@ -65,8 +68,8 @@ def _labels(file: Path, named: Any) -> Mapping[int, str]:
     return {value: name for value, name in labels.items() if value != 0}
 
 
-def _listed(folder: Path, content: Mapping[str, Any]) -> Iterator[tuple[Path, Path | None]]:
-    """Image and, where one is named, label of each subject. Raises EvaluationError for entries of another form."""
+def _listed(folder: Path, content: Mapping[str, Any]) -> Iterator[_Files]:
+    """The files of each subject. Raises EvaluationError for entries of another form."""
     try:
         if "training" in content:
             for entry in content["training"]:
@@ -89,7 +92,8 @@ def _scan(image: Path, label: Path | None) -> Scan:
     if not image.exists() and (first := image.with_name(name + _FIRST + ending)).exists():
         image = first
     beside = image.parent.parent / image.parent.name.replace("images", "labels")
-    bare = _CHANNEL.sub("", name)
-    if label is None and not (label := beside / (name + ending)).exists():
-        name, label = bare, beside / (bare + ending)
-    return Scan(name, image=str(image), label=existing(label))
+    found = label or beside / (name + ending)
+    if label is None and not found.exists():
+        name = _CHANNEL.sub("", name)
+        found = beside / (name + ending)
+    return Scan(name, image=str(image), label=existing(found))
