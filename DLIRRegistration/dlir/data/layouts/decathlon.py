@@ -9,7 +9,7 @@ from typing import Any
 
 from dlir.data.layouts.lists import read_list
 from dlir.data.pair import Pair, Scan, existing, ordered_pairs, require_folder
-from dlir.errors import EvaluationError
+from dlir.errors import EvaluationError, note
 from dlir.io.source import stem
 
 _LIST = "dataset.json"
@@ -42,6 +42,9 @@ class Decathlon:
             self.title = str(content.get("name", self.title))
             self.labels = _labels(folder / _LIST, content.get("labels", {}))
             files = list(_listed(folder, content))
+            channels = content.get("channel_names", content.get("modality"))
+            if isinstance(channels, dict) and len(channels) > 1:
+                note(f"'{folder}' has {len(channels)} channels; where they are files of their own, the first is taken")
         self._scans = sorted((_scan(image, label) for image, label in files), key=lambda scan: scan.image)
 
     def pairs(self) -> list[Pair]:

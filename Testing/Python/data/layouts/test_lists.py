@@ -12,7 +12,7 @@ import pytest
 
 from dlir.data.layouts.decathlon import Decathlon
 from dlir.data.layouts.learn2reg import Learn2Reg
-from dlir.errors import EvaluationError
+from dlir.errors import EvaluationError, ImageNote
 from dlir.io.writing import write_image
 from evaluation_runs import GRID, body, label_of
 
@@ -123,10 +123,9 @@ def test_a_task_with_its_list(tmp_path: Path) -> None:
 def test_both_versions_of_nnunet(tmp_path: Path, form: str, numbers_first: bool) -> None:
     """Images carry the number of their channel, labels do not, and version 2 has no list of images."""
     for file in (task(tmp_path) / "imagesTr").iterdir():
-        file.rename(file.with_name(file.name.replace(".nii.gz", "_0000.nii.gz")))
-        shutil.copy(
-            file.with_name(file.name.replace(".nii.gz", "_0000.nii.gz")), f"{file}".replace(".nii", "_0001.nii")
-        )
+        name = str(file).removesuffix(".nii.gz")
+        shutil.copy(file, f"{name}_0001.nii.gz")
+        file.rename(f"{name}_0000.nii.gz")
     names = [f"hippocampus_{number:03d}" for number in (1, 3, 4)]
     content: dict[str, Any] = {
         "labels": {"0": "background", "1": "Anterior", "2": "ignore"}
@@ -140,8 +139,10 @@ def test_both_versions_of_nnunet(tmp_path: Path, form: str, numbers_first: bool)
         content["dataset"] = {
             name: {"images": [f"imagesTr/{name}_0000.nii.gz"], "label": f"labelsTr/{name}.nii.gz"} for name in names
         }
+    content["channel_names"] = {"0": "T1", "1": "T2"}
     (tmp_path / "dataset.json").write_text(json.dumps(content))
-    data = Decathlon(tmp_path)
+    with pytest.warns(ImageNote, match="2 channels; .* the first is taken"):
+        data = Decathlon(tmp_path)
     assert data.labels == {1: "Anterior"}
     scans = {pair.fixed.name: pair.fixed for pair in data.pairs()}
     assert [name.removesuffix("_0000") for name in scans] == names
