@@ -29,7 +29,7 @@ from dlir.model.preprocessing import prepare, resample_axes
 from dlir.model.spec import ModelSpec
 
 # Raised whenever the same input would give other values, so that entries of an older version are not used.
-_VERSION = 1
+_VERSION = 2
 # An image has more different values; one value in so many is looked at first.
 _MOST_LABELS = 16
 _EVERY = 997
