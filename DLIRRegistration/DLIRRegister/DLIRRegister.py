@@ -122,10 +122,11 @@ def warn(message: str) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Register and write the chosen outputs. Raises the DLIRErrors of its parts; nothing is written then."""
+    from dlir.errors import notes_to
     from dlir.io import replacing
     from dlir.registration.pipeline import run as register
 
-    with tempfile.TemporaryDirectory(prefix="dlir-register-") as work:
+    with notes_to(warn), tempfile.TemporaryDirectory(prefix="dlir-register-") as work:
         results = Path(work) / "results"
         names = register(request_of(options, results), progress=tell, notify=warn).report["outputs"]
         chosen = {getattr(options, name): names[key] for name, (key, _) in OUTPUTS.items() if getattr(options, name)}

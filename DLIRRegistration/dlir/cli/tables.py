@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlir.errors import shown
+
 UNDEFINED = "–"
 
 
@@ -26,7 +28,7 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(shown(cell)) for cell in row))
     # A file has no width of its own: rich would assume 80 columns and fold names.
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 

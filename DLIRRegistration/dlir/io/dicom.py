@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import GeometryError, ImageError
+from dlir.errors import GeometryError, ImageError, shown
 from dlir.geometry import ImageGrid
 from dlir.io.archive import unpacked
 from dlir.io.dicom_header import CONTRASTS, Slice, claims_image, header, new_reader, unknown_compression
 from dlir.io.dicom_time import order_in_time
 from dlir.io.integrity import is_dicom_cut
+from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
 from dlir.io.source import Source
 
@@ -96,7 +97,7 @@ def _scan(source: Source, files: dict[Path, str]) -> list[Slice]:
     slices, reader = [], new_reader()
     with quiet:
         for file, name in files.items():
-            reader.SetFileName(str(file))
+            reader.SetFileName(require_utf8(file, f"file '{shown(name)}' of {source.name}", ImageError))
             try:
                 reader.ReadImageInformation()
             except RuntimeError as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlir import __version__
-from dlir.errors import ModelError
+from dlir.errors import ModelError, shown
+from dlir.io.names import require_utf8
 from dlir.io.writing import write_bytes
 from dlir.model.spec import ModelSpec
 
@@ -44,6 +45,7 @@ class ModelHeader:
 
 def read_header(path: Path) -> ModelHeader:
     """The specification and card of a model file. Raises ModelError saying which of its parts is wrong."""
+    require_utf8(path, f"model file '{shown(path)}'", ModelError)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

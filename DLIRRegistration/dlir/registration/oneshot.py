@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dlir.errors import GeometryError
 from dlir.io.reading import Volume
+from dlir.model.memory import require_memory
 from dlir.model.multistage import MultiStageModel
 from dlir.model.preprocessing import Prepared, scale
 from dlir.model.stages import PairBatch, Progressed, run_stages
@@ -71,11 +72,12 @@ class Registration:
     ) -> RegistrationResult:
         """Register `moving` to `fixed`; see `initialize` for `initial` and `mode`.
 
-        Raises GeometryError for images that do not overlap or are too small for the model.
+        Raises GeometryError for images that do not overlap, or are too small for the model or too large for memory.
         """
         clock = Clock(progress, partial(torch.cuda.synchronize, self.device) if self.device.type == "cuda" else silent)
         for volume in (fixed, moving):
             self._check_size(volume)
+            require_memory(self.spec, volume.grid, volume.source)
         start = initialize(fixed, moving, initial, mode)
         with clock.step("preprocess", 0.0):
             pair = self._prepare(fixed, moving, start.transform)

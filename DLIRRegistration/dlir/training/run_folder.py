@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from dlir.errors import ConfigError, OutputError
-from dlir.io.writing import write_bytes, write_json
+from dlir.io.writing import writable, write_bytes, write_json
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import differences
 
@@ -60,12 +60,13 @@ class RunFolder:
         return any(self.file(name).exists() for name in _RUN_FILES)
 
     def begin(self, options: RunOptions) -> None:
-        """Make the folder and keep the options in it. Raises OutputError for a folder that holds a run."""
+        """Make the folder and keep the options in it. Raises OutputError for one that cannot be used."""
         if self.holds_run:
             raise OutputError(
                 f"'{self.path}' already holds a run{self._how_it_differs(options.config)}; continue it with --resume "
                 f"{self.path}, or choose another folder"
             )
+        writable(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from dlir.errors import GeometryError, TransformError
+from dlir.errors import GeometryError, TransformError, shown
 from dlir.geometry import ImageGrid
+from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
-from dlir.io.writing import replacing
+from dlir.io.writing import replacing, writable
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, DisplacementTransform, Part
 
 _TEXT_START = b"#Insight Transform File"
@@ -53,7 +54,7 @@ def write_transform(path: Path, transform: CompositeTransform) -> None:
     composite = to_sitk(transform)
     with replacing(path) as temporary, quiet:
         _reserve(temporary, transform)
-        sitk.WriteTransform(composite, str(temporary))
+        sitk.WriteTransform(composite, writable(temporary))
         if _is_cut(temporary):  # ITK does not report a text file that it could not write whole
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -77,10 +78,11 @@ def read_transform(path: Path) -> CompositeTransform:
     import SimpleITK as sitk
 
     if not path.is_file():
-        raise TransformError(f"transform '{path}' does not exist; check the path")
+        raise TransformError(f"transform '{shown(path)}' does not exist; check the path")
+    name = require_utf8(path, f"transform '{shown(path)}'", TransformError)
     try:
         with quiet:
-            transform = sitk.ReadTransform(str(path))
+            transform = sitk.ReadTransform(name)
     except RuntimeError:
         raise TransformError(
             f"transform '{path}' is damaged or no ITK transform; give an .h5, .tfm or .txt file that ITK wrote"

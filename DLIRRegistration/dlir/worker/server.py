@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from dlir.errors import DLIRError
+from dlir.errors import DLIRError, notes_to
 from dlir.worker.protocol import (
     SCRATCH_PREFIX,
     Bye,
@@ -111,7 +111,8 @@ class Server:
 
         try:
             start = time.perf_counter()
-            done = run(asked.registration, session, progress, notify)
+            with notes_to(notify):
+                done = run(asked.registration, session, progress, notify)
             seconds = round(time.perf_counter() - start, 4)
             self._emit(Done(asked.id, done.files, done.report, seconds))
         except DLIRError as error:
