@@ -111,18 +111,12 @@ def _scan(source: Source, files: dict[Path, str]) -> list[Slice]:
 
 
 def _unreadable(source: Source, file: Path, name: str) -> ImageError:
-    shown = _shown(name)
     if compression := unknown_compression(file):
         return ImageError(
-            f"{source.name} is compressed in a way that cannot be read here ({compression}, file '{shown}'); "
+            f"{source.name} is compressed in a way that cannot be read here ({compression}, file '{shown(name)}'); "
             "convert it to uncompressed DICOM, or export it so"
         )
-    return ImageError(f"{source.name} has a damaged DICOM file ('{shown}'); copy or export the series again")
-
-
-def _shown(name: str) -> str:
-    """A file's name in one line, whatever an archive has called it."""
-    return "".join(c if c.isprintable() else "?" for c in name)
+    return ImageError(f"{source.name} has a damaged DICOM file ('{shown(name)}'); copy or export the series again")
 
 
 def _sort(source: Source, files: dict[Path, str]) -> list[list[Slice]]:
@@ -200,7 +194,7 @@ def _require_place(source: Source, slices: Sequence[Slice]) -> None:
         ("a valid orientation (ImageOrientationPatient)", [s.direction for s in slices]),
         ("a pixel spacing (PixelSpacing)", [s.spacing for s in slices]),
     ):
-        if missing := [_shown(s.name) for s, value in zip(slices, stated, strict=True) if np.isnan(value).any()]:
+        if missing := [shown(s.name) for s, value in zip(slices, stated, strict=True) if np.isnan(value).any()]:
             raise ImageError(
                 f"{source.name} has DICOM files without {what}, for example '{missing[0]}'; export the original series"
             )
