@@ -6,7 +6,7 @@ import math
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 # Formats whose headers place the voxels in space. In others ITK takes 1 mm for what is not said.
-_PLACING = ("Nifti", "Nrrd", "Meta", "Gipl", "VTK", "MRC", "HDF5", "MINC")
+_PLACING = ("Nifti", "Nrrd", "Meta", "Gipl", "VTK", "HDF5", "MINC")
 # Of a voxel in memory, at least.
 _BYTES = 4
 
@@ -56,7 +56,7 @@ def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
     """
     with _open(source) as opened:
         phase = source.choose_phase(_phases(opened.reader))
-        _check_memory(opened)
+        _check_memory(source, opened.reader.GetSize())
         wild = _wild_voxels(opened, phase)
         _check_format(opened)
         grid = grid_of(source.name, source.path, opened.reader, opened.nifti)
@@ -125,6 +125,7 @@ def _open(source: Source) -> Iterator[_Opened]:
     if nifti is None or not misleads:
         yield _Opened(source, _read_header(source, source.path), nifti)
         return
+    _check_memory(source, nifti.size)
     with tempfile.TemporaryDirectory(prefix="dlir-") as folder:
         plain = Path(folder) / "image.nii"
         try:
@@ -179,13 +180,11 @@ def _check_kind(source: Source, reader: sitk.ImageFileReader) -> None:
         raise ImageError(f"{source.name} is a {dimension}D image; give a 3D volume or one time point of a 4D file")
 
 
-def _check_memory(opened: _Opened) -> None:
-    """Before anything of the size that the header states is allocated."""
-    reader = opened.reader
-    size = reader.GetSize()[:3]
-    if _BYTES * math.prod(size) > memory_limit():
+def _check_memory(source: Source, size: Sequence[int]) -> None:
+    """Before anything of the size (x, y, z) that the header states is allocated."""
+    if _BYTES * math.prod(size[:3]) > memory_limit():
         raise ImageError(
-            f"{opened.source.name} has {' x '.join(map(str, size))} voxels by its header, more than the memory holds; "
+            f"{source.name} has {' x '.join(map(str, size[:3]))} voxels by its header, more than the memory holds; "
             "correct the header, or crop the image"
         )
 

@@ -92,8 +92,10 @@ def test_formats_without_a_voxel_size(tmp_path: Path, refusal: Refusal) -> None:
     image = sitk.GetImageFromArray(VALUES)
     image.SetSpacing((1.3, 1.3, 8))
     sitk.WriteImage(image, str(tmp_path / "a.tif"))
-    with refusal(ImageError, "a.tif", "TIFF", "no voxel size in mm", "convert it"):
-        read_image(tmp_path / "a.tif")
+    sitk.WriteImage(image, str(tmp_path / "a.mrc"))  # in ångström, by the format
+    for name, kind in (("a.tif", "TIFF"), ("a.mrc", "MRC")):
+        with refusal(ImageError, name, kind, "no voxel size in mm", "convert it"):
+            read_image(tmp_path / name)
     for suffix in ("gipl", "vtk", "h5"):
         sitk.WriteImage(image, str(tmp_path / f"a.{suffix}"))
         np.testing.assert_allclose(read_image(tmp_path / f"a.{suffix}").grid.spacing, (1.3, 1.3, 8), rtol=1e-6)

@@ -291,7 +291,10 @@ def test_analyze_says_nothing_of_orientation(tmp_path: Path) -> None:
     assert image.array.shape == VALUES.shape
 
 
-def test_more_voxels_than_memory_are_told_from_the_header(tmp_path: Path, refusal: Refusal) -> None:
+def test_more_voxels_than_memory_are_told_from_the_header(
+    tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dlir.io.files.memory_limit", lambda: 1e9)
     path = write(tmp_path / "a.nii.gz", ("3h", DIM + 2, (32000, 32000, 32000)))
     with refusal(ImageError, "a.nii.gz", "32000 x 32000 x 32000 voxels by its header", "more than the memory holds"):
         read_image(path)
