@@ -32,11 +32,7 @@ def registration_alone(checkout: Path) -> Callable[[], object]:
 
 
 def whole_command(checkout: Path) -> Callable[[], object]:
-    """The sample cine pair through `dlir register`, called in this process: files read, labels propagated and scored,
-    report and all files written.
-    """
-    from dlir.cli import main
-
+    """The sample cine pair through `dlir register`."""
     data = checkout / "Resources" / "SampleData"
     given = {
         "fixed": "fixed_ed",
@@ -44,8 +40,15 @@ def whole_command(checkout: Path) -> Callable[[], object]:
         "fixed-label": "fixed_ed_label",
         "moving-label": "moving_es_label",
     }
-    options = [text for name, file in given.items() for text in (f"--{name}", str(data / f"{file}.nrrd"))]
-    model = checkout / "Resources" / "Models" / "cardiac-cine.safetensors"
+    files = {name: data / f"{file}.nrrd" for name, file in given.items()}
+    return command(files, checkout / "Resources" / "Models" / "cardiac-cine.safetensors")
+
+
+def command(files: dict[str, Path], model: Path) -> Callable[[], object]:
+    """`dlir register`, called in this process: files read, labels propagated and scored, report and files written."""
+    from dlir.cli import main
+
+    options = [text for name, file in files.items() for text in (f"--{name}", str(file))]
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +79,30 @@ def large_pair(checkout: Path) -> Callable[[], object]:
     return lambda: registration(fixed, moving)
 
 
+def large_command(checkout: Path) -> Callable[[], object]:
+    """The same pair in files, with a label as large as an organ on each image, through `dlir register`."""
+    import numpy as np
+
+    prepared = large_pair(checkout)  # puts in place what scaling.py needs
+    del prepared
+    from scaling import chest_model, phantom
+
+    from dlir.io import write_image
+    from dlir.model.file import save_model
+
+    folder = Path(tempfile.mkdtemp())
+    files = {}
+    for name, shift in (("fixed", 0.0), ("moving", 0.02)):
+        volume = phantom(200, shift)
+        z, y, x = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in volume.array.shape)]
+        organ = ((x - shift - 0.2) ** 2 + y**2 + z**2 / 2 < 0.08).astype(np.uint8)
+        files[name], files[f"{name}-label"] = folder / f"{name}.mha", folder / f"{name}_label.mha"
+        write_image(files[name], volume.array, volume.grid)
+        write_image(files[f"{name}-label"], organ, volume.grid)
+    save_model(folder / "chest.safetensors", chest_model(), {"name": "chest"})
+    return command(files, folder / "chest.safetensors")
+
+
 def peak_bytes() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
@@ -90,8 +117,14 @@ def main() -> None:
     torch.set_num_threads(threads)
     answers = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
-        run = {"registration": registration_alone, "command": whole_command, "large": large_pair}[job](checkout)
-        if job != "large":
+        jobs = {
+            "registration": registration_alone,
+            "command": whole_command,
+            "large": large_pair,
+            "large-command": large_command,
+        }
+        run = jobs[job](checkout)
+        if not job.startswith("large"):
             run()
         for _ in sys.stdin:
             wall, cpu = time.perf_counter(), time.process_time()
