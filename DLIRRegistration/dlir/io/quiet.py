@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class _Quiet:
@@ -58,3 +60,24 @@ class _Quiet:
 
 
 quiet = _Quiet()
+
+
+@contextmanager
+def warnings_of_sitk() -> Iterator[list[str]]:
+    """What SimpleITK warns of in this block, instead of on the terminal and also where `quiet` is entered."""
+    import SimpleITK as sitk
+
+    heard: list[str] = []
+
+    class Listener(sitk.LoggerBase):  # type: ignore[misc]
+        def DisplayText(self, text: str) -> None:  # the other kinds of text come here too
+            heard.append(text)
+
+    listener, shown = Listener(), sitk.ProcessObject.GetGlobalWarningDisplay()
+    former = listener.SetAsGlobalITKLogger()
+    sitk.ProcessObject.SetGlobalWarningDisplay(True)
+    try:
+        yield heard
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+        former.SetAsGlobalITKLogger()
