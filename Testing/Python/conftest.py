@@ -64,3 +64,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set DLIR_TEST_DATA to the folder that holds {', '.join(DATA_SETS)}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """The folder of small inputs that once came out wrong, beside the real data; the test is skipped without it."""
+    folder = _data_folder().parent / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"no cases at {folder}")
+    return folder

@@ -72,7 +72,7 @@ def _run(
     from dlir.transforms.files import read_transform
     from dlir.transforms.inverse import InverseTransform
 
-    forward = read_transform(transform)
+    forward = read_transform(transform, say)
     backward = InverseTransform(forward, _TOLERANCE_MM) if inverse else None
     with OutputFolder(output.parent, [str(transform), spec, *([reference] if reference else [])]) as outputs:
         target = outputs.file(output.name)

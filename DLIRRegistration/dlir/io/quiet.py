@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class _Quiet:
@@ -69,11 +70,12 @@ def warnings_of_sitk() -> Iterator[list[str]]:
 
     heard: list[str] = []
 
-    class Listener(sitk.LoggerBase):  # type: ignore[misc]
-        def DisplayText(self, text: str) -> None:  # the other kinds of text come here too
+    class Listener(sitk.LoggerBase):
+        def DisplayText(self, text: str) -> None:  # noqa: N802  # SimpleITK's name; warnings come here too
             heard.append(text)
 
-    listener, shown = Listener(), sitk.ProcessObject.GetGlobalWarningDisplay()
+    listener: Any = Listener()  # type: ignore[no-untyped-call]
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     former = listener.SetAsGlobalITKLogger()
     sitk.ProcessObject.SetGlobalWarningDisplay(True)
     try:

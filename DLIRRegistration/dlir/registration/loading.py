@@ -17,6 +17,7 @@ from dlir.io import Landmarks, Volume, read_image, read_label, read_landmarks, r
 from dlir.io.arrays import read_array
 from dlir.io.reading import check_values
 from dlir.registration.choices import Initialization
+from dlir.registration.progress import Notify, silent
 from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ class Loaded:
         return initialize(self.fixed, self.moving, self.initial, self.mode)[0]
 
 
-def load(request: RegistrationRequest) -> Loaded:
-    """Read it all. Raises the errors of reading, each naming the input."""
+def load(request: RegistrationRequest, notify: Notify = silent) -> Loaded:
+    """Read it all. notify: told, in one line, what the user should look at. Raises the errors of reading, each naming
+    the input.
+    """
     fixed, moving = _image(request.fixed, "fixed image"), _image(request.moving, "moving image")
     return Loaded(
         fixed,
@@ -77,7 +80,7 @@ def load(request: RegistrationRequest) -> Loaded:
         moving_mask=_mask(request.moving_mask, moving, "moving mask"),
         fixed_landmarks=_landmarks(request.fixed_landmarks, fixed, "fixed landmarks"),
         moving_landmarks=_landmarks(request.moving_landmarks, moving, "moving landmarks"),
-        initial=_transform(request.initial_transform),
+        initial=_transform(request.initial_transform, notify),
         mode=request.initialize or Initialization.centers.value,
     )
 
@@ -150,9 +153,9 @@ def _landmarks(source: PointSource | None, image: Volume, role: str) -> Landmark
     return Landmarks(np.array(source, float))
 
 
-def _transform(path: str | None) -> CompositeTransform | None:
+def _transform(path: str | None, notify: Notify) -> CompositeTransform | None:
     if path is None:
         return None
     from dlir.transforms.files import read_transform
 
-    return read_transform(Path(path))
+    return read_transform(Path(path), notify)

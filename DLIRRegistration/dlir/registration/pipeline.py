@@ -79,7 +79,7 @@ def run_into(
         outputs.file(name)
     with clock.step("read"):
         progress("reading", 0.0)
-        loaded = load(request)
+        loaded = load(request, notify)
     progress("loading model", 0.05)
     with clock.step("load"):
         from dlir.registration.propagation import propagate

@@ -101,7 +101,9 @@ def read_transform(path: Path, notify: Callable[[str], None] = lambda _: None) -
         if path.name.lower().endswith(".xfm"):
             raise FormatError("is a file of MINC, whose axes SimpleITK does not turn into LPS; convert it to .tfm")
         if path.name.lower().endswith(IMAGE_ENDINGS):
-            raise FormatError("is an image and no ITK transform: displacement fields are not read; give an .h5, .tfm or .txt file")
+            raise FormatError(
+                "is an image and no ITK transform: displacement fields are not read; give an .h5, .tfm or .txt file"
+            )
         if not _is_text(path):
             return CompositeTransform(tuple(_flatten(_read_binary(path))))
         records, note = parse(_text(path))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 NO_TRANSFORM = "is damaged or no ITK transform; give an .h5, .tfm or .txt file that ITK wrote"
 HEADER = "#Insight Transform File V1.0\n"
@@ -86,7 +87,7 @@ def parse(text: str) -> tuple[list[Record], str | None]:
         raise FormatError("has a CompositeTransform behind its first transform; write all as one CompositeTransform")
     if not records:
         raise FormatError("is damaged: its end is missing; copy or write it again")
-    open_end = text[-1] not in "\r\n" and not text.splitlines()[-1].startswith("#")
+    open_end = text[-1] not in "\r\n" and not text.splitlines()[-1].lstrip().startswith("#")
     note = "ends without a line break; make sure that its last number is whole" if open_end else None
     return records, note
 
@@ -142,7 +143,7 @@ def _records(lines: list[str]) -> list[Record]:
 def _content(lines: list[str]) -> Iterator[tuple[int, str]]:
     """The lines that ITK reads, with their numbers from 1."""
     for number, line in enumerate(lines, 1):
-        if line.strip() and not line.startswith("#"):
+        if line.strip() and not line.lstrip().startswith("#"):
             yield number, line.strip()
 
 
@@ -158,7 +159,7 @@ def _check(record: Record) -> None:
     fixed = numbers["FixedParameters"]
     if record.name == _BSPLINE:
         grid = fixed[:3] if fixed.size == _GRID_COUNT and np.isfinite(fixed).all() else np.zeros(3)
-        wanted = {"Parameters": (int(3 * grid.prod()),), "FixedParameters": (_GRID_COUNT,)}
+        wanted: dict[str, tuple[int, ...]] = {"Parameters": (int(3 * grid.prod()),), "FixedParameters": (_GRID_COUNT,)}
     elif record.name in _COUNTS:
         wanted = {"Parameters": _COUNTS[record.name][:1], "FixedParameters": _COUNTS[record.name][1]}
     else:
@@ -171,7 +172,7 @@ def _check(record: Record) -> None:
             )
 
 
-def _numbers(name: str, value: str) -> np.ndarray:
+def _numbers(name: str, value: str) -> NDArray[np.float64]:
     words = value.split()
     try:
         return np.array(words, float)
