@@ -19,6 +19,7 @@ HEAD = "#Insight Transform File V1.0\n"
 SHIFT = "1 0 0 0 1 0 0 0 1 10 0 0"
 TURN = "0 -1 0 1 0 0 0 0 1 0 20 0"
 POINTS = np.array([[10.0, 20.0, 12.0], [0.0, 0.0, 0.0], [30.0, 15.0, 20.0]])
+SHIFTED = POINTS + np.array([10, 0, 0])
 
 
 def record(kind: str, parameters: str = SHIFT, fixed: str = "0 0 0") -> str:
@@ -55,7 +56,7 @@ def test_a_list_is_applied_as_a_composite_is_the_last_first(tmp_path: Path) -> N
     parts = record("AffineTransform") + record("AffineTransform", TURN)
     composite = write(tmp_path, HEAD + COMPOSITE + parts, "composite.tfm")
     expected = sitk_apply([sitk.ReadTransform(str(composite))], POINTS)
-    assert not np.allclose(expected, POINTS + (10, 20, 0))
+    assert not np.allclose(expected, POINTS + np.array([10, 20, 0]))
     for path in (composite, write(tmp_path, HEAD + parts, "list.txt")):
         np.testing.assert_allclose(moved(path), expected, atol=1e-9)
 
@@ -79,7 +80,7 @@ def test_a_composite_comes_first_or_not_at_all(tmp_path: Path, first: str) -> No
 def test_binary_files_with_several(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     sitk.WriteTransform(sitk.TranslationTransform(3, (10.0, 0.0, 0.0)), str(path))
-    np.testing.assert_allclose(moved(path), POINTS + (10, 0, 0))
+    np.testing.assert_allclose(moved(path), SHIFTED)
     path.write_bytes(path.read_bytes() * 2)
     assert "several transforms" in refusal(path)
 
@@ -111,7 +112,7 @@ def test_composites_in_text_and_hdf5_are_one(tmp_path: Path) -> None:
 )
 def test_linear_types_that_simpleitk_has_no_name_for(tmp_path: Path, kind: str, parameters: str, wrapped: bool) -> None:
     path = write(tmp_path, HEAD + (COMPOSITE if wrapped else "") + record(kind, parameters))
-    np.testing.assert_allclose(moved(path), POINTS + (10, 0, 0), atol=1e-9)
+    np.testing.assert_allclose(moved(path), SHIFTED, atol=1e-9)
 
 
 @pytest.mark.parametrize("partner", [sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), sitk.BSplineTransform(3, 3)])
@@ -185,14 +186,14 @@ def test_the_numbers_are_counted(tmp_path: Path, kind: str, change: int) -> None
     ],
 )
 def test_files_edited_by_hand(tmp_path: Path, text: str) -> None:
-    np.testing.assert_allclose(moved(write(tmp_path, text)), POINTS + (10, 0, 0))
+    np.testing.assert_allclose(moved(write(tmp_path, text)), SHIFTED)
 
 
 def test_an_end_without_a_line_break_is_read_and_told(tmp_path: Path) -> None:
     """Whether its last number is whole, nobody can know."""
     told: list[str] = []
     path = write(tmp_path, ONE.rstrip())
-    np.testing.assert_allclose(read_transform(path, told.append).apply(POINTS), POINTS + (10, 0, 0))
+    np.testing.assert_allclose(read_transform(path, told.append).apply(POINTS), SHIFTED)
     assert told == [f"transform '{path}' ends without a line break; make sure that its last number is whole"]
 
 
