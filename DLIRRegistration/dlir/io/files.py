@@ -22,6 +22,12 @@ def count_file_phases(source: Source) -> int:
     return _phases(_read_header(source))
 
 
+def read_metadata(source: Source) -> dict[str, str]:
+    """What a file's header says beside its geometry, by its keys. Raises as `read_file`."""
+    reader = _read_header(source)
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+
+
 def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
     """Voxels (z, y, x) in the file's own type and grid of a 3D file or of one time point of a 4D file.
 

@@ -13,7 +13,7 @@ import numpy as np
 from dlir.data.layouts.contours import fill, instance_positions, polygon_area, read_polygon, slice_of
 from dlir.data.pair import Pair, Scan, existing, ordered_pairs, require_folder
 from dlir.errors import DLIRError, EvaluationError
-from dlir.io.reading import Volume, read_grid, read_label
+from dlir.io.reading import Volume, read_label
 
 # Every scan has 20 time points, and its images are numbered slice by slice.
 _PHASES = 20
@@ -142,7 +142,7 @@ def _converted(cine: Path) -> list[Scan]:
 
 
 def _cavity(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    cavity: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = read_label(path, read_grid(path)).array == _CAVITY
+    cavity: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = read_label(path, None).array == _CAVITY
     return cavity
 
 
