@@ -123,12 +123,12 @@ def warn(message: str) -> None:
 def run(options: argparse.Namespace) -> None:
     """Register and write the chosen outputs. Raises the DLIRErrors of its parts; nothing is written then."""
     from dlir.io import replacing
-    from dlir.io.segments import check_layer
+    from dlir.io.segments import segments_of_layer
     from dlir.io.source import parse_source
     from dlir.registration.pipeline import run as register
 
     if options.movingLabels:
-        check_layer(parse_source(options.movingLabels, "moving label"))
+        segments_of_layer(parse_source(options.movingLabels, "moving label"))
     with tempfile.TemporaryDirectory(prefix="dlir-register-") as work:
         results = Path(work) / "results"
         names = register(request_of(options, results), progress=tell, notify=warn).report["outputs"]

@@ -13,7 +13,7 @@ from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io.dicom import count_dicom_phases, is_dicom_source, read_dicom
 from dlir.io.files import count_file_phases, read_file
-from dlir.io.segments import check_layer
+from dlir.io.segments import Segment, segments_of_layer
 from dlir.io.source import Source, parse_source
 
 Spec = str | os.PathLike[str]
@@ -25,12 +25,14 @@ _LARGEST_LABEL = 2**31 - 1
 class Volume:
     """A 3D image in memory.
 
-    array: (z, y, x). grid: where it lies, LPS mm. source: what the user typed to name it, for messages.
+    array: (z, y, x). grid: where it lies, LPS mm. source: what the user typed to name it, for messages. segments: which
+    of its values have names, where it is a label map whose file says so.
     """
 
     array: NDArray[Any]
     grid: ImageGrid
     source: str
+    segments: tuple[Segment, ...] = ()
 
 
 def count_phases(spec: Spec, role: str = "image") -> int:
@@ -93,7 +95,7 @@ def read_label(spec: Spec, image: Volume | ImageGrid | None, role: str = "moving
     labels do not lie on the voxels of the image.
     """
     source = parse_source(spec, role)
-    check_layer(source)
+    segments = segments_of_layer(source)
     array, grid = read_dicom(source) if is_dicom_source(source) else read_file(source)
     if not np.issubdtype(array.dtype, np.integer):
         # The range comes first, with a comparison that is also false for NaN.
@@ -105,7 +107,7 @@ def read_label(spec: Spec, image: Volume | ImageGrid | None, role: str = "moving
         array = array.astype(np.int32)
     if image is not None:
         array, grid = _placed(source, array, grid, image)
-    return Volume(array, grid, source.typed)
+    return Volume(array, grid, source.typed, segments)
 
 
 def read_mask(spec: Spec, image: Volume | ImageGrid, role: str = "fixed mask") -> Volume:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from dlir.errors import ImageError
@@ -37,12 +37,15 @@ def read_segments(spec: str | os.PathLike[str], role: str = "label") -> tuple[Se
     return found if source.phase is None else tuple(segment for segment in found if segment.layer == source.phase)
 
 
-def check_layer(source: Source) -> None:
-    """Raises ImageError, naming the segments, where of the layers of a segmentation none, or no such, is chosen."""
+def segments_of_layer(source: Source) -> tuple[Segment, ...]:
+    """The segments of the one layer that is meant, as layer 0 of what is read.
+
+    Raises ImageError, naming the segments, where there are several layers and none, or no such, is chosen.
+    """
     segments = _segments(source)
     layers = {segment.layer for segment in segments}
     if not segments or (source.phase is None and len(layers) == 1) or source.phase in layers:
-        return
+        return tuple(replace(segment, layer=0) for segment in segments if source.phase in (None, segment.layer))
     described = "; ".join(
         f"#{layer}: " + ", ".join(segment.name for segment in group)
         for layer, group in groupby(segments, lambda segment: segment.layer)

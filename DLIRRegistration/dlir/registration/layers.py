@@ -56,7 +56,7 @@ def _layers(sources: Sequence[ImageSource], role: str) -> _Layers:
     layers: list[ImageSource] = []
     segments: list[Segment] = []
     for source in sources:
-        found = read_segments(source, role) if isinstance(source, str) else ()
+        found = read_segments(source, role) if isinstance(source, str) else getattr(source, "segments", ())
         chosen = sorted({segment.layer for segment in found})
         for layer in chosen or [0]:
             segments += [replace(segment, layer=len(layers)) for segment in found if segment.layer == layer]

@@ -28,7 +28,9 @@ def test_names_layers_and_values(tmp_path: Path, grid: ImageGrid, layers: np.nda
     assert read_segments(path) == tuple(Segment(*segment) for segment in SEGMENTS)
     assert read_segments(f"{path}#1") == (Segment("wall and cavity", 1, 1),)
     for i, layer in enumerate(layers):
-        np.testing.assert_array_equal(read_label(f"{path}#{i}", grid).array, layer)
+        read = read_label(f"{path}#{i}", grid)
+        np.testing.assert_array_equal(read.array, layer)
+        assert read.segments == tuple(Segment(name, 0, value) for name, at, value in SEGMENTS if at == i)
     old = save_segmentation(tmp_path / "old.seg.nrrd", layers, grid, SEGMENTS[1:], old=True)
     assert read_segments(old) == (Segment("wall", 0, 1), Segment("wall and cavity", 1, 1))
 

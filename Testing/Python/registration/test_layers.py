@@ -65,7 +65,7 @@ def test_names_that_have_nothing_in_common(tmp_path: Path) -> None:
     assert by_layers(request, told.append)[0] == request
     assert "no segment name in common; their values are compared by number" in told[0]
     for moving, fixed in (([("a", 0, 1), ("b", 1, 1)], [("c", 0, 1)]), ([("a", 0, 1), ("b", 1, 1)], [])):
-        with pytest.raises(ImageError, match="no segment name in common.*give them the same names"):
+        with pytest.raises(ImageError, match=r"no segment name in common.*give them the same names"):
             by_layers(asked(tmp_path, moving, fixed), pytest.fail)
 
 
