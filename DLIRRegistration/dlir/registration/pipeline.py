@@ -99,7 +99,8 @@ def run_into(
         propagated = propagate(loaded, outcome.value, request.comparisons)
     with clock.step("figures"):
         progress("figures", 0.8)
-        report = build_report(loaded, outcome.value, header, outcome.device) | propagated.report
+        full = request.outputs.full_paths
+        report = build_report(loaded, outcome.value, header, outcome.device, full_paths=full) | propagated.report
     with clock.step("write"):
         write_outputs(outputs, request, loaded, outcome.value, propagated, part_of(progress, 0.9, 1.0))
     report["outputs"] = names

@@ -55,11 +55,13 @@ class Outputs:
 
     folder: made where missing. form: "files" writes images, report.json and moving_landmarks.csv; "arrays" writes
     .npy files for another process of ours. displacement: whether the displacement field (mm, LPS) is written too.
+    full_paths: whether the report names images with the folders above them.
     """
 
     folder: str
     form: str = "files"
     displacement: bool = False
+    full_paths: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in OUTPUT_FORMS:
