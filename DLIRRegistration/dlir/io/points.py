@@ -41,6 +41,17 @@ class Landmarks:
             raise ValueError(f"points of shape {self.points.shape} with {len(self.labels)} labels are not (N, 3)")
 
 
+def mismatch(fixed: Landmarks, moving: Landmarks) -> str | None:
+    """Why landmarks do not correspond one by one, for messages; None where nothing speaks against it."""
+    if len(fixed.points) != len(moving.points):
+        return f"{len(fixed.points)} fixed and {len(moving.points)} moving landmarks do not correspond; correct them"
+    if sorted(fixed.labels) == sorted(moving.labels) and fixed.labels != moving.labels:
+        pairs = enumerate(zip(fixed.labels, moving.labels, strict=True), 1)
+        at, one, other = next((i, _short([a]), _short([b])) for i, (a, b) in pairs if a != b)
+        return f"landmarks are in another order: point {at} is '{one}' (fixed) and '{other}' (moving); order them alike"
+    return None
+
+
 class _Parsed(NamedTuple):
     """Rows as they stand in a file; `frame` is "unstated" where the file does not say what they are."""
 

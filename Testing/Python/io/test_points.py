@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dlir.errors import GeometryError, ImageError, OutputError
 from dlir.geometry import ImageGrid
-from dlir.io.points import Landmarks, read_landmarks, write_landmarks
+from dlir.io.points import Landmarks, mismatch, read_landmarks, write_landmarks
 
 POINTS = np.array([[1.5, -2.0, 3.25], [-10.0, 20.0, 1e-7]])
 NAMES = ("apex, inner", 'the "base"')
@@ -237,6 +237,16 @@ def test_unknown_type_is_not_written(tmp_path: Path, refusal: Callable[..., obje
     with refusal(OutputError, "a.vtk", ".csv", "rename"):
         write_landmarks(tmp_path / "a.vtk", Landmarks(POINTS))
     assert not list(tmp_path.iterdir())
+
+
+def test_landmarks_that_do_not_correspond() -> None:
+    """Where both sides name the same points, their names must agree; else the order counts."""
+    named = Landmarks(POINTS, ("a", "b"))
+    for other in (named, Landmarks(POINTS), Landmarks(POINTS, ("F-1", "F-2"))):
+        assert mismatch(named, other) is None
+    swapped = mismatch(named, Landmarks(POINTS, ("b", "a")))
+    assert swapped == "landmarks are in another order: point 1 is 'a' (fixed) and 'b' (moving); order them alike"
+    assert mismatch(named, Landmarks(POINTS[:1])) == "2 fixed and 1 moving landmarks do not correspond; correct them"
 
 
 def test_landmarks_of_the_wrong_shape() -> None:
