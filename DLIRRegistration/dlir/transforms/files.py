@@ -17,7 +17,16 @@ from dlir.io.quiet import quiet, warnings_of_sitk
 from dlir.io.source import IMAGE_ENDINGS
 from dlir.io.text import decode
 from dlir.io.writing import replacing
-from dlir.transforms.itk_text import COMPOSITE, HEADER, NO_TRANSFORM, FormatError, Record, parse, unknown
+from dlir.transforms.itk_records import (
+    COMPOSITE,
+    HEADER,
+    NO_TRANSFORM,
+    FormatError,
+    Record,
+    matlab_as_text,
+    parse,
+    unknown,
+)
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, DisplacementTransform, Part
 
 _TEXT_START = b"#Insight Transform File"
@@ -104,9 +113,10 @@ def read_transform(path: Path, notify: Callable[[str], None] = lambda _: None) -
             raise FormatError(
                 "is an image and no ITK transform: displacement fields are not read; give an .h5, .tfm or .txt file"
             )
-        if not _is_text(path):
+        text = _text(path)
+        if text is None:
             return CompositeTransform(tuple(_flatten(_read_binary(path))))
-        records, note = parse(_text(path))
+        records, note = parse(text)
         parts = tuple(part for record in reversed(records) for part in _flatten(_read_record(record)))
     except OSError as error:
         raise TransformError(f"transform '{path}' cannot be opened ({error.strerror}); check its permissions") from None
@@ -119,23 +129,21 @@ def read_transform(path: Path, notify: Callable[[str], None] = lambda _: None) -
     return CompositeTransform(parts)
 
 
-def _is_text(path: Path) -> bool:
-    """Whether a file is text, be it because its name says so."""
-    if path.suffix.lower() in _TEXT_SUFFIXES:
-        return True
+def _text(path: Path) -> str | None:
+    """A file as ITK's text format; None for HDF5. Raises FormatError for what is no text though its name says so."""
+    ending = path.suffix.lower()
     with path.open("rb") as file:
+        data = file.read(_START_BYTES)
         try:
-            decode(file.read(_START_BYTES))
+            decode(data)
         except ValueError:
-            return False
-    return True
-
-
-def _text(path: Path) -> str:
-    try:
-        return decode(path.read_bytes())
-    except ValueError:
-        raise FormatError(NO_TRANSFORM) from None
+            if ending in _TEXT_SUFFIXES:
+                raise FormatError(NO_TRANSFORM) from None
+            return matlab_as_text(data + file.read()) if ending == ".mat" else None
+        try:
+            return decode(data + file.read())
+        except ValueError:
+            raise FormatError(NO_TRANSFORM) from None
 
 
 def _read_record(record: Record) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 
 from chains import chain_grids, random_affine, random_bspline, sitk_apply
 from dlir.errors import TransformError
+from dlir.transforms import files
 from dlir.transforms.files import read_transform, to_sitk
 from dlir.transforms.spatial import CompositeTransform
 from grids import Array
@@ -77,12 +79,37 @@ def test_a_composite_comes_first_or_not_at_all(tmp_path: Path, first: str) -> No
     assert "write all as one CompositeTransform" in message
 
 
-def test_binary_files_with_several(tmp_path: Path) -> None:
-    path = tmp_path / "a.mat"
+def test_matlab_files_with_several(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.mat", tmp_path / "b.mat"
     sitk.WriteTransform(sitk.TranslationTransform(3, (10.0, 0.0, 0.0)), str(path))
     np.testing.assert_allclose(moved(path), SHIFTED)
-    path.write_bytes(path.read_bytes() * 2)
-    assert "several transforms" in refusal(path)
+    sitk.WriteTransform(sitk.ScaleTransform(3, (2.0, 3.0, 4.0)), str(other))
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    np.testing.assert_allclose(moved(path), POINTS * [2, 3, 4] + [10, 0, 0])
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("precision", "kind"), [("f8", 0), ("f4", 10)])
+def test_matlab_files_as_other_programs_write_them(tmp_path: Path, order: str, precision: str, kind: int) -> None:
+    """Every prefix of them is refused."""
+    data = b""
+    for name, values in ((b"MatrixOffsetTransformBase_double_3_3\0", SHIFT), (b"fixed\0", "0 0 0.5")):
+        numbers = np.array(values.split(), order + precision)
+        data += struct.pack(order + "5i", kind + 1000 * (order == ">"), numbers.size, 1, 0, len(name)) + name
+        data += numbers.tobytes()
+    path = tmp_path / "a.mat"
+    path.write_bytes(data)
+    np.testing.assert_allclose(moved(path), SHIFTED)
+    for end in range(len(data)):
+        path.write_bytes(data[:end])
+        assert "is damaged" in refusal(path)
+
+
+def test_hdf5_files_with_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tool at hand writes one; SimpleITK's warning of it is what counts."""
+    path = write(tmp_path, HEAD + record("AffineTransform") * 2)
+    monkeypatch.setattr(files, "_text", lambda path: None)
+    assert "holds several transforms, of which SimpleITK reads one" in refusal(path)
 
 
 def test_composites_in_text_and_hdf5_are_one(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
-"""ITK's text format of transforms (.tfm, .txt), taken apart and checked before ITK sees it.
+"""ITK's text (.tfm, .txt) and Matlab (.mat) formats of transforms, taken apart and checked before ITK sees them.
 
-ITK takes the first of several transforms for all of them, passes over a line that is missing, and for some types reads
-past the end of too few numbers.
+ITK takes the first of several transforms for all of them, passes over a line that is missing and the end of a file that
+is cut, and for some types reads past the end of too few numbers.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -38,6 +39,17 @@ _COUNTS: dict[str, tuple[int, tuple[int, ...]]] = {
     "CenteredAffineTransform": (15, (3,)),
 }
 _GRID_COUNT = 18
+_CUT = "is damaged: its end is missing; copy or write it again"
+# Of a Matlab variable: type, rows, columns, whether complex, length of its name. The type tells byte order, storage
+# order, which vectors have none of, and precision.
+_MATLAB_HEAD = struct.Struct("<5i")
+_MATLAB_TYPES = {
+    kind + storage + order: form
+    for kind, form in ((0, "f8"), (10, "f4"))
+    for storage in (0, 100)
+    for order in (0, 1000)
+}
+_LONGEST_NAME = 200
 
 
 class FormatError(Exception):
@@ -86,10 +98,38 @@ def parse(text: str) -> tuple[list[Record], str | None]:
     if any(record.name == COMPOSITE for record in records):
         raise FormatError("has a CompositeTransform behind its first transform; write all as one CompositeTransform")
     if not records:
-        raise FormatError("is damaged: its end is missing; copy or write it again")
+        raise FormatError(_CUT)
     open_end = text[-1] not in "\r\n" and not text.splitlines()[-1].lstrip().startswith("#")
     note = "ends without a line break; make sure that its last number is whole" if open_end else None
     return records, note
+
+
+def matlab_as_text(data: bytes) -> str:
+    """A Matlab file (level 4) as ITK's text format. It has a variable called as the transform, and one called "fixed".
+
+    Raises FormatError for a file that ends early, and for one of something else.
+    """
+    lines, at = [HEADER], 0
+    while at < len(data):
+        head = data[at : at + _MATLAB_HEAD.size]
+        big = head[:2] == b"\0\0" and head[3:4] != b"\0"
+        order = ">" if big else "<"
+        if len(head) < _MATLAB_HEAD.size:
+            raise FormatError(_CUT)
+        kind, rows, columns, imaginary, length = struct.unpack(order + _MATLAB_HEAD.format[1:], head)
+        if kind not in _MATLAB_TYPES or imaginary or min(rows, columns) < 0 or not 0 < length < _LONGEST_NAME:
+            raise FormatError(NO_TRANSFORM)
+        start = at + len(head) + length
+        numbers = np.dtype(order + _MATLAB_TYPES[kind])
+        at = start + rows * columns * numbers.itemsize
+        if at > len(data):
+            raise FormatError(_CUT)
+        name = data[start - length : start].rstrip(b"\0").decode("latin-1")
+        values = " ".join(map(repr, np.frombuffer(data[start:at], numbers).tolist()))
+        lines.append(
+            f"FixedParameters: {values}\n" if name == "fixed" else f"Transform: {name}\nParameters: {values}\n"
+        )
+    return "".join(lines)
 
 
 def unknown(name: str) -> str:
