@@ -100,7 +100,7 @@ def run_into(
     with clock.step("figures"):
         progress("figures", 0.8)
         full = request.outputs.full_paths
-        report = build_report(loaded, outcome.value, header, outcome.device, full_paths=full) | propagated.report
+        report = build_report(loaded, outcome.value, header, outcome.device, full) | propagated.report
     with clock.step("write"):
         write_outputs(outputs, request, loaded, outcome.value, propagated, part_of(progress, 0.9, 1.0))
     report["outputs"] = names

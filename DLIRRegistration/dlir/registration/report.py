@@ -31,7 +31,7 @@ _BLOCK = 1 << 20
 
 
 def build_report(
-    loaded: Loaded, result: RegistrationResult, model: ModelHeader, device: str, *, full_paths: bool = False
+    loaded: Loaded, result: RegistrationResult, model: ModelHeader, device: str, full_paths: bool = False
 ) -> dict[str, Any]:
     """What was done and what came of it.
 
