@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -14,6 +17,6 @@ def decode(data: bytes) -> str:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("cp1252")
-    if any(ord(letter) < 32 and not letter.isspace() for letter in text):
+    if _CONTROL.search(text):
         raise ValueError("control characters")
     return text
