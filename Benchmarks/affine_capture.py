@@ -25,7 +25,7 @@ from table4 import HELD_OUT, SEED, held_out_pairs
 
 from dlir.data.layouts.decathlon import Decathlon
 from dlir.data.pair import Scan
-from dlir.evaluation.methods.base import Method, Task
+from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.elastix import ElastixMethod
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.methods.network import NetworkMethod
@@ -34,6 +34,7 @@ from dlir.evaluation.summary import statistics
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.model.catalogue import resolve_model
+from dlir.registration.loading import Loaded
 from dlir.training.config import RandomAffine
 from dlir.training.pairs import apply_affine, random_parameters
 from dlir.transforms.affine import affine_matrix
@@ -53,7 +54,7 @@ class Case:
     places: points (N, 3) of the fixed image where errors are measured, LPS mm, by what they lie in.
     """
 
-    task: Task
+    task: Loaded
     truth: AffineTransform
     shift: float
     places: dict[str, Points]
@@ -78,7 +79,7 @@ def moved(scan: Scan, number: int) -> Case:
     array = apply_affine(torch.from_numpy(image.array)[None], image.grid, parameters)[0].numpy()
     # The moved image shows at x what the image has at map(x): a point of the image is found at its inverse.
     truth = AffineTransform(np.linalg.inv(physical_matrix(parameters, image.grid)))
-    task = Task(image, Volume(array, image.grid, f"{image.source}, moved"), CompositeTransform(()))
+    task = Loaded(image, Volume(array, image.grid, f"{image.source}, moved"), CompositeTransform(()))
     centers = image.grid.voxel_centers()
     places = {"hippocampus": centers[label.array > 0], "whole image": centers.reshape(-1, 3)}
     return Case(task, truth, float(parameters[0, :3].norm()), places)

@@ -38,7 +38,6 @@ from dlir.training.data import load_data
 from dlir.training.engine import make_fabric, usable_precision
 from dlir.training.run_folder import RunFolder, RunOptions
 from dlir.training.trainer import Trainer
-from dlir.training.watching import Nobody
 
 GIB = 2**30
 # Of the machine that the paper's experiments ran on.
@@ -151,7 +150,7 @@ def measure(preset: str, phase: int, data: Path, iterations: int, threads: int, 
                 raise _EnoughError
 
         try:
-            trainer.run(note, Nobody())
+            trainer.run(note)
         except _EnoughError:
             trainer.validate()
         for loader in multiprocessing.active_children():

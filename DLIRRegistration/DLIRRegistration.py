@@ -94,7 +94,7 @@ class DLIRRegistrationParameterNode:
     movingMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
     movingMaskSegment: str
     initialTransform: vtkMRMLTransformNode
-    initialize: Start = Start.CENTERS
+    initialize: Start = Start.AUTO
     fixedSegmentation: vtkMRMLSegmentationNode
     fixedLandmarks: vtkMRMLMarkupsFiducialNode
     movingLandmarks: vtkMRMLMarkupsFiducialNode

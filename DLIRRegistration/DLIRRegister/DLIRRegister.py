@@ -122,14 +122,15 @@ def warn(message: str) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Register and write the chosen outputs. Raises the DLIRErrors of its parts; nothing is written then."""
+    from dlir.errors import notes_to
     from dlir.io import replacing
     from dlir.io.segments import segments_of_layer
     from dlir.io.source import parse_source
     from dlir.registration.pipeline import run as register
 
-    if options.movingLabels:
-        segments_of_layer(parse_source(options.movingLabels, "moving label"))
-    with tempfile.TemporaryDirectory(prefix="dlir-register-") as work:
+    with notes_to(warn), tempfile.TemporaryDirectory(prefix="dlir-register-") as work:
+        if options.movingLabels:
+            segments_of_layer(parse_source(options.movingLabels, "moving label"))
         results = Path(work) / "results"
         names = register(request_of(options, results), progress=tell, notify=warn).report["outputs"]
         chosen = {getattr(options, name): names[key] for name, (key, _) in OUTPUTS.items() if getattr(options, name)}

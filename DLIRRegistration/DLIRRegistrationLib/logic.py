@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -99,7 +100,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         fixedMask: Any | None = None,
         movingMask: Any | None = None,
         initialTransform: Any | None = None,
-        initialize: str = "centers",
+        initialize: str = "auto",
         segmentations: Sequence[Any] = (),
         fixedSegmentation: Any | None = None,
         movingLandmarks: Any | None = None,
@@ -113,7 +114,8 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         fixedMask, movingMask: where the figures of the report count: a labelmap volume node, a segmentation node, or
             a MaskInput with one of its segments.
         initialTransform: a transform node that brings the moving volume roughly onto the fixed one; without it,
-            `initialize` says whether to begin with aligned "centers" or with the "scanner"'s positions.
+            `initialize` says whether to begin with aligned "centers", with the "scanner"'s positions, or where they
+            fit best ("auto").
         segmentations: drawn on the moving image, to be propagated; scored by the segments of `fixedSegmentation`.
         movingLandmarks: point list to be propagated; with `fixedLandmarks` the report has their error.
         device: "auto", "cpu", "cuda" or "mps".
@@ -178,7 +180,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         reference: int = 0,
         model: str = "cardiac-cine",
         segmentation: Any | None = None,
-        initialize: str = "centers",
+        initialize: str = "auto",
         device: str = "auto",
         outputs: SequenceOutputs | None = None,
     ) -> SequenceRun:
@@ -278,11 +280,8 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         default a new one. Names, colours, tags and overlap of the segments are kept. Raises ImageError,
         GeometryError; then nothing has changed.
         """
-
-        def fill(node: Any) -> None:
-            propagate_segmentation(segmentation, transform, reference, node)
-
-        return _filled(output, segmentation, f"{segmentation.GetName()} on {reference.GetName()}", fill)
+        name = f"{segmentation.GetName()} on {reference.GetName()}"
+        return _filled(output, segmentation, name, partial(propagate_segmentation, segmentation, transform, reference))
 
     def propagateMarkups(self, markups: Any, transform: Any, output: Any | None = None) -> Any:
         """Puts points drawn on the moving image where they lie on the fixed image; returns the markups node.
@@ -304,11 +303,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         transform: as for `propagateSegmentation`. output: a model node that is overwritten; by default a new one,
         which looks like `model`. Raises ImageError for a model without a surface; then nothing has changed.
         """
-
-        def fill(node: Any) -> None:
-            propagate_model(model, transform, node)
-
-        return _filled(output, model, f"{model.GetName()} propagated", fill)
+        return _filled(output, model, f"{model.GetName()} propagated", partial(propagate_model, model, transform))
 
     def jacobianVolume(self, transform: Any, reference: Any, output: Any | None = None) -> Any:
         """The Jacobian determinant of a transform node on the voxels of a volume node, as a coloured volume node.

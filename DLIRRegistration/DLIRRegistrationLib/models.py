@@ -15,11 +15,6 @@ from dlir.model.catalogue import SUFFIX, Entry, all_models, resolve_model, user_
 from dlir.model.file import read_header
 
 
-def entries() -> list[Entry]:
-    """Every model, those that come with DLIR first. One that cannot be used has no header but a `problem`."""
-    return all_models()
-
-
 def add(path: str | Path) -> Entry:
     """Copy a model file into the user's folder, under its own name; the model as the catalogue has it then.
 
@@ -30,7 +25,7 @@ def add(path: str | Path) -> Entry:
     if source.suffix != SUFFIX:
         raise ModelError(f"'{source}' is no model file: its name must end in {SUFFIX}; choose another file")
     read_header(source)
-    if source.stem in {entry.name for entry in entries()}:
+    if source.stem in {entry.name for entry in all_models()}:
         raise ModelError(f"there already is a model '{source.stem}'; remove that one, or rename the file '{source}'")
     folder = user_folder()
     target = folder / source.name
@@ -40,12 +35,15 @@ def add(path: str | Path) -> Entry:
         raise ModelError(f"cannot make the folder '{folder}' for models: {error.strerror}; check the path") from None
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-    return next(entry for entry in entries() if entry.path == target)
+    return next(entry for entry in all_models() if entry.path == target)
 
 
 def remove(name: str) -> None:
     """Delete one of the user's own models. Raises ModelError for any other, or where the file cannot be deleted."""
-    entry = _entry(name)
+    # Of two with one name, the one that comes with DLIR goes before the user's own, which is meant.
+    entry = next((entry for entry in reversed(all_models()) if entry.name == name), None)
+    if entry is None:
+        raise ModelError(f"there is no model '{name}' to remove; choose one from the list")
     if entry.bundled:
         raise ModelError(f"model '{name}' comes with DLIR and stays; only models that you added can be removed")
     try:
@@ -77,11 +75,3 @@ def card_line(name: str) -> str:
 def card_text(name: str) -> str:
     """All that a model (a name, or a file) says of itself, in lines. Raises ModelError where it cannot be read."""
     return full_text(read_header(resolve_model(name)))
-
-
-def _entry(name: str) -> Entry:
-    """The user's model of that name, else the one that comes with DLIR. Raises ModelError where there is none."""
-    found = [entry for entry in reversed(entries()) if entry.name == name]
-    if not found:
-        raise ModelError(f"there is no model '{name}' to remove; choose one from the list")
-    return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,21 @@ _ICONS = Path(__file__).resolve().parents[1] / "Resources" / "Icons"
 
 @dataclass(frozen=True)
 class SampleFile:
-    """A file of Resources/SampleData, how Slicer loads it, and how the node is called.
-
-    sha256: lets the Sample Data module notice that its cache holds the file of another version.
-    """
+    """A file of Resources/SampleData, how Slicer loads it, and how the node is called."""
 
     name: str
     file_type: str
     node: str
-    sha256: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is, if it came with this copy of DLIR."""
+        return resource_folder("SampleData") / self.name
+
+    @property
+    def checksum(self) -> str:
+        """Lets the Sample Data module notice that its cache holds the file of another version."""
+        return f"SHA256:{hashlib.sha256(self.path.read_bytes()).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -41,44 +48,13 @@ SAMPLES = (
         PAIR,
         "DLIRCardiacCine.png",
         (
-            SampleFile(
-                "fixed_ed.nrrd",
-                "VolumeFile",
-                "Cine end-diastole",
-                "d9c8e7275ce1e9fee8efbf77c4fe2997f0087e9cd3bd053714ec8b7303562e42",
-            ),
-            SampleFile(
-                "moving_es.nrrd",
-                "VolumeFile",
-                "Cine end-systole",
-                "6db3f811dfe32e35d795e5bdeeb21502544539e4184eeaaab214bbe2a207893e",
-            ),
-            SampleFile(
-                "fixed_ed_label.nrrd",
-                "SegmentationFile",
-                "Segmentation end-diastole",
-                "667c3dd7e93946e571c8332783110ea466efe34c0e20291618fd31be92886a13",
-            ),
-            SampleFile(
-                "moving_es_label.nrrd",
-                "SegmentationFile",
-                "Segmentation end-systole",
-                "33a2b006bbedbdb3f60f55c98f070f47b8103bde9e29d41fc02f706a1b2003d9",
-            ),
+            SampleFile("fixed_ed.nrrd", "VolumeFile", "Cine end-diastole"),
+            SampleFile("moving_es.nrrd", "VolumeFile", "Cine end-systole"),
+            SampleFile("fixed_ed_label.nrrd", "SegmentationFile", "Segmentation end-diastole"),
+            SampleFile("moving_es_label.nrrd", "SegmentationFile", "Segmentation end-systole"),
         ),
     ),
-    Sample(
-        SEQUENCE,
-        "DLIRCardiacCineSequence.png",
-        (
-            SampleFile(
-                "cine.seq.nrrd",
-                "SequenceFile",
-                "Cine",
-                "91909eafdbf1eb06cd53e0da9a6a684316fb58c468657f33419b987f6144aee8",
-            ),
-        ),
-    ),
+    Sample(SEQUENCE, "DLIRCardiacCineSequence.png", (SampleFile("cine.seq.nrrd", "SequenceFile", "Cine"),)),
 )
 
 
@@ -91,18 +67,16 @@ def register_sample_data() -> None:
 
     if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):  # Slicer 5.11 and newer
         SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, title=CATEGORY)
-    folder = resource_folder("SampleData")
     for sample in SAMPLES:
-        paths = [folder / file.name for file in sample.files]
-        if not all(path.is_file() for path in paths):
+        if not all(file.path.is_file() for file in sample.files):
             continue
         SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
             sampleName=sample.name,
             thumbnailFileName=str(_ICONS / sample.thumbnail),
-            uris=[path.as_uri() for path in paths],
+            uris=[file.path.as_uri() for file in sample.files],
             fileNames=[f"DLIR-{file.name}" for file in sample.files],  # in a cache that all modules share
             nodeNames=[file.node for file in sample.files],
             loadFileTypes=[file.file_type for file in sample.files],
-            checksums=[f"SHA256:{file.sha256}" for file in sample.files],
+            checksums=[file.checksum for file in sample.files],
         )

@@ -3,4 +3,4 @@
 Importing this package imports nothing heavy; torch and SimpleITK come in with the modules that need them.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,8 +1,13 @@
-"""The one exception family. A message names the input, says what is wrong and what to do, in one line."""
+"""The one exception family, and notes. A message names the input, says what is wrong and what to do, in one line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class DLIRError(Exception):
@@ -63,3 +68,41 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
     found = get_close_matches(word.lower(), list(known), 1, 0.5)
     return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def shown(text: str | os.PathLike[str]) -> str:
+    r"""Text in one line that can be printed and stored anywhere; bytes that are no UTF-8 as in "caf\xe9.nrrd"."""
+    text = os.fspath(text).replace("\r", "\\r").replace("\n", "\\n")
+    text = re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+# -- what is told although it goes on ------------------------------------------------------------------
+
+
+class ImageNote(UserWarning):
+    """One line about how a file was understood, which its user should know; a warning, so that nobody can miss it."""
+
+
+def note(text: str) -> None:
+    """Tell it: by whoever `notes_to` names, else as Python shows warnings."""
+    warnings.warn(text, ImageNote, stacklevel=2)
+
+
+@contextmanager
+def notes_to(tell: Callable[[str], None]) -> Iterator[None]:
+    """Within, `tell` gets each note, once; other warnings are shown as before."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ImageNote)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+            if not issubclass(category, ImageNote):
+                others(message, category, *rest, **named)
+            elif str(message) not in told:
+                told.add(str(message))
+                tell(str(message))
+
+        warnings.showwarning = show
+        yield

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,38 @@ def transform_points(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[
     """
     linear: NDArray[np.float64] = np.einsum("...j,ij->...i", np.asarray(points, float), matrix[:3, :3])
     return linear + matrix[:3, 3]
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """The smallest part of an array, one slice per axis, that has all of a mask; None where that is empty."""
+    box = []
+    for axis in range(mask.ndim):
+        hit = np.flatnonzero(mask.any(tuple(k for k in range(mask.ndim) if k != axis)))
+        if not hit.size:
+            return None
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return tuple(box)
+
+
+def common_voxels(
+    target: Shape3, source: Shape3, matrix: NDArray[np.float64], tolerance: float
+) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    """The part (z, y, x) of an array of shape `target` that one of shape `source` has too, and where in that it lies.
+
+    matrix: (4, 4), index (x, y, z) of the target to index of the source. None where any voxel of the target is off a
+    voxel of the source, or of what lies beyond its borders, by more than `tolerance` voxels.
+    """
+    size, shift = np.array(target[::-1]), np.rint(matrix[:3, 3]).astype(int)
+    error = np.abs(matrix[:3, :3] - np.eye(3)) @ size + np.abs(matrix[:3, 3] - shift)
+    if (error > tolerance).any():
+        return None
+    low = np.maximum(0, -shift)
+    high = np.maximum(low, np.minimum(size, np.array(source[::-1]) - shift))
+    there, here = (
+        tuple(slice(*ends) for ends in zip(first[::-1], last[::-1], strict=True))
+        for first, last in ((low, high), (low + shift, high + shift))
+    )
+    return there, here
 
 
 @dataclass(frozen=True)
@@ -95,12 +127,7 @@ class ImageGrid:
 
     def to_dict(self) -> dict[str, list[float] | list[int]]:
         """Plain lists, for JSON."""
-        return {
-            "shape": list(self.shape),
-            "spacing": list(self.spacing),
-            "origin": list(self.origin),
-            "direction": list(self.direction),
-        }
+        return {field.name: list(getattr(self, field.name)) for field in fields(self)}
 
     # -- derived quantities ----------------------------------------------------------------------
 
@@ -192,6 +219,14 @@ class ImageGrid:
         spacing = np.array(self.spacing) * np.array(step)
         shape = (int(size[2]), int(size[1]), int(size[0]))
         return ImageGrid(shape, tuple(spacing), tuple(self.to_physical(start)), self.direction)
+
+    def part(self, where: Sequence[slice]) -> ImageGrid:
+        """The grid of a part (z, y, x) of this one, whose slices say where they begin and end."""
+        return self.lattice([part.start for part in where[::-1]], (1, 1, 1), [p.stop - p.start for p in where[::-1]])
+
+    def slab(self, low: int, high: int) -> ImageGrid:
+        """The grid of the slices from `low` to before `high`."""
+        return self.lattice((0, 0, low), (1, 1, 1), (*self.size[:2], high - low))
 
     def with_spacing(self, spacing: Sequence[float]) -> ImageGrid:
         """The grid of another spacing (mm, (x, y, z)) that covers the same volume, border to border.

@@ -21,7 +21,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from dlir.geometry import ImageGrid
-from dlir.io import Volume, count_phases, read_image, read_label, replacing, write_bytes, write_image
+from dlir.io import Volume, count_phases, read_image, read_label, write_image
+from dlir.io.writing import replacing, write_bytes
 
 CAVITY = 1
 # The whole heart, both ventricles and their surroundings.

@@ -7,8 +7,8 @@ import unittest
 import numpy as np
 import slicer
 
-from dlir.model.catalogue import resource_folder
-from DLIRRegistrationLib import dependencies, models
+from dlir.model.catalogue import all_models, resource_folder
+from DLIRRegistrationLib import dependencies
 from DLIRRegistrationLib.sample_data import PAIR, SAMPLES, register_sample_data
 
 
@@ -23,7 +23,7 @@ class DLIRExtensionTest(unittest.TestCase):
             assert hasattr(slicer.modules, name), name
 
     def test_what_ships_is_found(self) -> None:
-        usable = [entry.name for entry in models.entries() if entry.bundled and entry.problem is None]
+        usable = [entry.name for entry in all_models() if entry.bundled and entry.problem is None]
         assert sorted(usable) == ["cardiac-cine", "hippocampus"]
         assert list(resource_folder("Presets").glob("*.yaml"))
         for sample in SAMPLES:

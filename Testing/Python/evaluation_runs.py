@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from dlir.data.pair import Pair, Scan, ordered_pairs
 from dlir.errors import EvaluationError
-from dlir.evaluation.methods.base import Registered, Task
+from dlir.evaluation.methods.base import Registered
 from dlir.evaluation.results import Row, Topology
 from dlir.geometry import ImageGrid
 from dlir.io.points import Landmarks, write_landmarks
 from dlir.io.writing import write_image
 from dlir.metrics.labels import LabelScores
+from dlir.registration.loading import Loaded
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from grids import make_grid
 
@@ -79,12 +80,12 @@ class Shift:
     def settings(self) -> Mapping[str, Any]:
         return {"method": "shift", "vector": [float(v) for v in self.vector]}
 
-    def register(self, task: Task) -> Registered:
-        self.calls.append(task.fixed.source)
-        if any(word in task.fixed.source for word in self.failing):
-            raise EvaluationError(f"gave up on '{task.fixed.source}'")
+    def register(self, pair: Loaded) -> Registered:
+        self.calls.append(pair.fixed.source)
+        if any(word in pair.fixed.source for word in self.failing):
+            raise EvaluationError(f"gave up on '{pair.fixed.source}'")
         return Registered(
-            CompositeTransform((AffineTransform.translation(self.vector.tolist()), *task.start.parts)), 0.25
+            CompositeTransform((AffineTransform.translation(self.vector.tolist()), *pair.start.parts)), 0.25
         )
 
 

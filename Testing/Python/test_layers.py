@@ -153,9 +153,64 @@ def test_starting_imports_nothing_heavy(statement: str) -> None:
         "heavy = {'torch', 'SimpleITK', 'monai', 'scipy', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, f'imported: {sorted(heavy)}'\n"
     )
+    run_python(code)
+
+
+def run_python(code: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "NO_COLOR": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["dlir.geometry", "dlir.transforms.spatial", "dlir.transforms.files"])
+def test_what_a_transform_is_needs_no_torch(module: str) -> None:
+    run_python(
+        f"import sys, {module}\n"
+        "heavy = {'torch', 'scipy', 'monai', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, f'imported: {sorted(heavy)}'\n"
+    )
+
+
+def test_transforms_are_read_and_written_where_there_is_no_torch(tmp_path: Path) -> None:
+    """As in a Slicer whose Python has not got it yet."""
+    run_python(
+        f"""
+import sys
+sys.modules["torch"] = sys.modules["scipy"] = None
+try:
+    import torch
+except ImportError:
+    pass
+else:
+    raise AssertionError("torch should be missing here")
+
+from pathlib import Path
+import numpy as np
+from dlir.geometry import ImageGrid
+from dlir.transforms.files import load_transform, read_transform, save_transform, write_transform
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, DisplacementTransform
+
+folder, rng = Path({str(tmp_path)!r}), np.random.default_rng(0)
+grid = ImageGrid((5, 6, 7), (3.0, 4.0, 5.0), (10.0, -20.0, 30.0))
+spline = BSplineTransform(rng.normal(size=(3, *grid.shape)), grid)
+shift = AffineTransform.translation([1.0, 2.0, 3.0])
+chain = CompositeTransform((spline, shift))
+for name in ("chain.h5", "chain.tfm"):
+    write_transform(folder / name, chain)
+    first, second = read_transform(folder / name).parts
+    np.testing.assert_allclose(first.coefficients, spline.coefficients, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(second.matrix, shift.matrix)
+    assert first.grid.shape == grid.shape
+matrix, largest = chain.bound()
+np.testing.assert_allclose(matrix, shift.matrix)
+np.testing.assert_allclose(largest, np.abs(spline.coefficients).max((1, 2, 3)))
+assert not chain.linear and CompositeTransform((shift, shift)).linear
+field = DisplacementTransform(rng.normal(size=(*grid.shape, 3)).astype(np.float32), grid)
+for transform in (chain, CompositeTransform((field, shift))):
+    loaded = load_transform(folder / save_transform(folder, "saved", transform))
+    assert [type(part) for part in loaded.parts] == [type(part) for part in transform.parts]
+"""
+    )
 
 
 def test_installed_version_is_the_code_version() -> None:

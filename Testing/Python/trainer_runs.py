@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dlir.training.trainer import Progress, Trainer
-from dlir.training.watching import Nobody
 
 FINE_TUNING = {"iterations": 3, "batch_size": 2, "learning_rate": 0.003, "alpha": 0.01}
 Weights = dict[str, Tensor]
@@ -24,7 +23,7 @@ def quiet(phase: str, done: int, total: int, figures: dict[str, float]) -> None:
 
 
 def run(trainer: Trainer, progress: Progress = quiet) -> Path:
-    return trainer.run(progress, Nobody())
+    return trainer.run(progress)
 
 
 def timeless(history: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -9,8 +9,7 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from DLIRRegistrationLib.scene.frames import array_to_local, transform_between
-from DLIRRegistrationLib.scene.volumes import in_world, reslice, scalar_image, set_volume
+from DLIRRegistrationLib.scene.volumes import in_world, onto_grid, scalar_image, set_volume
 
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
@@ -83,7 +82,9 @@ def _board(background: Any, foreground: Any, size_mm: float) -> Any:
     image = scalar_image(background)
     below, grid = in_world(background, image, nearest=False, background=image.GetScalarRange()[0])
     shown, other = background.GetDisplayNode(), foreground.GetDisplayNode()
-    above = _resampled(foreground, grid).astype(np.float32) - other.GetLevel()
+    upper = scalar_image(foreground)
+    lowest = upper.GetScalarRange()[0]
+    above = onto_grid(foreground, upper, grid, nearest=False, background=lowest).astype(np.float32) - other.GetLevel()
     above = above * (shown.GetWindow() / (other.GetWindow() or 1.0)) + shown.GetLevel()  # 0 where all is equal
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Checkerboard")
     node.SetHideFromEditors(True)
@@ -107,11 +108,3 @@ def _fields(grid: ImageGrid, size_mm: float) -> NDArray[np.bool_]:
         np.arange(count) // max(1, round(size_mm / side)) for count, side in zip(grid.size, grid.spacing, strict=True)
     )
     return (z[:, None, None] + y[:, None] + x) % 2 == 1
-
-
-def _resampled(volume_node: Any, onto: ImageGrid) -> NDArray[Any]:
-    """(z, y, x): a volume at the voxels of a grid in the world, linearly; its lowest value outside."""
-    image = scalar_image(volume_node)
-    from_world = transform_between(None, volume_node.GetParentTransformNode())
-    local = array_to_local(volume_node, image)
-    return reslice(image, local, from_world, onto, nearest=False, background=image.GetScalarRange()[0])

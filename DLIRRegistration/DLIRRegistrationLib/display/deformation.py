@@ -34,16 +34,14 @@ def show_grid(transform_node: Any, on: bool, reference: Any = None) -> None:
 
     reference: the volume that sets the spacing and the region; by default the transform's own fixed image.
     """
-    display = _display(transform_node, "grid", on)
-    if display is None:
-        return
-    extent = _region(display, transform_node, reference)
-    display.SetVisualizationMode(display.VIS_MODE_GRID)
-    display.SetGridSpacingMm(extent / _CELLS)
-    display.SetGridResolutionMm(extent / _CELLS / _PIECES)
-    display.SetGridScalePercent(100)
-    display.SetGridShowNonWarped(False)
-    _draw(display, on, _GRID_COLOR)
+    if display := _display(transform_node, "grid", on):
+        extent = _region(display, transform_node, reference)
+        display.SetVisualizationMode(display.VIS_MODE_GRID)
+        display.SetGridSpacingMm(extent / _CELLS)
+        display.SetGridResolutionMm(extent / _CELLS / _PIECES)
+        display.SetGridScalePercent(100)
+        display.SetGridShowNonWarped(False)
+        _draw(display, on, _GRID_COLOR)
 
 
 def show_glyphs(transform_node: Any, on: bool, reference: Any = None) -> None:
@@ -51,16 +49,14 @@ def show_glyphs(transform_node: Any, on: bool, reference: Any = None) -> None:
 
     reference: as for `show_grid`.
     """
-    display = _display(transform_node, "glyphs", on)
-    if display is None:
-        return
-    extent = _region(display, transform_node, reference)
-    display.SetVisualizationMode(display.VIS_MODE_GLYPH)
-    display.SetGlyphType(display.GLYPH_TYPE_ARROW)
-    display.SetGlyphSpacingMm(extent / _ARROWS)
-    display.SetGlyphScalePercent(100)
-    display.SetGlyphDisplayRangeMinMm(_SHORTEST_ARROW)
-    _draw(display, on, _GLYPH_COLOR)
+    if display := _display(transform_node, "glyphs", on):
+        extent = _region(display, transform_node, reference)
+        display.SetVisualizationMode(display.VIS_MODE_GLYPH)
+        display.SetGlyphType(display.GLYPH_TYPE_ARROW)
+        display.SetGlyphSpacingMm(extent / _ARROWS)
+        display.SetGlyphScalePercent(100)
+        display.SetGlyphDisplayRangeMinMm(_SHORTEST_ARROW)
+        _draw(display, on, _GLYPH_COLOR)
 
 
 def _display(transform_node: Any, shows: str, create: bool) -> Any:

@@ -6,7 +6,7 @@ A view is its vtkMRMLSliceLogic, which knows its slice node, its composite node 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import slicer
@@ -27,21 +27,8 @@ _FORMER_LAYOUT = "DLIR.FormerLayout"
 _ANISOTROPIC = 1.5
 
 
-class LayoutManager(Protocol):
-    """What is used of Slicer's layout manager."""
-
-    def layoutLogic(self) -> Any:  # noqa: N802
-        """The vtkMRMLLayoutLogic."""
-
-    def setLayout(self, number: int) -> None:  # noqa: N802
-        """Show the layout of that number."""
-
-    def sliceWidget(self, name: str) -> Any:  # noqa: N802
-        """The widget of the slice view of that name, or None."""
-
-
-def layout_manager() -> LayoutManager | None:
-    """Slicer's own; None where there are no windows."""
+def layout_manager() -> Any | None:
+    """Slicer's own, a qMRMLLayoutManager; None where there are no windows."""
     application = getattr(slicer, "app", None)
     return application.layoutManager() if application else None
 
@@ -53,7 +40,8 @@ def current_views() -> list[Any]:
         return []
     shown = manager.layoutLogic().GetViewNodes()
     nodes = [shown.GetItemAsObject(index) for index in range(shown.GetNumberOfItems())]
-    logics = [_logic_of(node) for node in nodes if node.IsA("vtkMRMLSliceNode")]
+    find = slicer.app.applicationLogic().GetSliceLogic
+    logics = [find(node) for node in nodes if node.IsA("vtkMRMLSliceNode")]
     return [logic for logic in logics if logic]
 
 
@@ -65,14 +53,11 @@ def side_by_side_views() -> dict[str, Any] | None:
     manager = layout_manager()
     if manager is None:
         return None
+    make_layout_known()
     layout = manager.layoutLogic().GetLayoutNode()
-    register_layout(layout)
     if layout.GetViewArrangement() != LAYOUT_ID:
         layout.SetAttribute(_FORMER_LAYOUT, str(layout.GetViewArrangement()))
         manager.setLayout(LAYOUT_ID)
-    else:
-        # The scene may have been saved like this, and read before the layout was known.
-        layout.SetViewArrangement(LAYOUT_ID)
     # New views have no size before this, and what has no size cannot be fitted to an image.
     slicer.app.processEvents()
     views = {view.GetSliceNode().GetLayoutName(): view for view in current_views()}
@@ -133,10 +118,6 @@ def request_render(views: Sequence[Any]) -> None:
         widget = manager.sliceWidget(view.GetSliceNode().GetLayoutName())
         if widget:
             widget.sliceView().scheduleRender()
-
-
-def _logic_of(slice_node: Any) -> Any:
-    return slicer.app.applicationLogic().GetSliceLogic(slice_node)
 
 
 def _link(composite: Any) -> None:

@@ -13,14 +13,12 @@ import numpy as np
 import slicer
 
 from DLIRRegistrationLib.display.checkerboard import is_checkerboard, put_checkerboards, remove_checkerboards
-from DLIRRegistrationLib.display.deformation import show_glyphs, show_grid
 from DLIRRegistrationLib.display.layout import (
     FIXED_VIEW,
     JACOBIAN_VIEW,
     WARPED_VIEW,
     current_views,
     layout_manager,
-    leave_side_by_side,
     look_along_slices,
     request_render,
     side_by_side_views,
@@ -32,21 +30,6 @@ from DLIRRegistrationLib.scene.jacobian_colors import (
     has_jacobian_colors,
     show_legend,
 )
-
-__all__ = [
-    "apply_jacobian_colors",
-    "jump_to_worst_fold",
-    "leave_side_by_side",
-    "play_sequence",
-    "set_checkerboard",
-    "set_fade",
-    "show_before",
-    "show_glyphs",
-    "show_grid",
-    "show_jacobian",
-    "show_pair",
-    "show_side_by_side",
-]
 
 # So much of the image stays visible below the map that one knows where one is.
 JACOBIAN_OPACITY = 0.6

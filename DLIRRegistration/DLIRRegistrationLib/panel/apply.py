@@ -11,23 +11,29 @@ from slicer.i18n import tr as _
 from dlir.errors import DLIRError
 from DLIRRegistrationLib import dependencies
 from DLIRRegistrationLib.panel.packages import ensure_installed
-from DLIRRegistrationLib.panel.section import Host, Section
+from DLIRRegistrationLib.panel.section import Host, RunSection
 from DLIRRegistrationLib.panel.values import registration_of
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.logic import RegistrationNodes
 
 
-class ApplySection(Section):
+class ApplySection(RunSection):
     """One registration with what is chosen. Its result is kept in the parameters for Look and Trust.
 
     on_installed: called after an installation was tried, for buttons to be enabled.
     """
 
     def __init__(self, host: Host, on_installed: Callable[[], None]) -> None:
-        super().__init__(host)
+        super().__init__(
+            host,
+            host.ui.applyButton,
+            _("Register the moving volume to the fixed one."),
+            registration_of,
+            host.logic.registrationProblem,
+            host.logic.register,
+        )
         self._on_installed = on_installed
-        self.ui.applyButton.connect("clicked(bool)", self._on_apply)
         self.ui.installButton.connect("clicked(bool)", self._on_install)
 
     def warm_up(self) -> None:
@@ -41,33 +47,8 @@ class ApplySection(Section):
             except DLIRError as error:
                 self.host.status.note(str(error))
 
-    def show(self) -> None:
-        button = self.ui.applyButton
-        if self.host.runner.is_cancel(button):
-            button.enabled = True
-            button.toolTip = _("End the registration; nothing will be changed.")
-            return
-        problem = self._problem()
-        button.enabled = problem is None
-        button.toolTip = problem or _("Register the moving volume to the fixed one.")
-
-    def _problem(self) -> str | None:
-        return self.host.obstacle() or self.host.logic.registrationProblem(**registration_of(self.host.parameters))
-
-    def _on_apply(self) -> None:
-        button = self.ui.applyButton
-        if self.host.runner.is_cancel(button):
-            self.host.runner.pressed_again()
-        elif self.host.parameters is not None and self._problem() is None:
-            choices = registration_of(self.host.parameters)
-            self.host.runner.start(
-                lambda **calls: self.host.logic.register(**choices, blocking=False, **calls),
-                button,
-                lambda result: self._on_done(choices, result),
-            )
-
     def _on_done(self, choices: dict[str, Any], result: RegistrationNodes) -> None:
-        self.host.status.verdict(result.verdict)
+        super()._on_done(choices, result)
         parameters = self.host.parameters
         if parameters is None:
             return

@@ -15,11 +15,16 @@ from dlir.registration import choices
 class Start(Enum):
     """Where the images lie at the start; values as for `register`."""
 
+    AUTO = choices.Initialization.auto.value
     CENTERS = choices.Initialization.centers.value
     SCANNER = choices.Initialization.scanner.value
 
     def label(self) -> str:
-        return {Start.CENTERS: _("Centres on each other"), Start.SCANNER: _("As in the scanner")}[self]
+        return {
+            Start.AUTO: _("Where they fit best"),
+            Start.CENTERS: _("Centres on each other"),
+            Start.SCANNER: _("As in the scanner"),
+        }[self]
 
 
 class Device(Enum):

@@ -8,9 +8,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dlir.model.catalogue import all_models
 from DLIRRegistrationLib import models
 from DLIRRegistrationLib.panel.masks import MaskChooser
-from DLIRRegistrationLib.panel.section import Host, Section, silently
+from DLIRRegistrationLib.panel.section import Host, Section, fill, put, silently
 from DLIRRegistrationLib.panel.values import all_present
 
 
@@ -30,15 +31,8 @@ class InputsSection(Section):
 
     def refresh_models(self) -> None:
         """Read the catalogue, at first and when it has changed; `show` then chooses in it."""
-        box = self.ui.modelSelector
-        usable = [entry for entry in models.entries() if entry.header is not None]
-
-        def fill() -> None:
-            box.clear()
-            for entry in usable:
-                box.addItem(entry.name, entry.name)
-
-        silently(box, fill)
+        usable = [entry.name for entry in all_models() if entry.header is not None]
+        fill(self.ui.modelSelector, zip(usable, usable, strict=True))
         self._carded = None
 
     def show(self) -> None:
@@ -55,10 +49,7 @@ class InputsSection(Section):
             mask.close()
 
     def _show_model(self, name: str) -> None:
-        box = self.ui.modelSelector
-        index = box.findData(name)
-        if box.currentIndex != index:
-            silently(box, lambda: setattr(box, "currentIndex", index))
+        put(self.ui.modelSelector, "currentIndex", self.ui.modelSelector.findData(name))
         if self._carded != name:
             self._carded = name
             self.ui.modelCardLabel.text = models.card_line(name)

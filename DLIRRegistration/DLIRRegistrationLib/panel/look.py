@@ -9,8 +9,8 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.display import views
-from DLIRRegistrationLib.display.deformation import CAVEAT
-from DLIRRegistrationLib.display.layout import JACOBIAN_VIEW, current_views, make_layout_known
+from DLIRRegistrationLib.display.deformation import CAVEAT, show_glyphs, show_grid
+from DLIRRegistrationLib.display.layout import JACOBIAN_VIEW, current_views, leave_side_by_side, make_layout_known
 from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.values import all_present, present
 
@@ -91,15 +91,15 @@ class LookSection(Section):
             ("checkerboard", now.checkerboard[0], lambda: views.set_checkerboard(*now.checkerboard)),
         ]
         if now.transform is not None:
-            choices.append(("grid", now.grid, lambda: views.show_grid(now.transform, now.grid)))
-            choices.append(("glyphs", now.glyphs, lambda: views.show_glyphs(now.transform, now.glyphs)))
+            choices.append(("grid", now.grid, lambda: show_grid(now.transform, now.grid)))
+            choices.append(("glyphs", now.glyphs, lambda: show_glyphs(now.transform, now.glyphs)))
         return choices
 
     def _show_new(self, before: _Seen, now: _Seen) -> None:
         former = present(before.transform)
         if former is not None and former is not now.transform:
-            views.show_grid(former, False)
-            views.show_glyphs(former, False)
+            show_grid(former, False)
+            show_glyphs(former, False)
         if _jacobian_views():
             views.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian)
             views.set_fade(now.fade)
@@ -124,7 +124,7 @@ class LookSection(Section):
         if self.host.parameters is None:
             return
         if _jacobian_views():
-            views.leave_side_by_side()
+            leave_side_by_side()
             self._restore(self._now())
         else:
             now = self._now()

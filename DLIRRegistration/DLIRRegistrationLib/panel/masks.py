@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib.panel.section import silently
+from DLIRRegistrationLib.panel.section import fill, put
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.panel.section import Section
@@ -34,24 +34,19 @@ class MaskChooser:
         self._box.visible = node is not None
         if node is None:
             return
-        entries = [("", _("All segments")), *_segments(node)]
+        segments = node.GetSegmentation()
+        ids = [segments.GetNthSegmentID(index) for index in range(segments.GetNumberOfSegments())]
+        entries = [("", _("All segments")), *((i, segments.GetSegment(i).GetName()) for i in ids)]
         if entries != self._shown:
             self._shown = entries
-            silently(self._box, self._fill)
+            fill(self._box, ((name, identifier) for identifier, name in entries))
         identifiers = [identifier for identifier, name in entries]
         if getattr(parameters, self._segment) not in identifiers:  # of another segmentation, or removed
             self._section.write(self._segment, "")
-        index = identifiers.index(getattr(parameters, self._segment))
-        if self._box.currentIndex != index:
-            silently(self._box, lambda: setattr(self._box, "currentIndex", index))
+        put(self._box, "currentIndex", identifiers.index(getattr(parameters, self._segment)))
 
     def close(self) -> None:
         self._observe(None)
-
-    def _fill(self) -> None:
-        self._box.clear()
-        for identifier, name in self._shown:
-            self._box.addItem(name, identifier)
 
     def _observe(self, node: Any) -> None:
         if node is self._observed:
@@ -70,9 +65,3 @@ class MaskChooser:
     def _on_segment(self, index: int) -> None:
         if index >= 0:
             self._section.write(self._segment, self._box.itemData(index))
-
-
-def _segments(node: Any) -> list[tuple[str, str]]:
-    segmentation = node.GetSegmentation()
-    identifiers = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
-    return [(identifier, segmentation.GetSegment(identifier).GetName()) for identifier in identifiers]

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
-from dlir.model.catalogue import SUFFIX
+from dlir.model.catalogue import SUFFIX, all_models
 from DLIRRegistrationLib import models
 from DLIRRegistrationLib.panel.dialogs import agreed, choose_file
-from DLIRRegistrationLib.panel.section import Host, Section
+from DLIRRegistrationLib.panel.section import Host, Section, allow
 
 
 class ModelsSection(Section):
@@ -44,7 +44,7 @@ class ModelsSection(Section):
         return entry.name
 
     def _fill(self, chosen: str = "") -> None:
-        self._entries = models.entries()
+        self._entries = all_models()
         self.ui.modelList.clear()
         for entry in self._entries:
             text = entry.name if entry.bundled else _("{name} (added by you)").format(name=entry.name)
@@ -57,11 +57,9 @@ class ModelsSection(Section):
 
     def _on_row(self, row: int) -> None:
         entry = self._entries[row] if 0 <= row < len(self._entries) else None
+        kept = _("Models that come with DLIR stay; you can remove those you added.")
         own = entry is not None and not entry.bundled
-        self.ui.removeModelButton.enabled = own
-        self.ui.removeModelButton.toolTip = (
-            _("Deletes this model.") if own else _("Models that come with DLIR stay; you can remove those you added.")
-        )
+        allow(self.ui.removeModelButton, None if own else kept, _("Deletes this model."))
         try:
             text = models.card_text(str(entry.path)) if entry is not None else ""
         except DLIRError as error:

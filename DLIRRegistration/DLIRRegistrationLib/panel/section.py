@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,75 @@ class Section:
         """The user has chosen a value. What a widget tells while a scene is read is nobody's choice."""
         if self.host.settled and getattr(self.host.parameters, name) != value:
             setattr(self.host.parameters, name, value)
+
+
+class RunSection(Section):
+    """A section whose button starts a registration by the Logic, and cancels it while that runs.
+
+    ready: what the button does, for its tooltip. chosen: from the parameters to what the Logic is asked with. problem,
+    register: the Logic's, which are called with that.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        button: Any,
+        ready: str,
+        chosen: Callable[[Any], dict[str, Any]],
+        problem: Callable[..., str | None],
+        register: Callable[..., Any],
+    ) -> None:
+        super().__init__(host)
+        self._button, self._ready = button, ready
+        self._chosen, self._refusal, self._register = chosen, problem, register
+        button.connect("clicked(bool)", self._on_pressed)
+
+    def show(self) -> None:
+        if self.host.runner.is_cancel(self._button):
+            allow(self._button, None, _("End the registration; nothing will be changed."))
+        else:
+            allow(self._button, self._problem(), self._ready)
+
+    def _problem(self) -> str | None:
+        return self.host.obstacle() or self._refusal(**self._chosen(self.host.parameters))
+
+    def _on_pressed(self) -> None:
+        if self.host.runner.is_cancel(self._button):
+            self.host.runner.pressed_again()
+        elif self.host.parameters is not None and self._problem() is None:
+            choices = self._chosen(self.host.parameters)
+            self.host.runner.start(
+                lambda **calls: self._register(**choices, blocking=False, **calls),
+                self._button,
+                lambda result: self._on_done(choices, result),
+            )
+
+    def _on_done(self, choices: dict[str, Any], result: Any) -> None:
+        """choices: what it was started with."""
+        self.host.status.verdict(result.verdict)
+
+
+def allow(button: Any, problem: str | None, ready: str) -> None:
+    """Enable a button unless there is a problem, which its tooltip then tells instead of what it does."""
+    button.enabled = problem is None
+    button.toolTip = problem or ready
+
+
+def fill(box: Any, entries: Iterable[tuple[str, str]]) -> None:
+    """Give a list these entries, text and value of each, without its signals."""
+
+    def refill() -> None:
+        box.clear()
+        for text, value in entries:
+            box.addItem(text, value)
+
+    silently(box, refill)
+
+
+def put(widget: Any, name: str, value: Any) -> None:
+    """Set a property of a widget, if it is another one, without the widget's signals."""
+    if getattr(widget, name) != value:
+        silently(widget, lambda: setattr(widget, name, value))
 
 
 def silently(widget: Any, change: Callable[[], None]) -> None:

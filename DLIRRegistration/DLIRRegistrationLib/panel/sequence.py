@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.display import views
-from DLIRRegistrationLib.panel.section import Host, Section
+from DLIRRegistrationLib.panel.section import Host, RunSection
 from DLIRRegistrationLib.panel.values import present, sequence_of
 
 if TYPE_CHECKING:
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 _OF_A_PAIR = ("checkerboard", "showBefore", "showJacobian")
 
 
-class SequenceSection(Section):
+class SequenceSection(RunSection):
     """Starts the registration of a sequence; frames are counted from 1, as in Slicer's own sequence browser."""
 
     def __init__(self, host: Host) -> None:
-        super().__init__(host)
-        self.ui.registerSequenceButton.connect("clicked(bool)", self._on_register)
+        super().__init__(
+            host,
+            host.ui.registerSequenceButton,
+            _("Registers every frame to the reference frame."),
+            sequence_of,
+            host.logic.sequenceProblem,
+            host.logic.registerSequence,
+        )
 
     def show(self) -> None:
         sequence = present(self.host.parameters.sequence)
@@ -32,32 +38,10 @@ class SequenceSection(Section):
         self.ui.referenceFrameSpinBox.value = self.host.parameters.referenceFrame
         self.ui.referenceFrameSpinBox.enabled = frames > 0
         self.ui.referenceFrameSpinBox.suffix = _(" of {count}").format(count=frames) if frames else ""
-        button = self.ui.registerSequenceButton
-        if self.host.runner.is_cancel(button):
-            button.enabled = True
-            button.toolTip = _("End the registration; nothing will be changed.")
-            return
-        problem = self._problem()
-        button.enabled = problem is None
-        button.toolTip = problem or _("Registers every frame to the reference frame.")
-
-    def _problem(self) -> str | None:
-        return self.host.obstacle() or self.host.logic.sequenceProblem(**sequence_of(self.host.parameters))
-
-    def _on_register(self) -> None:
-        button = self.ui.registerSequenceButton
-        if self.host.runner.is_cancel(button):
-            self.host.runner.pressed_again()
-        elif self.host.parameters is not None and self._problem() is None:
-            choices = sequence_of(self.host.parameters)
-            self.host.runner.start(
-                lambda **calls: self.host.logic.registerSequence(**choices, blocking=False, **calls),
-                button,
-                lambda result: self._on_done(choices, result),
-            )
+        super().show()
 
     def _on_done(self, choices: dict[str, Any], result: SequenceNodes) -> None:
-        self.host.status.verdict(result.verdict)
+        super()._on_done(choices, result)
         if self.host.parameters is None:
             return
         for choice in _OF_A_PAIR:

@@ -17,7 +17,7 @@ from DLIRRegistrationLib import dependencies
 from DLIRRegistrationLib.panel.curve import curve_picture
 from DLIRRegistrationLib.panel.dialogs import choose_file
 from DLIRRegistrationLib.panel.packages import ensure_installed
-from DLIRRegistrationLib.panel.section import Host, Section, silently
+from DLIRRegistrationLib.panel.section import Host, Section, allow, fill, put, silently
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.logic import TrainingRun
@@ -52,8 +52,8 @@ class TrainSection(Section):
 
     def show(self) -> None:
         parameters, ui = self.host.parameters, self.ui
-        _show_path(ui.trainingDataEdit, parameters.trainingData)
-        _show_path(ui.trainingOutputEdit, parameters.trainingOutput)
+        put(ui.trainingDataEdit, "currentPath", parameters.trainingData)
+        put(ui.trainingOutputEdit, "currentPath", parameters.trainingOutput)
         self._show_preset(parameters.trainingPreset)
         if not self._active:
             self._look_into(parameters.trainingOutput)
@@ -81,9 +81,7 @@ class TrainSection(Section):
         ui, run = self.ui, self._run
         for name in ("trainingDataEdit", "presetSelector", "trainingOutputEdit"):
             getattr(ui, name).enabled = not self._active
-        problem = self._problem()
-        ui.startTrainingButton.enabled = problem is None
-        ui.startTrainingButton.toolTip = problem or _("Starts the training in the background.")
+        allow(ui.startTrainingButton, self._problem(), _("Starts the training in the background."))
         ui.stopTrainingButton.enabled = run is not None and run.state == "running"
         ui.resumeTrainingButton.enabled = run is not None and run.resumable
         ui.useModelButton.enabled = run is not None and run.model is not None
@@ -126,20 +124,13 @@ class TrainSection(Section):
 
     def _fill_presets(self) -> None:
         names = sorted(path.stem for path in resource_folder("Presets").glob("*.yaml"))
-
-        def fill() -> None:
-            self.ui.presetSelector.clear()
-            for name in names:
-                self.ui.presetSelector.addItem(name, name)
-            self.ui.presetSelector.addItem(_("From a file…"), _FROM_FILE)
-
-        silently(self.ui.presetSelector, fill)
+        fill(self.ui.presetSelector, [*zip(names, names, strict=True), (_("From a file…"), _FROM_FILE)])
 
     def _show_preset(self, chosen: str) -> None:
         box = self.ui.presetSelector
         if chosen and box.findData(chosen) < 0:
             silently(box, lambda: box.insertItem(box.count - 1, Path(chosen).name, chosen))
-        silently(box, lambda: setattr(box, "currentIndex", box.findData(chosen) if chosen else -1))
+        put(box, "currentIndex", box.findData(chosen) if chosen else -1)
 
     def _on_preset(self, index: int) -> None:
         chosen = self.ui.presetSelector.itemData(index) if index >= 0 else ""
@@ -199,11 +190,6 @@ class TrainSection(Section):
         if name is not None:
             self.write("model", name)
             self.host.status.note(_("The model '{name}' is among your models now, and chosen.").format(name=name))
-
-
-def _show_path(edit: Any, path: str) -> None:
-    if edit.currentPath != path:
-        silently(edit, lambda: setattr(edit, "currentPath", path))
 
 
 def _state_text(run: TrainingRun) -> str:

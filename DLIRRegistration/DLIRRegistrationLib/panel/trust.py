@@ -8,7 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.display import views
-from DLIRRegistrationLib.panel.section import Host, Section
+from DLIRRegistrationLib.panel.section import Host, Section, allow
 from DLIRRegistrationLib.panel.status import verdict_text
 from DLIRRegistrationLib.panel.values import present
 
@@ -34,12 +34,8 @@ class TrustSection(Section):
             verdict_text(level, parameters.verdictReason) if level else _("There is no result yet.")
         )
         self.ui.reportTable.visible = table is not None
-        self.ui.worstFoldButton.enabled = jacobian is not None
-        self.ui.worstFoldButton.toolTip = (
-            _("Moves the views to where the Jacobian is lowest.")
-            if jacobian is not None
-            else _("Needs a Jacobian volume: leave it switched on in Outputs.")
-        )
+        lacking = _("Needs a Jacobian volume: leave it switched on in Outputs.") if jacobian is None else None
+        allow(self.ui.worstFoldButton, lacking, _("Moves the views to where the Jacobian is lowest."))
         if table is not None and self._shown != (table, table.GetMTime()):
             self._shown = (table, table.GetMTime())
             self._fill(table.GetTable())

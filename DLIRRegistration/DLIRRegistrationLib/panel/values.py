@@ -72,12 +72,8 @@ def forget_node(parameters: Any, node: Any) -> None:
         value = getattr(parameters, name)
         if value is node:
             setattr(parameters, name, None)
-        elif _is_list(value) and node in list(value):
+        elif hasattr(value, "append") and node in list(value):
             setattr(parameters, name, [other for other in value if other is not node])
-
-
-def _is_list(value: Any) -> bool:
-    return hasattr(value, "append")
 
 
 def _outputs(parameters: Any) -> OutputSelection:

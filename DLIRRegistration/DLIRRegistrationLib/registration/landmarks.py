@@ -1,77 +1,92 @@
-"""The landmarks of a registration, kept as they were when it started."""
+"""The landmarks of a registration as they were when it started: what the worker is asked, and its answer as a node."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import slicer
-from numpy.typing import NDArray
 
-from dlir.transforms.spatial import AffineTransform, CompositeTransform
-from DLIRRegistrationLib.registration.report import landmark_figures
-from DLIRRegistrationLib.scene.frames import transform_between
-from DLIRRegistrationLib.scene.markups import positions, propagate_markups, target_registration_error
-from DLIRRegistrationLib.scene.transforms import hangs_under, set_transform, vtk_transform
+from dlir.errors import ImageError
+from DLIRRegistrationLib.scene.frames import Matrix, points_lps, points_ras
+from DLIRRegistrationLib.scene.markups import positions, put_points
 
 if TYPE_CHECKING:
-    from dlir.geometry import ImageGrid
     from DLIRRegistrationLib.registration.requests import RegistrationInputs
 
 
 class LandmarkNodes:
-    """Copies of the landmarks of both images, in the world, and their errors at the start.
+    """The landmarks of both images, in the world.
 
-    fixed, moving: where the images lie. Raises ImageError where both images have landmarks and none correspond.
+    moving: a copy of the moving ones outside of the scene, or None. asked: fields of `RegistrationRequest`, with one
+    entry for each control point of the moving ones. Raises ImageError, naming the nodes, where both images have
+    landmarks and none correspond.
     """
 
-    def __init__(self, inputs: RegistrationInputs, fixed: ImageGrid, moving: ImageGrid) -> None:
-        self._fixed, self.moving = _copy(inputs.fixed_landmarks), _copy(inputs.moving_landmarks)
-        self._before = self._errors(_start(inputs, fixed, moving))
+    def __init__(self, inputs: RegistrationInputs) -> None:
+        given: Any = inputs.moving_landmarks
+        self.moving: Any | None = None
+        self.asked: dict[str, Any] = {}
+        if given is None:
+            return
+        self.moving = type(given)()
+        self.moving.CopyContent(given)
+        self.moving.SetName(given.GetName())
+        points = positions(given)
+        if np.isfinite(points).any():
+            self.asked["moving_landmarks"] = _plain(points)
+        if inputs.fixed_landmarks is not None:
+            self.asked["fixed_landmarks"] = _plain(counterparts(inputs.fixed_landmarks, given))
 
-    def propagated(self, transform: Any) -> Any:
-        """A node, outside of the scene, with the moving landmarks where they lie on the fixed image."""
-        moving: Any = self.moving
-        node = type(moving)()
-        propagate_markups(moving, transform, node)
+    def propagated(self, report: Mapping[str, Any]) -> Any:
+        """`moving`, now where the worker's report says that its points lie on the fixed image."""
+        node: Any = self.moving
+        points = np.full((node.GetNumberOfControlPoints(), 3), np.nan)
+        for number, point in enumerate(report.get("moving_landmarks", {}).get("points", ())):
+            if point is not None:
+                points[number] = points_ras(point)
+        put_points(node, points)
         return node
 
-    def figures(self, transform: Any) -> dict[str, Any]:
-        """What the report says of them: {"landmarks": ...}; nothing unless both images have some.
 
-        "before" is after the initialization, as for every figure of the report. Landmarks in a fold do not count.
-        """
-        after = self._errors(transform)
-        if self._before is None or after is None:
-            return {}
-        known = np.isfinite(self._before) & np.isfinite(after)
-        return {"landmarks": landmark_figures(self._before[known], after[known])} if known.any() else {}
+def counterparts(fixed: Any, moving: Any) -> Matrix:
+    """(N, 3) positions of `fixed`, RAS mm in the world, that belong to the control points of `moving`; NaN for none.
 
-    def _errors(self, transform: Any) -> NDArray[np.float64] | None:
-        if self._fixed is None or self.moving is None:
-            return None
-        return target_registration_error(self._fixed, self.moving, transform).after
-
-
-def _copy(node: Any | None) -> Any | None:
-    if node is None:
-        return None
-    copy = type(node)()
-    copy.CopyContent(node)
-    copy.SetName(node.GetName())
-    for number, point in enumerate(positions(node)):
-        if np.isfinite(point).all():
-            copy.SetNthControlPointPosition(number, *point)
-    return copy
+    Landmarks of the same label belong together; where labels repeat or the nodes share none, those at the same place
+    in lists of equal length. Points without a position do not count.
+    Raises ImageError, naming the nodes, where no two landmarks belong together.
+    """
+    pairs = _pairs(fixed, moving)
+    if not pairs:
+        raise ImageError(
+            f"landmarks '{fixed.GetName()}' and '{moving.GetName()}' have no points in common; "
+            "give corresponding points the same label"
+        )
+    points, given = np.full((moving.GetNumberOfControlPoints(), 3), np.nan), positions(fixed)
+    for ours, theirs in pairs:
+        points[theirs] = given[ours]
+    return points
 
 
-def _start(inputs: RegistrationInputs, fixed: ImageGrid, moving: ImageGrid) -> Any:
-    """A transform node, outside of the scene, of what the registration starts from."""
-    node = slicer.vtkMRMLTransformNode()
-    if inputs.initial_transform is not None and not hangs_under(inputs.moving, inputs.initial_transform):
-        set_transform(node, transform_between(None, inputs.initial_transform))
-    elif inputs.initial_transform is None and inputs.initialize == "centers":
-        shift = np.eye(4)
-        shift[:3, 3] = moving.center - fixed.center
-        set_transform(node, vtk_transform(CompositeTransform((AffineTransform(shift),))))
-    return node
+def _pairs(fixed: Any, moving: Any) -> list[tuple[int, int]]:
+    """Places of corresponding points in both lists."""
+    ours, theirs = _placed(fixed), _placed(moving)
+    names, others = [[label for _, label in points] for points in (ours, theirs)]
+    unique = len(set(names)) == len(names) and len(set(others)) == len(others)
+    if unique and set(names) & set(others):
+        by_label = {label: i for i, label in theirs}
+        return [(i, by_label[label]) for i, label in ours if label in by_label]
+    if len(ours) != len(theirs):
+        return []
+    return [(i, j) for (i, _), (j, _) in zip(ours, theirs, strict=True)]
+
+
+def _placed(node: Any) -> list[tuple[int, str]]:
+    """Place in the list and label of each point that has a position."""
+    found = np.flatnonzero(np.isfinite(positions(node)).all(1)).tolist()
+    return [(i, node.GetNthControlPointLabel(i)) for i in found]
+
+
+def _plain(points: Matrix) -> tuple[tuple[float, ...] | None, ...]:
+    """RAS points as a request has them."""
+    return tuple(tuple(point) if np.isfinite(point).all() else None for point in points_lps(points).tolist())

@@ -6,19 +6,17 @@ Keys of a report, all but `similarity` and `jacobian` optional, and every figure
     jacobian:   {folding_count, folding_percent, mean, sd, min, max}
     volumes:    {segment name: {before_ml, after_ml}}, see `volume_figures`
     labels:     {segment name: {before: {dice, hd_mm, asd_mm}, after: {...}}}
-    landmarks:  {count, before: {mean_mm, sd_mm, max_mm}, after: {...}}, see `landmark_figures`
+    landmarks:  {count, before: {mean_mm, sd_mm, max_mm}, after: {...}}, on the moving image
     seconds:    {step: seconds}, device, model: {name, title}, initialization: {mode, center_distance_mm}
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import vtk
-from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -36,18 +34,24 @@ COLUMNS = tuple(field.name.capitalize() for field in fields(Row))
 
 def report_rows(report: Mapping[str, Any]) -> list[Row]:
     """The report from top to bottom; figures that are missing or not defined have no row."""
-    sections = (_similarity, _folding, _jacobian, _volumes, _labels, _landmarks, _circumstances)
+    sections = (_images, _volumes, _labels, _landmarks, _circumstances)
     return [row for section in sections for row in section(report)]
 
 
 def fill_table(table_node: Any, rows: list[Row]) -> None:
     """Make a table node hold these rows and nothing else."""
+    fill_columns(
+        table_node, ((vtk.vtkStringArray(), name, [vars(row)[name.lower()] for row in rows]) for name in COLUMNS)
+    )
+
+
+def fill_columns(table_node: Any, columns: Iterable[tuple[Any, str, Iterable[Any]]]) -> None:
+    """Make a table node hold these columns and nothing else: an empty vtkAbstractArray, name and values of each."""
     table = vtk.vtkTable()
-    for number, name in enumerate(COLUMNS):
-        column = vtk.vtkStringArray()
+    for column, name, values in columns:
         column.SetName(name)
-        for row in rows:
-            column.InsertNextValue(astuple(row)[number])
+        for value in values:
+            column.InsertNextValue(value)
         table.AddColumn(column)
     table_node.SetAndObserveTable(table)
     table_node.SetUseColumnTitleAsColumnHeader(True)
@@ -59,33 +63,15 @@ def volume_figures(before_ml: Mapping[str, float], after_ml: Mapping[str, float]
     return {name: {"before_ml": before_ml[name], "after_ml": after_ml[name]} for name in before_ml if name in after_ml}
 
 
-def landmark_figures(before_mm: ArrayLike, after_mm: ArrayLike) -> dict[str, Any]:
-    """`report["landmarks"]` from the error of each landmark, (N,) mm, N > 0, before and after registration."""
-    errors = {"before": np.asarray(before_mm, float), "after": np.asarray(after_mm, float)}
-    figures = {
-        when: {"mean_mm": float(mm.mean()), "sd_mm": float(mm.std()), "max_mm": float(mm.max())}
-        for when, mm in errors.items()
-    }
-    return {"count": len(errors["after"]), **figures}
-
-
 # -- sections -----------------------------------------------------------------------------------------
 
 
-def _similarity(report: Mapping[str, Any]) -> Iterator[Row]:
-    figures = report["similarity"]
+def _images(report: Mapping[str, Any]) -> Iterator[Row]:
+    figures, jacobian = report["similarity"], report["jacobian"]
     yield from _row(f"Similarity ({figures['measure']})", figures, "", ".3f")
-
-
-def _folding(report: Mapping[str, Any]) -> Iterator[Row]:
-    jacobian = report["jacobian"]
     yield Row("Folding", "", str(jacobian["folding_count"]), "voxels")
     if jacobian["folding_percent"] is not None:
         yield Row("Folding", "", f"{jacobian['folding_percent']:.3g}", "% of voxels")
-
-
-def _jacobian(report: Mapping[str, Any]) -> Iterator[Row]:
-    jacobian = report["jacobian"]
     for name, key in (("smallest", "min"), ("largest", "max"), ("SD", "sd")):
         yield from _row(f"Jacobian, {name}", {"after": jacobian[key]}, "× volume", ".2f")
 

@@ -33,7 +33,8 @@ class RegistrationInputs:
     model: a name of the catalogue, or a model file.
     initial_transform: a transform node that brings the moving image roughly onto the fixed one (its to-parent
         direction, as if the moving volume were put under it); then `initialize` does not count.
-    initialize: "centers" brings the middles of both images together, "scanner" takes the positions as they are.
+    initialize: "auto" takes the start in which the images are most alike; "centers" brings the middles of both images
+        together, "scanner" takes the positions as they are.
     segmentations: segmentation nodes drawn on the moving image, to be carried to the fixed one.
     fixed_segmentation: what they are scored by, segments matched by name.
     moving_landmarks, fixed_landmarks: point list nodes; with both the target registration error is measured.
@@ -46,7 +47,7 @@ class RegistrationInputs:
     fixed_mask: MaskInput | None = None
     moving_mask: MaskInput | None = None
     initial_transform: Any | None = None
-    initialize: str = "centers"
+    initialize: str = "auto"
     segmentations: tuple[Any, ...] = ()
     fixed_segmentation: Any | None = None
     moving_landmarks: Any | None = None
@@ -125,7 +126,7 @@ class OutputSelection:
 class RegistrationNodes:
     """The nodes of one finished registration; None for what was not asked for.
 
-    table: node of the report as a table. report: the figures, as the worker gave them plus the landmarks' error.
+    table: node of the report as a table. report: the figures, as the worker gave them plus the structures' volumes.
     seconds: from start to nodes.
     """
 

@@ -9,6 +9,7 @@ import numpy as np
 import slicer
 import vtk
 
+from dlir.geometry import common_voxels
 from DLIRRegistrationLib.registration.outputs import in_scene
 from DLIRRegistrationLib.registration.report import fill_table, report_rows
 from DLIRRegistrationLib.registration.task import WORKING, Steps
@@ -47,14 +48,7 @@ def volume_node(path: Path, grid: ImageGrid) -> Steps[Any]:
 def transform_node(chain: CompositeTransform, kind: str, grid: ImageGrid) -> Steps[Any]:
     """A transform node: "native" with the exact parts, or "grid" with a displacement grid over `grid`."""
     if kind == "grid":
-        steps = grid_transform_steps(chain, grid)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                transform = end.value
-                break
-            yield WORKING
+        transform = yield from grid_transform_steps(chain, grid)
     else:
         transform = vtk_transform(chain)
     node = slicer.vtkMRMLTransformNode()
@@ -77,21 +71,13 @@ def resampled_layers(layers: Sequence[SegmentLayer], grid: ImageGrid) -> list[An
 
 
 def _resampled(layer: SegmentLayer, grid: ImageGrid) -> NDArray[Any]:
-    matrix = grid.relative_to(layer.grid)
-    shift = np.rint(matrix[:3, 3]).astype(int)
-    off = np.abs(matrix[:3, :3] - np.eye(3)) @ np.array(grid.size) + np.abs(matrix[:3, 3] - shift)
-    if (off > _SAME_VOXEL).any():
+    common = common_voxels(grid.shape, layer.grid.shape, grid.relative_to(layer.grid), _SAME_VOXEL)
+    if common is None:
         from_index = slicer.util.arrayFromVTKMatrix(ijk_to_ras(layer.grid))
         return reslice(image_of(layer.array), from_index, vtk.vtkTransform(), grid, nearest=True)
     # Voxels lie on voxels, as those of a segmentation do on its image: no interpolation, which takes long.
-    low = np.maximum(0, -shift)
-    high = np.maximum(low, np.minimum(grid.size, np.array(layer.grid.size) - shift))
-    there, here = (
-        tuple(slice(*ends) for ends in zip(first[::-1], last[::-1], strict=True))
-        for first, last in ((low, high), (low + shift, high + shift))
-    )
     result = np.zeros(grid.shape, layer.array.dtype)
-    result[there] = layer.array[here]
+    result[common[0]] = layer.array[common[1]]
     return result
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlir.model.catalogue import resolve_model
 from dlir.registration.progress import part_of
 from dlir.transforms.files import read_transform
 from DLIRRegistrationLib.registration.initial_transform import write_initial_transform
@@ -29,16 +28,16 @@ from DLIRRegistrationLib.registration.result_nodes import (
     volume_node,
 )
 from DLIRRegistrationLib.registration.structures import comparisons, structures
-from DLIRRegistrationLib.registration.task import WORKING, BackgroundTask, RunError, Steps
+from DLIRRegistrationLib.registration.task import WORKING, RegistrationTask, Steps
 from DLIRRegistrationLib.registration.verdict import judge
 from DLIRRegistrationLib.scene.masks import mask_array, placed_mask
 from DLIRRegistrationLib.scene.segmentations import export_layers
-from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, placed_volume
+from DLIRRegistrationLib.scene.volumes import image_array, placed_volume
 
 if TYPE_CHECKING:
+    from dlir.io.reading import Volume
     from dlir.registration.request import ArrayFile
     from dlir.worker.protocol import Done, Register
-    from DLIRRegistrationLib.worker.client import WorkerClient
 
 # How much of the progress bar is over when the worker begins and when it has finished.
 _HANDED_OVER, _COMPUTED = 0.05, 0.9
@@ -47,7 +46,7 @@ _HANDED_OVER, _COMPUTED = 0.05, 0.9
 _REPORT_ROLE = "DLIR.report"
 
 
-class Run(BackgroundTask[RegistrationNodes]):
+class Run(RegistrationTask[RegistrationNodes]):
     """Registers one pair; see `BackgroundTask` for how to start, poll, wait and cancel.
 
     What is to be registered is read when it starts: later changes of the inputs, even their removal, change nothing.
@@ -55,33 +54,22 @@ class Run(BackgroundTask[RegistrationNodes]):
     created anew. Several runs may be under way; the worker does one after the other.
     """
 
-    def __init__(self, inputs: RegistrationInputs, outputs: OutputSelection, worker: WorkerClient) -> None:
-        super().__init__(worker)
-        self.inputs = inputs
-        self.outputs = outputs
-        self._folder: Path | None = None
+    inputs: RegistrationInputs
+    outputs: OutputSelection
 
     # -- before ----------------------------------------------------------------------------------
 
-    def problem(self) -> str | None:
-        """Why it cannot begin, as one sentence for a tooltip; None where it can."""
-        return self.inputs.problem() or self.outputs.problem(self.inputs)
-
     def _prepare(self) -> None:
-        self._began = time.perf_counter()
-        problem = self.problem()
-        if problem:
-            raise RunError(problem)
-        model = resolve_model(self.inputs.model)
+        super()._prepare()
         self._fixed, self._moving = placed_volume(self.inputs.fixed), placed_volume(self.inputs.moving)
         self._layers = [export_layers(node) for node in self.inputs.segmentations]
         self._structures = structures(self.inputs.segmentations, self._layers)
-        self._landmarks = LandmarkNodes(self.inputs, self._fixed.grid, self._moving.grid)
+        self._landmarks = LandmarkNodes(self.inputs)
         self._folder = self.worker.reserve()
         self._parcel = Parcel(self._folder)
-        self._request = self._packed(self._folder, model)
+        self._request = self._packed(self._folder)
 
-    def _packed(self, folder: Path, model: Path) -> Register:
+    def _packed(self, folder: Path) -> Register:
         inputs, add = self.inputs, self._parcel.add
         layers = [layer for own in self._layers for layer in own]
         scored_by = export_layers(inputs.fixed_segmentation) if inputs.fixed_segmentation and layers else []
@@ -89,18 +77,19 @@ class Run(BackgroundTask[RegistrationNodes]):
         return worker_request(
             inputs,
             folder,
-            model,
-            add(self._fixed.array, self._fixed.grid, self._fixed.name, inputs.fixed.GetImageData()),
-            add(self._moving.array, self._moving.grid, self._moving.name, inputs.moving.GetImageData()),
+            self._model,
+            add(self._fixed.array, self._fixed.grid, self._fixed.source, inputs.fixed.GetImageData()),
+            add(self._moving.array, self._moving.grid, self._moving.source, inputs.moving.GetImageData()),
             initial_transform=self._initial_transform(folder),
             fixed_mask=self._mask(inputs.fixed_mask, self._fixed),
             moving_mask=self._mask(inputs.moving_mask, self._moving),
             moving_labels=tuple(add(layer.array, layer.grid, "segmentation") for layer in layers),
             fixed_labels=tuple(add(layer.array, layer.grid, "fixed segmentation") for layer in scored_by),
             comparisons=comparisons([one for own in self._structures for one in own], known),
+            **self._landmarks.asked,
         )
 
-    def _mask(self, mask: MaskInput | None, image: InputVolume) -> ArrayFile | None:
+    def _mask(self, mask: MaskInput | None, image: Volume) -> ArrayFile | None:
         if mask is None:
             return None
         placed = placed_mask(mask.node, mask.segment_id)
@@ -139,15 +128,14 @@ class Run(BackgroundTask[RegistrationNodes]):
     def _results(self, done: Done, volumes_before: dict[str, float]) -> Steps[RegistrationNodes]:
         """The nodes, made ready one after the other and put into the scene in the last step."""
         outputs, files = Outputs(self.scene), {name: Path(path) for name, path in done.files.items()}
-        exact = yield from self._add_transform(files, outputs)
+        yield from self._add_transform(files, outputs)
         yield from self._add_volumes(files, outputs)
         volumes_after = yield from self._add_segmentations(files, outputs)
         if self._landmarks.moving is not None:
-            node = self._landmarks.propagated(exact)
-            name = f"{self._landmarks.moving.GetName()} on {self._fixed.name}"
+            node = self._landmarks.propagated(done.report)
+            name = f"{self._landmarks.moving.GetName()} on {self._fixed.source}"
             outputs.add("landmarks", node, self.outputs.landmarks, name, lambda node: node.CreateDefaultDisplayNodes())
-        volumes = volume_figures(volumes_before, volumes_after)
-        report = {**done.report, "volumes": volumes, **self._landmarks.figures(exact)}
+        report = {**done.report, "volumes": volume_figures(volumes_before, volumes_after)}
         outputs.add("table", report_node(report), self._former_table(), f"{self._title} report")
         return self._result(outputs.apply(), report)
 
@@ -169,17 +157,14 @@ class Run(BackgroundTask[RegistrationNodes]):
 
     @property
     def _title(self) -> str:
-        return f"{self._moving.name} registered to {self._fixed.name}"
+        return f"{self._moving.source} registered to {self._fixed.source}"
 
-    def _add_transform(self, files: dict[str, Path], outputs: Outputs) -> Steps[Any]:
-        """Prepares the transform node; returns one, outside of the scene, that holds the exact transform."""
-        chain, kind = read_transform(files["transform"]), self.outputs.transform_kind
-        exact = yield from transform_node(chain, "native", self._fixed.grid)
+    def _add_transform(self, files: dict[str, Path], outputs: Outputs) -> Steps[None]:
         if self.outputs.want_transform:
-            node = exact if kind == "native" else (yield from transform_node(chain, kind, self._fixed.grid))
+            chain = read_transform(files["transform"])
+            node = yield from transform_node(chain, self.outputs.transform_kind, self._fixed.grid)
             finish = partial(finish_transform, fixed=self.inputs.fixed, moving=self.inputs.moving)
             outputs.add("transform", node, self.outputs.transform, f"{self._title} transform", finish)
-        return exact
 
     def _add_volumes(self, files: dict[str, Path], outputs: Outputs) -> Steps[None]:
         if self.outputs.want_warped:
@@ -200,7 +185,7 @@ class Run(BackgroundTask[RegistrationNodes]):
             propagated.append([(image_array(image), grid) for image in images])
             node = segmentation_node(source, layers, images, grid)
             target = self.outputs.segmentations[number] if number < len(self.outputs.segmentations) else None
-            name = f"{source.GetName()} on {self._fixed.name}"
+            name = f"{source.GetName()} on {self._fixed.source}"
             finish = partial(finish_segmentation, source=source, fixed=self.inputs.fixed)
             outputs.add(_key(number), node, target, name, finish)
             yield WORKING
@@ -210,10 +195,6 @@ class Run(BackgroundTask[RegistrationNodes]):
         """The report on what is overwritten, which the new one takes the place of."""
         chosen = [node for node in (self.outputs.transform, self.outputs.warped) if node is not None]
         return next((table for table in (node.GetNodeReference(_REPORT_ROLE) for node in chosen) if table), None)
-
-    def _clean(self) -> None:
-        if self._folder is not None:
-            self.worker.release(self._folder.name)
 
 
 def _key(number: int) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import slicer
 import vtk
 
+from DLIRRegistrationLib.registration.report import fill_columns
 from DLIRRegistrationLib.registration.verdict import Verdict, judge
 
 _GRAVITY = {"good": 0, "check": 1, "failed": 2}
@@ -22,9 +23,10 @@ def frame_table(values: Sequence[str], reports: Sequence[Report | None], volumes
     values: the index value of each frame. reports: as of single registrations; None for the reference frame.
     volumes: of each structure on each frame, in ml, by name.
     """
-    table = vtk.vtkTable()
-    _add(table, vtk.vtkIntArray(), "Frame", range(1, len(values) + 1))
-    _add(table, vtk.vtkStringArray(), "Index", values)
+    columns: list[tuple[Any, str, Iterable[Any]]] = [
+        (vtk.vtkIntArray(), "Frame", range(1, len(values) + 1)),
+        (vtk.vtkStringArray(), "Index", values),
+    ]
     for name, section, key, neutral in (
         ("NCC before", "similarity", "before", 1.0),
         ("NCC after", "similarity", "after", 1.0),
@@ -33,13 +35,10 @@ def frame_table(values: Sequence[str], reports: Sequence[Report | None], volumes
         ("Largest Jacobian", "jacobian", "max", 1.0),
     ):
         figures = [neutral if report is None else report[section][key] for report in reports]
-        _add(table, vtk.vtkDoubleArray(), name, [_NAN if figure is None else figure for figure in figures])
-    for name in volumes[0]:
-        _add(table, vtk.vtkDoubleArray(), f"{name} (ml)", [of_frame[name] for of_frame in volumes])
+        columns.append((vtk.vtkDoubleArray(), name, (_NAN if figure is None else figure for figure in figures)))
+    columns += [(vtk.vtkDoubleArray(), f"{name} (ml)", (own[name] for own in volumes)) for name in volumes[0]]
     node = slicer.vtkMRMLTableNode()
-    node.SetAndObserveTable(table)
-    node.SetUseColumnTitleAsColumnHeader(True)
-    node.SetLocked(True)
+    fill_columns(node, columns)
     return node
 
 
@@ -52,10 +51,3 @@ def worst_verdict(reports: Sequence[Report | None]) -> Verdict:
     count = sum(verdict.level == worst.level for _, verdict in verdicts)
     others = f" The same level: {count - 1} more." if count > 1 else ""
     return Verdict(worst.level, f"Frame {number}: {worst.reason}{others}")
-
-
-def _add(table: Any, column: Any, name: str, values: Any) -> None:
-    column.SetName(name)
-    for value in values:
-        column.InsertNextValue(value)
-    table.AddColumn(column)

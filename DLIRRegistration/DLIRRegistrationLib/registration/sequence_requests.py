@@ -25,7 +25,7 @@ class SequenceInputs:
     reference: int = 0
     model: str = "cardiac-cine"
     segmentation: Any | None = None
-    initialize: str = "centers"
+    initialize: str = "auto"
     device: str = "auto"
 
     def problem(self) -> str | None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
-from dlir.model.catalogue import resolve_model
 from dlir.registration.progress import part_of
 from dlir.transforms.files import read_transform
 from dlir.transforms.spatial import CompositeTransform
@@ -29,7 +28,7 @@ from DLIRRegistrationLib.registration.result_nodes import (
 from DLIRRegistrationLib.registration.sequence_report import frame_table, worst_verdict
 from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
 from DLIRRegistrationLib.registration.structures import structures
-from DLIRRegistrationLib.registration.task import WORKING, BackgroundTask, RunError, Steps
+from DLIRRegistrationLib.registration.task import WORKING, RegistrationTask, RunError, Steps
 from DLIRRegistrationLib.registration.transfer import float_image
 from DLIRRegistrationLib.scene.segmentations import copy_display, export_layers
 from DLIRRegistrationLib.scene.sequences import (
@@ -40,13 +39,13 @@ from DLIRRegistrationLib.scene.sequences import (
     put_frame,
     sequence_like,
 )
-from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, set_image
+from DLIRRegistrationLib.scene.volumes import image_array, set_image
 
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
+    from dlir.io.reading import Volume
     from dlir.registration.request import ArrayFile
     from dlir.worker.protocol import Done
-    from DLIRRegistrationLib.worker.client import WorkerClient
 
 # How much of the progress bar is over when the first frame begins, and when the last one is done.
 _HANDED_OVER, _COMPUTED = 0.02, 0.95
@@ -61,33 +60,22 @@ class _Frame:
     report: dict[str, Any] | None = None
 
 
-class SequenceRun(BackgroundTask[SequenceNodes]):
+class SequenceRun(RegistrationTask[SequenceNodes]):
     """Registers every frame of a sequence; see `BackgroundTask` for how to start, poll, wait and cancel.
 
     The frames are those at the start; should one be changed in place before its turn, the run ends and says so.
     Sequence nodes come into being at the very end, whole; cancelled before or within any frame, nothing has changed.
     """
 
-    def __init__(self, inputs: SequenceInputs, outputs: SequenceOutputs, worker: WorkerClient) -> None:
-        super().__init__(worker)
-        self.inputs = inputs
-        self.outputs = outputs
-        self._folder: Path | None = None
+    inputs: SequenceInputs
+    outputs: SequenceOutputs
 
     # -- before ----------------------------------------------------------------------------------
 
-    def problem(self) -> str | None:
-        """Why it cannot begin, as one sentence for a tooltip; None where it can."""
-        return self.inputs.problem() or self.outputs.problem(self.inputs)
-
     def _prepare(self) -> None:
-        self._began = time.perf_counter()
-        problem = self.problem()
-        if problem:
-            raise RunError(problem)
+        super()._prepare()
         sequence: Any = self.inputs.sequence
         drawn: Any = self.inputs.segmentation
-        self._model = resolve_model(self.inputs.model)
         self._name = sequence.GetName()
         self._index, self._values = sequence_like(sequence), index_values(sequence)
         self._frames = [frame_volume(sequence, number) for number in range(len(self._values))]
@@ -103,14 +91,14 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
         self._drawn = resampled_layers(self._layers, self._reference.grid)
 
     @property
-    def _reference(self) -> InputVolume:
+    def _reference(self) -> Volume:
         return self._frames[self.inputs.reference]
 
     def _added(self, parcel: Parcel, number: int) -> ArrayFile:
         frame, (image, modified) = self._frames[number], self._images[number]
         if image.GetMTime() != modified:
-            raise RunError(f"'{frame.name}' was changed while the sequence was being registered; run again")
-        return parcel.add(frame.array, frame.grid, frame.name, image)
+            raise RunError(f"'{frame.source}' was changed while the sequence was being registered; run again")
+        return parcel.add(frame.array, frame.grid, frame.source, image)
 
     # -- during ----------------------------------------------------------------------------------
 
@@ -188,10 +176,6 @@ class SequenceRun(BackgroundTask[SequenceNodes]):
             nodes["segmentation"] = segmentation_node(self.inputs.segmentation, self._layers, images, grid)
             yield WORKING
         return volumes
-
-    def _clean(self) -> None:
-        if self._folder is not None:
-            self.worker.release(self._folder.name)
 
     # -- after -----------------------------------------------------------------------------------
 

@@ -9,18 +9,20 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from inspect import GEN_RUNNING, getgeneratorstate
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import slicer
 
 from dlir.errors import DLIRError
+from dlir.model.catalogue import resolve_model
 from dlir.registration.progress import Progress, silent
 from DLIRRegistrationLib.worker.client import WorkerClient
 
 Result = TypeVar("Result")
 
-# A step tells whether there is nothing to do until the worker has said something.
-Steps = Generator[bool, None, Result]
+# A step tells whether there is nothing to do until the worker has said something; None says as little as False.
+Steps = Generator[bool | None, None, Result]
 WAITING, WORKING = True, False
 
 # Seconds of steps per tick. A step takes up to some 20 ms more, and at 100 ms users begin to feel it.
@@ -182,3 +184,30 @@ class BackgroundTask(Generic[Result]):
             action()
         except Exception:
             logging.exception("DLIR: an error after the registration had ended")
+
+
+class RegistrationTask(BackgroundTask[Result]):
+    """What a registration of a pair and one of a sequence have in common.
+
+    inputs, outputs: what is asked for, and where results go; each says its `problem`, for nodes that are read when the
+    task starts.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any, worker: WorkerClient) -> None:
+        super().__init__(worker)
+        self.inputs, self.outputs = inputs, outputs
+        self._folder: Path | None = None  # of the worker's, released at the end
+
+    def problem(self) -> str | None:
+        """Why it cannot begin, as one sentence for a tooltip; None where it can."""
+        return self.inputs.problem() or self.outputs.problem(self.inputs)
+
+    def _prepare(self) -> None:
+        self._began = time.perf_counter()
+        if problem := self.problem():
+            raise RunError(problem)
+        self._model = resolve_model(self.inputs.model)
+
+    def _clean(self) -> None:
+        if self._folder is not None:
+            self.worker.release(self._folder.name)

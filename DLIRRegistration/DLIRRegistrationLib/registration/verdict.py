@@ -10,7 +10,7 @@ pairs: similarity afterwards 0.73 to 0.86, of what lacked 0.45 to 0.72 removed, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,41 +56,26 @@ class Verdict:
 
 def judge(report: Mapping[str, Any]) -> Verdict:
     """The verdict on a registration from its report. What the report does not know does not count against it."""
-    for level, rules in _RULES:
-        for rule in rules:
-            for reason in rule(report):
-                return Verdict(level, reason)
+    for reason in _failures(report):
+        return Verdict("failed", reason)
+    for reason in _doubts(report):
+        return Verdict("check", reason)
     return Verdict("good", _praise(report))
 
 
-# -- failed -------------------------------------------------------------------------------------------
-
-
-def _no_similarity(report: Mapping[str, Any]) -> Iterator[str]:
-    if report["similarity"]["after"] is None:
+def _failures(report: Mapping[str, Any]) -> Iterator[str]:
+    """Why the result cannot be relied upon, the gravest reason first."""
+    (before, after), covered = _similarity(report), _covered(report)
+    if after is None:
         yield "No part of the fixed image has a counterpart in the moving one; try another initialization."
-
-
-def _nearly_empty(report: Mapping[str, Any]) -> Iterator[str]:
-    covered = _covered(report)
     if covered is not None and covered < COVERED_FAILED:
         yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; try another start."
-
-
-def _carried_away(report: Mapping[str, Any]) -> Iterator[str]:
-    before, after = (report["similarity"].get(f"voxels_{when}") for when in ("before", "after"))
-    if before and after is not None and after < OVERLAP_LOST * before:
-        yield f"The images overlap less than before ({_percent(after / before)} of it is left); try another start."
-
-
-def _much_folding(report: Mapping[str, Any]) -> Iterator[str]:
+    voxels, left = (report["similarity"].get(f"voxels_{when}") for when in ("before", "after"))
+    if voxels and left is not None and left < OVERLAP_LOST * voxels:
+        yield f"The images overlap less than before ({_percent(left / voxels)} of it is left); try another start."
     percent = report["jacobian"]["folding_percent"]
     if percent is not None and percent > FOLDING_FAILED_PERCENT:
         yield f"Tissue folds over itself in {percent:.1f} % of the image; the deformation cannot be relied upon."
-
-
-def _similarity_fell(report: Mapping[str, Any]) -> Iterator[str]:
-    before, after = _similarity(report)
     if None not in (before, after) and after < before - SIMILARITY_FALL:
         yield (
             f"The images match less than before (similarity {before:.2f} → {after:.2f}); "
@@ -98,81 +83,31 @@ def _similarity_fell(report: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-# -- check --------------------------------------------------------------------------------------------
-
-
-def _some_folding(report: Mapping[str, Any]) -> Iterator[str]:
-    count = report["jacobian"]["folding_count"]
-    if count:
+def _doubts(report: Mapping[str, Any]) -> Iterator[str]:
+    """Why to look before relying on a result that has not failed, the gravest reason first."""
+    (before, after), covered, jacobian = _similarity(report), _covered(report), report["jacobian"]
+    if count := jacobian["folding_count"]:
         yield f"Tissue folds over itself in {count} voxel{'s' if count > 1 else ''}; look at the worst place."
-
-
-def _landmarks_worse(report: Mapping[str, Any]) -> Iterator[str]:
-    landmarks = report.get("landmarks")
-    if not landmarks:
-        return
-    before, after = (landmarks[when]["mean_mm"] for when in ("before", "after"))
-    if after > before + TRE_RISE_MM:
-        yield f"Landmarks are further apart than before (on average {before:.1f} → {after:.1f} mm)."
-
-
-def _overlap_worse(report: Mapping[str, Any]) -> Iterator[str]:
+    if landmarks := report.get("landmarks"):
+        apart, now = (landmarks[when]["mean_mm"] for when in ("before", "after"))
+        if now > apart + TRE_RISE_MM:
+            yield f"Landmarks are further apart than before (on average {apart:.1f} → {now:.1f} mm)."
     for name, scores in scored_labels(report).items():
-        before, after = (scores[when]["dice"] for when in ("before", "after"))
-        if None not in (before, after) and after < before - DICE_FALL:
-            yield f"'{name}' overlaps less than before (Dice {before:.2f} → {after:.2f})."
-
-
-def _partly_covered(report: Mapping[str, Any]) -> Iterator[str]:
-    covered = _covered(report)
+        had, has = (scores[when]["dice"] for when in ("before", "after"))
+        if None not in (had, has) and has < had - DICE_FALL:
+            yield f"'{name}' overlaps less than before (Dice {had:.2f} → {has:.2f})."
     if covered is not None and covered < COVERED_CHECK:
         yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; look at the rest."
-
-
-def _still_different(report: Mapping[str, Any]) -> Iterator[str]:
-    after = report["similarity"]["after"]
     if after < SIMILARITY_LOW:
         yield f"The images still differ (similarity {after:.2f} of 1); are they of the same person and kind?"
-
-
-def _hardly_rose(report: Mapping[str, Any]) -> Iterator[str]:
-    before, after = _similarity(report)
-    if before is None or before >= SIMILARITY_ALIGNED:
-        return
-    if after - before < SIMILARITY_GAIN * (1 - before):
+    if before is not None and before < SIMILARITY_ALIGNED and after - before < SIMILARITY_GAIN * (1 - before):
         yield f"The images match hardly better than before (similarity {before:.2f} → {after:.2f})."
-
-
-def _uneven(report: Mapping[str, Any]) -> Iterator[str]:
-    spread = report["jacobian"]["sd"]
-    if spread is not None and spread > JACOBIAN_SD:
-        yield f"Volume changes very unevenly from place to place (SD of the Jacobian {spread:.2f})."
-
-
-def _extreme(report: Mapping[str, Any]) -> Iterator[str]:
-    smallest, largest = report["jacobian"]["min"], report["jacobian"]["max"]
-    if smallest is not None and smallest < JACOBIAN_SMALLEST:
-        yield f"Somewhere tissue shrinks to {100 * smallest:.1f} % of its volume; look at the Jacobian map."
-    if largest is not None and largest > JACOBIAN_LARGEST:
-        yield f"Somewhere tissue grows to {largest:.0f} times its volume; look at the Jacobian map."
-
-
-_RULES: tuple[tuple[Level, tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...]], ...] = (
-    ("failed", (_no_similarity, _nearly_empty, _carried_away, _much_folding, _similarity_fell)),
-    (
-        "check",
-        (
-            _some_folding,
-            _landmarks_worse,
-            _overlap_worse,
-            _partly_covered,
-            _still_different,
-            _hardly_rose,
-            _uneven,
-            _extreme,
-        ),
-    ),
-)
+    if jacobian["sd"] is not None and jacobian["sd"] > JACOBIAN_SD:
+        yield f"Volume changes very unevenly from place to place (SD of the Jacobian {jacobian['sd']:.2f})."
+    if jacobian["min"] is not None and jacobian["min"] < JACOBIAN_SMALLEST:
+        yield f"Somewhere tissue shrinks to {100 * jacobian['min']:.1f} % of its volume; look at the Jacobian map."
+    if jacobian["max"] is not None and jacobian["max"] > JACOBIAN_LARGEST:
+        yield f"Somewhere tissue grows to {jacobian['max']:.0f} times its volume; look at the Jacobian map."
 
 
 # -- small things -------------------------------------------------------------------------------------

@@ -41,10 +41,7 @@ def color_of(determinant: float) -> RGB:
         return FOLDING
     octaves = math.log2(determinant)
     stops = _CONTRACTION if octaves < 0 else _EXPANSION
-    position = min(abs(octaves), len(stops) - 1)
-    below = min(int(position), len(stops) - 2)
-    share = position - below
-    red, green, blue = ((1 - share) * a + share * b for a, b in zip(stops[below], stops[below + 1], strict=True))
+    red, green, blue = (float(np.interp(abs(octaves), range(len(stops)), c)) for c in zip(*stops, strict=True))
     return red, green, blue
 
 

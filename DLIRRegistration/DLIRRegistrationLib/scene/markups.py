@@ -1,4 +1,4 @@
-"""Points and surfaces through a registration, and how far landmarks are apart after it.
+"""Points and surfaces through any transform node that registers two images.
 
 A registration maps fixed points to moving points; what is drawn on the moving image travels by its inverse.
 """
@@ -6,7 +6,6 @@ A registration maps fixed points to moving points; what is drawn on the moving i
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,16 +23,6 @@ Points = NDArray[np.float64]
 _TOLERANCE = 0.01
 
 
-@dataclass(frozen=True, eq=False)
-class MarkupErrors:
-    """Distances between corresponding landmarks. labels: N names. before, after: (N,) mm, NaN where a moving
-    landmark lies in a fold of the transform, which no fixed point corresponds to."""
-
-    labels: tuple[str, ...]
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
-
-
 def positions(node: Any) -> Points:
     """(N, 3) positions of a markups node's control points in the world, RAS mm; NaN for one that is not placed."""
     points = slicer.util.arrayFromMarkupsControlPoints(node, world=True).reshape(-1, 3)
@@ -48,47 +37,37 @@ def propagate_markups(node: Any, transform_node: Any, target: Any) -> None:
     Labels, descriptions and order stay; what `target`, a node of the same class, held is lost, and it is taken from
     its parent transform. Points in a fold of the transform become points without a position, and the log says so.
     """
-    points = positions(node)
-    moved = moved_to_fixed(points, node, transform_node)
-    lost = np.flatnonzero(np.isnan(moved).any(1) & ~np.isnan(points).any(1)).tolist()
-    if lost:
-        labels = ", ".join(f"'{node.GetNthControlPointLabel(i)}'" for i in lost)
-        logging.warning("DLIR: points in a fold of the transform have no place on the fixed image: %s", labels)
+    moved = moved_to_fixed(positions(node), node, transform_node)
     was = target.StartModify()
     try:
         if target is not node:
             target.CopyContent(node)
-        target.SetAndObserveTransformNodeID(None)
-        for i, point in enumerate(moved):
-            if np.isfinite(point).all():
-                target.SetNthControlPointPosition(i, *point)
-            else:
-                target.UnsetNthControlPointPosition(i)
+        put_points(target, moved)
     finally:
         target.EndModify(was)
 
 
-def target_registration_error(fixed: Any, moving: Any, transform_node: Any) -> MarkupErrors:
-    """How far landmarks of two markups nodes are apart, before and after a registration.
+def put_points(node: Any, points: Points) -> None:
+    """Puts the control points of a markups node, taken from its parent transform, at (N, 3) RAS mm in the world.
 
-    Landmarks of the same label belong together; where labels repeat or the nodes share none, those at the same place
-    in lists of equal length. Points without a position do not count.
-    Raises ImageError, naming the nodes, where no two landmarks belong together.
+    Those that had a position and get NaN lie in a fold of the transform: they lose it, and the log says so.
     """
-    pairs = _pairs(fixed, moving)
-    if not pairs:
-        raise ImageError(
-            f"landmarks '{fixed.GetName()}' and '{moving.GetName()}' have no points in common; "
-            "give corresponding points the same label"
-        )
-    ours, theirs = (list(column) for column in zip(*pairs, strict=True))
-    fixed_points, moving_points = positions(fixed)[ours], positions(moving)[theirs]
-    moved = moved_to_fixed(moving_points, moving, transform_node)
-    return MarkupErrors(
-        tuple(fixed.GetNthControlPointLabel(i) for i in ours),
-        np.linalg.norm(moving_points - fixed_points, axis=1),
-        np.linalg.norm(moved - fixed_points, axis=1),
-    )
+    known: NDArray[np.bool_] = np.all(np.isfinite(points), axis=1)
+    placed = [node.GetNthControlPointPositionStatus(i) == node.PositionDefined for i in range(len(points))]
+    lost = [node.GetNthControlPointLabel(i) for i in np.flatnonzero(~known & placed).tolist()]
+    if lost:
+        labels = ", ".join(f"'{label}'" for label in lost)
+        logging.warning("DLIR: points in a fold of the transform have no place on the fixed image: %s", labels)
+    was = node.StartModify()
+    try:
+        node.SetAndObserveTransformNodeID(None)
+        for i, point in enumerate(points):
+            if known[i]:
+                node.SetNthControlPointPosition(i, *point)
+            else:
+                node.UnsetNthControlPointPosition(i)
+    finally:
+        node.EndModify(was)
 
 
 def propagate_model(node: Any, transform_node: Any, target: Any) -> None:
@@ -131,22 +110,3 @@ def moved_to_fixed(points: Points, node: Any, transform_node: Any) -> Points:
     missed = np.linalg.norm(again - points[given], axis=1) > _TOLERANCE
     moved[np.flatnonzero(given)[missed]] = np.nan
     return moved
-
-
-def _pairs(fixed: Any, moving: Any) -> list[tuple[int, int]]:
-    """Places of corresponding points in both lists."""
-    ours, theirs = _placed(fixed), _placed(moving)
-    names, others = [[label for _, label in points] for points in (ours, theirs)]
-    unique = len(set(names)) == len(names) and len(set(others)) == len(others)
-    if unique and set(names) & set(others):
-        by_label = {label: i for i, label in theirs}
-        return [(i, by_label[label]) for i, label in ours if label in by_label]
-    if len(ours) != len(theirs):
-        return []
-    return [(i, j) for (i, _), (j, _) in zip(ours, theirs, strict=True)]
-
-
-def _placed(node: Any) -> list[tuple[int, str]]:
-    """Place in the list and label of each point that has a position."""
-    found = np.flatnonzero(np.isfinite(positions(node)).all(1)).tolist()
-    return [(i, node.GetNthControlPointLabel(i)) for i in found]

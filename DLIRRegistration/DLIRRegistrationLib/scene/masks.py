@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from dlir.errors import ImageError
 from dlir.geometry import ImageGrid
-from DLIRRegistrationLib.scene.frames import array_to_local, is_straight, matrix_to_world, named, transform_between
-from DLIRRegistrationLib.scene.segmentations import Labelmap, labelmaps, segment_ids
-from DLIRRegistrationLib.scene.volumes import InputVolume, in_world, reslice, scalar_image
+from dlir.io.reading import Volume
+from DLIRRegistrationLib.scene.frames import array_to_local, is_straight, matrix_to_world, named
+from DLIRRegistrationLib.scene.segmentations import labelmaps, segment_ids
+from DLIRRegistrationLib.scene.volumes import in_world, onto_grid, scalar_image
 
 
 def placed_mask(node: Any, segment_id: str | None) -> tuple[NDArray[np.uint8], ImageGrid] | None:
@@ -20,14 +21,10 @@ def placed_mask(node: Any, segment_id: str | None) -> tuple[NDArray[np.uint8], I
     node, segment_id: as for `mask_array`, which raises the same ImageErrors. None where the mask has to be resampled:
     under transforms that bend or shear, and where segments that lie in several labelmaps count.
     """
-    if node.IsA("vtkMRMLSegmentationNode"):
-        _check_segment(node, segment_id)
-        labels = [(each.image, _wanted(each, segment_id)) for each in labelmaps(node) if _wanted(each, segment_id)]
-        if len(labels) != 1:
-            return None
-        image, wanted = labels[0]
-    else:
-        image, wanted = scalar_image(node), []
+    parts = _parts(node, segment_id)
+    if len(parts) != 1:
+        return None
+    image, wanted = parts[0]
     to_world = matrix_to_world(node)
     if to_world is None or not is_straight(to_world @ array_to_local(node, image)):
         return None
@@ -36,43 +33,33 @@ def placed_mask(node: Any, segment_id: str | None) -> tuple[NDArray[np.uint8], I
     return marked.view(np.uint8), grid
 
 
-def mask_array(node: Any, segment_id: str | None, reference: InputVolume) -> NDArray[np.uint8]:
+def mask_array(node: Any, segment_id: str | None, reference: Volume) -> NDArray[np.uint8]:
     """(z, y, x) in the voxels of `reference`: 1 where the mask marks them, else 0.
 
     node: a segmentation node, of which `segment_id` or, for None, every segment counts; or a volume node, of which
     all voxels that are not 0 count. Parent transforms of both are honoured; the nearest voxel of the mask decides.
     Raises ImageError for a node or segment that is missing or empty, or marks no voxel of the image.
     """
-    if node.IsA("vtkMRMLSegmentationNode"):
-        name, mask = _of_segments(node, segment_id, reference)
-    else:
-        name, mask = named(node), _resampled(node, scalar_image(node), reference) != 0
+    mask = np.zeros(reference.grid.shape, bool)
+    for image, wanted in _parts(node, segment_id):
+        values = onto_grid(node, image, reference.grid, nearest=True)
+        mask |= np.isin(values, wanted) if wanted else values != 0
     if not mask.any():
-        raise ImageError(f"{name} marks no voxel of volume '{reference.name}'; choose another mask or none")
+        name = named(node)
+        if node.IsA("vtkMRMLSegmentationNode") and segment_id is not None:
+            name += f", segment '{node.GetSegmentation().GetSegment(segment_id).GetName()}'"
+        raise ImageError(f"{name} marks no voxel of volume '{reference.source}'; choose another mask or none")
     return mask.astype(np.uint8)
 
 
-def _of_segments(node: Any, segment_id: str | None, reference: InputVolume) -> tuple[str, NDArray[np.bool_]]:
-    _check_segment(node, segment_id)
-    mask = np.zeros(reference.grid.shape, bool)
-    for labelmap in labelmaps(node):
-        wanted = _wanted(labelmap, segment_id)
-        if wanted:
-            mask |= np.isin(_resampled(node, labelmap.image, reference), wanted)
-    name = "" if segment_id is None else f", segment '{node.GetSegmentation().GetSegment(segment_id).GetName()}'"
-    return named(node) + name, mask
-
-
-def _check_segment(node: Any, segment_id: str | None) -> None:
+def _parts(node: Any, segment_id: str | None) -> list[tuple[Any, list[int]]]:
+    """Images of a mask in the node's own RAS, and which of their values mark it; none named for all but 0."""
+    if not node.IsA("vtkMRMLSegmentationNode"):
+        return [(scalar_image(node), [])]
     if segment_id is not None and segment_id not in segment_ids(node):
         raise ImageError(f"{named(node)} has no segment '{segment_id}' any more; choose another mask or none")
-
-
-def _wanted(labelmap: Labelmap, segment_id: str | None) -> list[int]:
-    """The labels that count: one, or all of a labelmap."""
-    return [label for i, label in labelmap.segments.items() if segment_id in (None, i)]
-
-
-def _resampled(node: Any, image: Any, reference: InputVolume) -> NDArray[Any]:
-    from_world = transform_between(None, node.GetParentTransformNode())
-    return reslice(image, array_to_local(node, image), from_world, reference.grid, nearest=True)
+    found = [
+        (each.image, [label for i, label in each.segments.items() if segment_id in (None, i)])
+        for each in labelmaps(node)
+    ]
+    return [(image, wanted) for image, wanted in found if wanted]

@@ -92,22 +92,16 @@ def export_layers(node: Any) -> list[SegmentLayer]:
     return layers
 
 
-def import_layers(
-    target: Any, source: Any, layers: Sequence[SegmentLayer], arrays: Sequence[NDArray[Any]], grid: ImageGrid
-) -> None:
-    """Replaces the content of segmentation node `target` by the segments of `source`, drawn anew.
-
-    layers: what `export_layers` gave for `source`. arrays: for each of them its labels (z, y, x) on `grid`. Order,
-    IDs, names, colours and tags are those of `source`, which may be `target` itself; a segment that it has lost
-    meanwhile is left out. `grid` becomes the reference geometry. `target` is taken from its parent transform.
-    """
-    import_images(target, source, layers, [image_of(array) for array in arrays], grid)
-
-
 def import_images(
     target: Any, source: Any, layers: Sequence[SegmentLayer], images: Sequence[Any], grid: ImageGrid
 ) -> None:
-    """As `import_layers`, but takes over the memory of a vtkImageData for each layer; at once, however large."""
+    """Replaces the content of segmentation node `target` by the segments of `source`, drawn anew; at once.
+
+    layers: what `export_layers` gave for `source`. images: for each of them a vtkImageData with its labels on `grid`,
+    whose memory is taken over. Order, IDs, names, colours and tags are those of `source`, which may be `target` itself;
+    a segment that it has lost meanwhile is left out. `grid` becomes the reference geometry. `target` is taken from its
+    parent transform.
+    """
     drawn: dict[str, tuple[Any, int]] = {}
     for layer, plain in zip(layers, images, strict=True):
         image = _oriented(plain, grid)
@@ -148,7 +142,7 @@ def propagate_segmentation(source: Any, transform_node: Any, reference_volume: A
     maps = labelmaps(source)
     arrays = [reslice(m.image, array_to_local(source, m.image), transform, grid, nearest=True) for m in maps]
     layers = [SegmentLayer(array, grid, m.segments) for m, array in zip(maps, arrays, strict=True)]
-    import_layers(target, source, layers, arrays, grid)
+    import_images(target, source, layers, list(map(image_of, arrays)), grid)
     target.SetReferenceImageGeometryParameterFromVolumeNode(reference_volume)
     if target is not source:
         copy_display(target, source)

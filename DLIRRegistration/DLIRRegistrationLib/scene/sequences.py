@@ -7,8 +7,9 @@ from typing import Any
 import slicer
 
 from dlir.errors import GeometryError
+from dlir.io.reading import Volume
 from DLIRRegistrationLib.scene.frames import array_shape, array_to_local, grid_of_matrix, matrix_to_world, named
-from DLIRRegistrationLib.scene.volumes import InputVolume, image_array, scalar_image
+from DLIRRegistrationLib.scene.volumes import image_array, scalar_image
 
 
 def index_values(sequence: Any) -> list[str]:
@@ -22,7 +23,7 @@ def browser_of(sequence: Any) -> Any | None:
     return next((browser for browser in browsers if browser.IsSynchronizedSequenceNode(sequence, True)), None)
 
 
-def frame_volume(sequence: Any, number: int) -> InputVolume:
+def frame_volume(sequence: Any, number: int) -> Volume:
     """One frame of a sequence of volumes, placed in the world as the node that shows the sequence is.
 
     Its array is the frame's own memory. Raises ImageError for a frame that is empty or of several components,
@@ -36,7 +37,7 @@ def frame_volume(sequence: Any, number: int) -> InputVolume:
     if to_world is None:
         raise GeometryError(f"{named(shown)} is under a transform that is not linear; harden or remove the transform")
     grid = grid_of_matrix(to_world @ array_to_local(frame, image), array_shape(image), name)
-    return InputVolume(name, image_array(image), grid)
+    return Volume(image_array(image), grid, name)
 
 
 def sequence_like(source: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
+from dlir.io.reading import Volume
 from DLIRRegistrationLib.scene.frames import (
     Matrix,
     array_shape,
@@ -29,16 +29,7 @@ from DLIRRegistrationLib.scene.frames import (
 _REPLACED_TYPES = {"?": np.uint8, "e": np.float32}
 
 
-@dataclass(frozen=True, eq=False)
-class InputVolume:
-    """An image to be registered. array: (z, y, x). grid: where it lies in the world, LPS mm. name: for messages."""
-
-    name: str
-    array: NDArray[Any]
-    grid: ImageGrid
-
-
-def placed_volume(node: Any) -> InputVolume:
+def placed_volume(node: Any) -> Volume:
     """What a scalar volume node holds, placed in the world with all its parent transforms; at once, however large.
 
     The array is the node's own memory where a grid can say where it lies, else (a parent that shears or is not
@@ -49,7 +40,7 @@ def placed_volume(node: Any) -> InputVolume:
     image = scalar_image(node)
     if min(array_shape(image)) == 1:
         raise ImageError(f"{named(node)} is 2D: it has a single slice; give a volume with several slices")
-    return InputVolume(node.GetName(), *in_world(node, image, nearest=False, background=None))
+    return Volume(*in_world(node, image, nearest=False, background=None), node.GetName())
 
 
 def set_volume(node: Any, array: NDArray[Any], grid: ImageGrid) -> None:
@@ -120,9 +111,15 @@ def in_world(node: Any, image: Any, *, nearest: bool, background: float | None =
         return image_array(image), grid_of_matrix(to_world @ matrix, array_shape(image), named(node))
     if background is None:
         background = image.GetScalarRange()[0]
-    parent = node.GetParentTransformNode()
-    grid = covering_grid(matrix, array_shape(image), transform_between(parent, None), named(node))
-    return reslice(image, matrix, transform_between(None, parent), grid, nearest=nearest, background=background), grid
+    below = transform_between(node.GetParentTransformNode(), None)
+    grid = covering_grid(matrix, array_shape(image), below, named(node))
+    return onto_grid(node, image, grid, nearest=nearest, background=background), grid
+
+
+def onto_grid(node: Any, image: Any, grid: ImageGrid, *, nearest: bool, background: float = 0) -> NDArray[Any]:
+    """(z, y, x): an image of a node at the voxels of a grid in the world. node, image, nearest: as for `in_world`."""
+    from_world = transform_between(None, node.GetParentTransformNode())
+    return reslice(image, array_to_local(node, image), from_world, grid, nearest=nearest, background=background)
 
 
 def reslice(

@@ -17,6 +17,7 @@ from typing import Literal
 
 from dlir.errors import OutputError, ProtocolError, WorkerError
 from dlir.worker.protocol import (
+    SCRATCH_PREFIX,
     Bye,
     Done,
     Event,
@@ -30,8 +31,6 @@ from DLIRRegistrationLib.worker.process import ChildProcess, application
 
 State = Literal["stopped", "starting", "ready", "busy"]
 
-# Begins the name of the temporary folder; the worker deletes one of such a name if this process is gone.
-_SCRATCH_PREFIX = "dlir-worker-"
 # Seconds in which this thread sleeps so that others get to run: in Slicer they do so only during Python code.
 _BREATH = 0.001
 _WAIT_STEP = 0.005
@@ -319,7 +318,7 @@ class WorkerClient:
 
     def _scratch_folder(self) -> Path:
         if self._scratch is None:
-            self._scratch = _make_folder(_SCRATCH_PREFIX, getattr(application(), "temporaryPath", None))
+            self._scratch = _make_folder(SCRATCH_PREFIX, getattr(application(), "temporaryPath", None))
             atexit.register(self.close)
         elif not self._scratch.is_dir():  # somebody has tidied up; the running process knows this place and no other
             try:

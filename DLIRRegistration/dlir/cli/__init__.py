@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 from types import FrameType
 from typing import Annotated
 
@@ -38,6 +40,8 @@ app.add_typer(data.data, name="data")
 def main() -> None:
     """The console entry point."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: a file's name may be in any bytes
     app(prog_name="dlir")
 
 

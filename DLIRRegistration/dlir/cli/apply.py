@@ -14,9 +14,6 @@ from dlir.registration.progress import Progress
 if TYPE_CHECKING:
     from dlir.transforms.spatial import SpatialTransform
 
-# An inverse that is off by more than this, in mm, is not one.
-_TOLERANCE_MM = 0.01
-
 
 def apply(
     transform: Annotated[Path, typer.Option(help="ITK transform file, such as transform.h5 of `dlir register`.")],
@@ -72,8 +69,8 @@ def _run(
     from dlir.transforms.files import read_transform
     from dlir.transforms.inverse import InverseTransform
 
-    forward = read_transform(transform, say)
-    backward = InverseTransform(forward, _TOLERANCE_MM) if inverse else None
+    forward = read_transform(transform)
+    backward = InverseTransform(forward) if inverse else None
     with OutputFolder(output.parent, [str(transform), spec, *([reference] if reference else [])]) as outputs:
         target = outputs.file(output.name)
         if kind == "points":

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlir.errors import DLIRError, OutputError
+from dlir.errors import DLIRError, OutputError, notes_to, shown
 from dlir.registration.choices import Device
 from dlir.registration.progress import Progress, silent
 
@@ -33,7 +33,8 @@ class CommandGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with notes_to(lambda text: say(f"note: {text}")):
+                return super().invoke(ctx)
         except DLIRError as error:
             say(f"error: {error}")
             raise typer.Exit(EXIT_ERROR) from None
@@ -44,7 +45,7 @@ class CommandGroup(TyperGroup):
 
 def say(message: str) -> None:
     """One line on stderr, whatever is in it and however narrow the terminal."""
-    print(message.replace("\r", "\\r").replace("\n", "\\n"), file=sys.stderr, flush=True)
+    print(shown(message), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -58,7 +59,8 @@ def interrupt_says(message: str) -> Iterator[None]:
 
 def print_json(value: Any) -> None:
     """The value as indented JSON on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    print(text.encode("utf-8", "backslashreplace").decode())  # a name in other bytes reads as the same again
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, print_json, say
-from dlir.cli.evaluate import OUTPUTS, Baseline, DataKind, check_packages, make_methods, of_split, run, write_outputs
+from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, say
+from dlir.cli.evaluate import Baseline, DataKind, check_packages, finish, make_methods, of_split, run
 from dlir.cli.train import ConfigOption, PresetOption, read_configuration
 from dlir.errors import EvaluationError, OptionError, OutputError
 from dlir.registration.choices import Device, Initialization
@@ -75,12 +75,7 @@ def crossvalidate(
             methods = make_methods([named], [b.value for b in baseline or []], stages, False, device.value)
             say(f"fold {part.number} of {part.count}: evaluating {', '.join(part.test)}")
             results.append(run(output, initialize.value, chosen, part.pairs(pairs), methods, lambda name, done: None))
-        summary = write_outputs(output, together(results))
-    if json:
-        print_json(summary)
-    else:
-        print((output / OUTPUTS["tables"]).read_text(encoding="utf-8"), end="")
-        print(f"report  {output / OUTPUTS['report']}")
+        finish(output, together(results), json)
 
 
 def plan(fold: Fold, configuration: TrainingConfig, root: Path) -> TrainingConfig:

@@ -46,7 +46,7 @@ def check(
             configuration, data, cache, lambda done, total: progress(f"image {done + 1} of {total}", done / total)
         )
     if json:
-        print_json(report.to_dict())
+        print_json(vars(report))
     else:
         _print(report, data)
     raise typer.Exit(report.exit_code)

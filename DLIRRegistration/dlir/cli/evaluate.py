@@ -77,7 +77,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many pairs, spread over all.")] = None,
     initialize: Annotated[
-        Initialization, typer.Option(help="Start from aligned image centers, or from the scanner's positions.")
+        Initialization, typer.Option(help="Where all methods start from; auto chooses for each pair.")
     ] = Initialization.centers,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,
@@ -114,12 +114,7 @@ def evaluate(
     with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
         with progress_bar(wanted=not json) as progress:
             evaluated = run(output, initialize.value, chosen, pairs, methods, progress)
-        summary = write_outputs(output, evaluated)
-    if json:
-        print_json(summary)
-    else:
-        print((output / OUTPUTS["tables"]).read_text(encoding="utf-8"), end="")
-        print(f"report  {output / OUTPUTS['report']}")
+        finish(output, evaluated, json)
 
 
 def check_packages() -> None:
@@ -235,6 +230,16 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
     else:
         (output / PARQUET).unlink(missing_ok=True)  # of an earlier run, and without what this one adds
     return {**_summary(evaluated), "outputs": written}
+
+
+def finish(output: Path, evaluated: Evaluated, json: bool) -> None:
+    """Write tables and report, and print what there is to print."""
+    summary = write_outputs(output, evaluated)
+    if json:
+        print_json(summary)
+    else:
+        print((output / OUTPUTS["tables"]).read_text(encoding="utf-8"), end="")
+        print(f"report  {output / OUTPUTS['report']}")
 
 
 def _summary(evaluated: Evaluated) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlir.cli.common import JsonOption, check_suffix, interrupt_says, print_json, progress_bar, say
+from dlir.cli.common import JsonOption, check_suffix, interrupt_says, print_json, progress_bar
 from dlir.cli.tables import number
 from dlir.registration.progress import Progress
 
@@ -45,7 +45,7 @@ def _run(transform: Path, reference: str, output: Path, mask: str | None, progre
     from dlir.transforms.files import read_transform
     from dlir.transforms.jacobian import jacobian_map
 
-    chain, grid = read_transform(transform, say), read_grid(reference)
+    chain, grid = read_transform(transform), read_grid(reference)
     where = read_mask(mask, grid, "mask").array if mask else None
     inputs = [str(transform), reference, *([mask] if mask else [])]
     with OutputFolder(output.parent, inputs) as outputs:

@@ -30,7 +30,7 @@ def register(
     ] = None,
     initialize: Annotated[
         Initialization | None,
-        typer.Option(help="Start from aligned image centers, or from the scanner's positions.", show_default="centers"),
+        typer.Option(help="Start from image centers, the scanner's positions, or what fits best.", show_default="auto"),
     ] = None,
     device: DeviceOption = Device.auto,
     displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,

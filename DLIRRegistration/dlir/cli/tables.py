@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from dlir.errors import shown
 
 UNDEFINED = "–"
 
@@ -20,6 +20,7 @@ def number(value: float | None, form: str = ".3f") -> str:
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A plain table on stdout: first column left, the others right; never cut where stdout is a file."""
     from rich.box import SIMPLE_HEAD
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -27,8 +28,9 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
-    _console().print(table)
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    # A file has no width of its own: rich would assume 80 columns and fold names.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def print_report(report: dict[str, Any], folder: Path) -> None:
@@ -69,19 +71,11 @@ def _landmark_rows(landmarks: dict[str, Any] | None) -> list[list[str]]:
 
 def _start(initialization: dict[str, Any]) -> str:
     moved = f"{initialization['center_distance_mm']:.1f} mm between the centers"
-    return f"{initialization['mode']} ({moved}, overlap {100 * initialization['overlap']:.0f} %)"
+    start = f"{initialization['mode']} ({moved}, overlap {100 * initialization['overlap']:.0f} %)"
+    return start + (f"\n          {initialization['reason']}" if "reason" in initialization else "")
 
 
 def _duration(seconds: dict[str, float]) -> str:
     around = {"read", "load", "labels", "figures", "write"}
     inner = sum(value for name, value in seconds.items() if name not in around)
     return f"{inner:.2f} s (and {sum(seconds.values()) - inner:.2f} s to read, load, judge and write)"
-
-
-def _console() -> Console:
-    import sys
-
-    from rich.console import Console
-
-    # A file has no width of its own: rich would assume 80 columns and fold names.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

@@ -113,6 +113,18 @@ class DataSet(Protocol):
         ...
 
 
+class DataFolder:
+    """What data sets in a folder have in common. Raises EvaluationError where there is no such folder."""
+
+    title = "image"
+    labels: Mapping[int, str] = {}
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise EvaluationError(f"{self.title} folder '{folder}' does not exist; give the folder of the data set")
+        self.folder = folder
+
+
 # -- lists of pairs -----------------------------------------------------------------------------------
 
 
@@ -174,9 +186,3 @@ def select(pairs: Sequence[Pair], subjects: Sequence[str] = (), limit: int | Non
 def existing(path: Path) -> str:
     """The path as text where there is such a file or folder, else nothing."""
     return str(path) if path.exists() else ""
-
-
-def require_folder(folder: Path, title: str) -> None:
-    """Raises EvaluationError where `folder` is none."""
-    if not folder.is_dir():
-        raise EvaluationError(f"{title} folder '{folder}' does not exist; give the folder of the data set")

@@ -21,7 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
+from dlir.metrics.folding import jacobian_statistics
 from dlir.transforms.inverse import invert_points
+from dlir.transforms.jacobian import jacobian_map
 from dlir.transforms.resample import Mode, resample
 from dlir.transforms.spatial import CompositeTransform
 
@@ -98,6 +100,21 @@ def show_slice(axes: Axes, values: NDArray[Any], plane: ImageGrid, window: tuple
     axes.imshow(
         values, cmap="gray", vmin=window[0], vmax=window[1], interpolation="bicubic", extent=slice_extent(plane)
     )
+
+
+def show_jacobian(axes: Axes, transform: CompositeTransform, plane: ImageGrid) -> int:
+    """Draws the Jacobian determinant; returns how many voxels of the slice fold."""
+    determinant = jacobian_map(transform, plane)[0]
+    axes.imshow(jacobian_colors(determinant), interpolation="nearest", extent=slice_extent(plane))
+    return jacobian_statistics(determinant).folding_count
+
+
+def frame(axes: Axes, plane: ImageGrid, width: float) -> None:
+    """All of the plane, true to scale, in a thin border without ticks. width: of the border, in points."""
+    left, right, bottom, top = slice_extent(plane)
+    axes.set(xticks=[], yticks=[], xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    for spine in axes.spines.values():
+        spine.set(color="#808080", linewidth=width)
 
 
 def draw_grid(axes: Axes, carried: NDArray[Any], plane: ImageGrid) -> None:

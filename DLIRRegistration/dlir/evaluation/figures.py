@@ -29,6 +29,7 @@ from dlir.evaluation.drawing import (
     draw_jacobian_bar,
     draw_outline,
     draw_scale_bar,
+    frame,
     intensity_window,
     jacobian_colors,
     sample_slice,
@@ -265,11 +266,7 @@ def _page(panels: Sequence[_Panel], plane: ImageGrid) -> Figure:
         y = page[1] - _BORDER - i // columns * cell - _TITLE - height
         axes = figure.add_axes((x / page[0], y / page[1], _CELL / page[0], height / page[1]))
         panel.draw(axes)
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(color="#808080", linewidth=0.5)
-        axes.set_aspect("equal")
-        axes.set(xlim=(left, right), ylim=(bottom, top))
+        frame(axes, plane, 0.5)
         _write(figure, x, y + height + 0.07, panel.title, page, fontsize=11, fontweight="bold", va="bottom")
         caption = "\n".join(textwrap.fill(line, _CAPTION_LETTERS) for line in panel.caption.splitlines())
         _write(figure, x, y - 0.06, caption, page, fontsize=8, color="#404040", va="top")

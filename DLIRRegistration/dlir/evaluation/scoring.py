@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dlir.data.pair import Pair, Scan
 from dlir.errors import EvaluationError
-from dlir.evaluation.methods.base import Method, Registered, Task
+from dlir.evaluation.methods.base import Method, Registered
 from dlir.evaluation.results import Key, Row, Topology
 from dlir.io.points import Landmarks, mismatch
 from dlir.io.reading import Volume
@@ -21,6 +21,7 @@ from dlir.metrics.folding import jacobian_statistics, log_jacobian_sd
 from dlir.metrics.labels import LabelScores, label_report
 from dlir.metrics.landmarks import landmark_distances
 from dlir.registration.initialization import initialize
+from dlir.registration.loading import Loaded
 from dlir.transforms.jacobian import jacobian_map
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
@@ -47,9 +48,9 @@ class LoadedPair:
     structures: Mapping[int, str]
 
     @property
-    def task(self) -> Task:
+    def task(self) -> Loaded:
         """What a method gets to see: no labels, no landmarks."""
-        return Task(self.fixed.image, self.moving.image, self.start, self.fixed.mask)
+        return Loaded(self.fixed.image, self.moving.image, self.start, fixed_mask=self.fixed.mask)
 
 
 def load_scan(scan: Scan) -> LoadedScan:
@@ -61,7 +62,7 @@ def load_scan(scan: Scan) -> LoadedScan:
 def load_pair(pair: Pair, fixed: LoadedScan, moving: LoadedScan, labels: Mapping[int, str], mode: str) -> LoadedPair:
     """Two scans as a pair.
 
-    labels: of the data set. mode: "centers" or "scanner", see `initialize`. A structure that one of the two label
+    labels: of the data set. mode: see `initialize`. A structure that one of the two label
     maps lacks is not scored. Raises EvaluationError for a label map that is missing, for two without a structure in
     common or whose names for it do not agree, and for landmarks that do not correspond; GeometryError where the images
     do not overlap.
@@ -73,7 +74,7 @@ def load_pair(pair: Pair, fixed: LoadedScan, moving: LoadedScan, labels: Mapping
     some_label = fixed.label is not None or moving.label is not None
     if not structures and (labels or (some_label and (a is None or b is None))):
         raise EvaluationError(f"{pair.name}: no structure is in both label maps; correct them or leave the pair out")
-    start, _ = initialize(fixed.image, moving.image, None, mode)
+    start = initialize(fixed.image, moving.image, None, mode).transform
     return LoadedPair(pair, fixed, moving, start, structures)
 
 

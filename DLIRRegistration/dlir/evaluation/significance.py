@@ -62,10 +62,8 @@ def signed_rank(differences: ArrayLike) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction; `nan` stays `nan` and does not count."""
-    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
-    corrected = [math.nan] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
-        corrected[i] = largest
-    return corrected
+    p = np.asarray(p_values, float)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # those that are `nan` come last
+    corrected = np.full(len(p), math.nan)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return list(map(float, corrected))

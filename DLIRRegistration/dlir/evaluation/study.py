@@ -16,6 +16,7 @@ from dlir.evaluation.methods.base import Method, Registered, settings_digest
 from dlir.evaluation.results import Key, Results, Row, common_cases
 from dlir.evaluation.scoring import LoadedPair, LoadedScan, load_pair, load_scan, score
 from dlir.evaluation.summary import pairs_table
+from dlir.io.writing import writable
 from dlir.registration.progress import Progress, silent
 from dlir.transforms.files import save_transform
 
@@ -48,6 +49,7 @@ class Study:
 
     def __init__(self, folder: Path, mode: str = "centers") -> None:
         self.folder, self.mode = folder, mode
+        writable(folder)
         try:
             (folder / TRANSFORMS).mkdir(parents=True, exist_ok=True)
         except OSError as error:

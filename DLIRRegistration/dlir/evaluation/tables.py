@@ -76,20 +76,12 @@ def median_iqr(figures: Statistics, places: int) -> str:
     return UNDEFINED if not figures.count else f"{figures.median:.{places}f} ± {figures.iqr:.{places}f}"
 
 
-def mean_sd(figures: Statistics, places: int) -> str:
-    """Mean ± standard deviation; a single value has none."""
+def mean_sd(figures: Statistics, places: int, form: str = "{} ± {}") -> str:
+    """Mean and standard deviation, which a single value has not."""
     if not figures.count:
         return UNDEFINED
-    mean = f"{figures.mean:.{places}f}"
-    return mean if math.isnan(figures.sd) else f"{mean} ± {figures.sd:.{places}f}"
-
-
-def time_cell(figures: Statistics) -> str:
-    """As the paper's tables: mean (standard deviation)."""
-    if not figures.count:
-        return UNDEFINED
-    mean = f"{figures.mean:.2f}"
-    return mean if math.isnan(figures.sd) else f"{mean} ({figures.sd:.2f})"
+    mean, sd = (f"{value:.{places}f}" for value in (figures.mean, figures.sd))
+    return mean if math.isnan(figures.sd) else form.format(mean, sd)
 
 
 def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) -> list[list[str]]:
@@ -107,7 +99,7 @@ def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) ->
             fewer = f" (n = {figures.count})" if 0 < figures.count < n else ""
             undefined = measure.topology and not seconds.count
             cells.append(UNDEFINED if undefined else cell(figures, measure.digits) + fewer)
-        lines.append([str(method), str(n), *cells, time_cell(seconds)])
+        lines.append([str(method), str(n), *cells, mean_sd(seconds, 2, "{} ({})")])
     return lines
 
 

@@ -19,10 +19,10 @@ _BLOCK = 1 << 20
 
 
 @contextmanager
-def unpacked(source: Source) -> Iterator[Path]:
-    """A temporary folder with the files of a zip archive, numbered in the archive's order, removed at the end.
+def unpacked(source: Source) -> Iterator[dict[Path, str]]:
+    """The files of a zip archive in a temporary folder that is removed at the end, and their names in the archive.
 
-    Names in the archive are never used, so none can lead out of the folder. Raises ImageError for an archive
+    These name no file here, so none can lead out of the folder. Raises ImageError for an archive
     that is damaged, encrypted, or unpacks to more than MAX_BYTES or MAX_FILES.
     """
     try:
@@ -31,30 +31,33 @@ def unpacked(source: Source) -> Iterator[Path]:
         raise _no_room(source, error) from error
     with temporary as folder:
         try:
-            _unpack(source, Path(folder))
+            names = _unpack(source, Path(folder))
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
             raise ImageError(
                 f"{source.name} is a damaged or encrypted zip archive; unpack it yourself and give the folder"
             ) from error
         except OSError as error:
             raise _no_room(source, error) from error
-        yield Path(folder)
+        yield names
 
 
-def _unpack(source: Source, folder: Path) -> None:
-    room = MAX_BYTES
+def _unpack(source: Source, folder: Path) -> dict[Path, str]:
+    room, names = MAX_BYTES, {}
     with zipfile.ZipFile(source.path) as archive:
         entries = [entry for entry in archive.infolist() if _is_wanted(entry)]
         if len(entries) > MAX_FILES:
             raise _too_big(source)
         for number, entry in enumerate(entries):
-            with archive.open(entry) as packed, (folder / f"{number:06d}").open("wb") as file:
+            path = folder / f"{number:06d}"
+            names[path] = entry.filename
+            with archive.open(entry) as packed, path.open("wb") as file:
                 # Counted while it unpacks: the sizes that the archive states may be wrong on purpose.
                 while block := packed.read(_BLOCK):
                     room -= len(block)
                     if room < 0:
                         raise _too_big(source)
                     file.write(block)
+    return names
 
 
 def _is_wanted(entry: zipfile.ZipInfo) -> bool:

@@ -1,7 +1,15 @@
-"""Images that are one file: NIfTI, NRRD, MetaImage and whatever else SimpleITK reads."""
+"""Images that are one file: NIfTI, NRRD, MetaImage and whatever else SimpleITK reads and states a voxel size."""
 
 from __future__ import annotations
 
+import math
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,22 +18,41 @@ from numpy.typing import NDArray
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io.integrity import is_damaged
+from dlir.io.memory import memory_limit
+from dlir.io.names import require_utf8
+from dlir.io.nifti import NiftiHeader, read_nifti_header
+from dlir.io.placing import grid_of
 from dlir.io.quiet import quiet
 from dlir.io.source import Source
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+# Formats whose headers place the voxels in space. In others ITK takes 1 mm for what is not said.
+_PLACING = ("Nifti", "Nrrd", "Meta", "Gipl", "VTK", "MRC", "HDF5", "MINC")
+# Of a voxel in memory, at least.
+_BYTES = 4
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file whose header SimpleITK has read. nifti: what it does not tell, None for other formats."""
+
+    source: Source
+    reader: sitk.ImageFileReader
+    nifti: NiftiHeader | None
+
 
 def count_file_phases(source: Source) -> int:
     """Number of time points in a file, from its header; 1 for a 3D file. Raises as `read_file`."""
-    return _phases(_read_header(source))
+    with _open(source) as opened:
+        return _phases(opened.reader)
 
 
 def read_metadata(source: Source) -> dict[str, str]:
     """What a file's header says beside its geometry, by its keys. Raises as `read_file`."""
-    reader = _read_header(source)
-    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    with _open(source) as opened:
+        return {key: opened.reader.GetMetaData(key) for key in opened.reader.GetMetaDataKeys()}
 
 
 def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
@@ -33,33 +60,62 @@ def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
 
     Raises ImageError or GeometryError.
     """
+    with _open(source) as opened:
+        phase = source.choose_phase(_phases(opened.reader))
+        _check_memory(opened)
+        wild = _wild_voxels(opened, phase)
+        _check_format(opened)
+        grid = grid_of(source.name, source.path, opened.reader, opened.nifti)
+        return _voxels(opened, phase, wild), grid
+
+
+def _wild_voxels(opened: _Opened, phase: int) -> NDArray[np.int64]:
+    """Which voxels, in the order of the array, ITK reads as 0 although the file says otherwise.
+
+    Raises ImageError for a file that does not hold all voxels.
+    """
+    source = opened.source
+    try:
+        if opened.nifti is not None:
+            return opened.nifti.wild_voxels(phase)
+        if is_damaged(source.path):
+            raise _damaged(source)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(source) from error
+    return np.empty(0, np.int64)
+
+
+def _voxels(opened: _Opened, phase: int, wild: NDArray[np.int64]) -> NDArray[Any]:
     import SimpleITK as sitk
 
-    reader = _read_header(source)
-    size = reader.GetSize()
-    phase = source.choose_phase(_phases(reader))
-    grid = _grid(source, reader)
+    reader, size = opened.reader, opened.reader.GetSize()
     if len(size) == 4:
         reader.SetExtractSize([*size[:3], 0])
         reader.SetExtractIndex([0, 0, 0, phase])
-    damaged = ImageError(f"{source.name} is damaged or incomplete; copy or export it again")
     try:
         with quiet:
-            if is_damaged(source.path):
-                raise damaged
             image = reader.Execute()
             if _is_sequence(reader):
                 image = sitk.VectorIndexSelectionCast(image, phase)
             array = sitk.GetArrayFromImage(image)
     except RuntimeError as error:
-        raise damaged from error
-    return array, grid
+        raise _damaged(opened.source) from error
+    if len(wild):  # of floating point, then
+        array.reshape(-1)[wild] = np.nan
+    return array
 
 
-def _read_header(source: Source) -> sitk.ImageFileReader:
-    """A SimpleITK reader that knows the header of a scalar image of 3 or 4 dimensions."""
-    import SimpleITK as sitk
+def _damaged(source: Source) -> ImageError:
+    return ImageError(f"{source.name} is damaged or incomplete; copy or export it again")
 
+
+# -- opening ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _open(source: Source) -> Iterator[_Opened]:
+    """The file as SimpleITK can read it: itself, or the same image in a temporary file."""
+    require_utf8(source.path, source.name, ImageError)
     try:
         with source.path.open("rb") as file:
             empty = not file.read(1)
@@ -67,11 +123,38 @@ def _read_header(source: Source) -> sitk.ImageFileReader:
         raise ImageError(f"{source.name} cannot be opened ({error.strerror}); check its permissions") from error
     if empty:
         raise ImageError(f"{source.name} is an empty file (0 bytes); copy or export it again")
+    try:
+        nifti = read_nifti_header(source.path)
+        misleads = nifti is not None and nifti.misleads_itk
+    except (OSError, EOFError, zlib.error):  # as SimpleITK will find out
+        nifti, misleads = None, False
+    if nifti is None or not misleads:
+        yield _Opened(source, _read_header(source, source.path), nifti)
+        return
+    with tempfile.TemporaryDirectory(prefix="dlir-") as folder:
+        plain = Path(folder) / "image.nii"
+        try:
+            nifti.rewritten(plain)
+        except OSError as error:
+            raise ImageError(
+                f"{source.name} cannot be unpacked into the temporary folder ({error.strerror}); free some space there"
+            ) from error
+        except struct.error as error:
+            raise ImageError(f"{source.name} has more than 32767 voxels along an axis; crop the image") from error
+        except (EOFError, zlib.error) as error:
+            raise _damaged(source) from error
+        yield _Opened(source, _read_header(source, plain), nifti)
+
+
+def _read_header(source: Source, path: Path) -> sitk.ImageFileReader:
+    """A SimpleITK reader that knows the header of a scalar image of 3 or 4 dimensions."""
+    import SimpleITK as sitk
+
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(source.path))
+    reader.SetFileName(str(path))
     try:
         with quiet:
-            is_dicom = reader.GetImageIOFromFileName(str(source.path)) == "GDCMImageIO"
+            is_dicom = reader.GetImageIOFromFileName(str(path)) == "GDCMImageIO"
             reader.ReadImageInformation()
     except RuntimeError as error:
         raise _header_error(source, error) from error
@@ -102,6 +185,27 @@ def _check_kind(source: Source, reader: sitk.ImageFileReader) -> None:
         raise ImageError(f"{source.name} is a {dimension}D image; give a 3D volume or one time point of a 4D file")
 
 
+def _check_memory(opened: _Opened) -> None:
+    """Before anything of the size that the header states is allocated."""
+    reader = opened.reader
+    size = reader.GetSize()[:3]
+    if _BYTES * math.prod(size) > memory_limit():
+        raise ImageError(
+            f"{opened.source.name} has {' x '.join(map(str, size))} voxels by its header, more than the memory holds; "
+            "correct the header, or crop the image"
+        )
+
+
+def _check_format(opened: _Opened) -> None:
+    with quiet:
+        kind = opened.reader.GetImageIOFromFileName(opened.reader.GetFileName()).removesuffix("ImageIO")
+    if kind not in _PLACING:
+        raise ImageError(
+            f"{opened.source.name} is a {kind} file, a format that states no voxel size in mm; convert it to NIfTI, "
+            "NRRD or MHA and state it there"
+        )
+
+
 def _is_sequence(reader: sitk.ImageFileReader) -> bool:
     """Whether what ITK takes for values per voxel are time points, as in a sequence that Slicer saved as NRRD."""
     kinds = [reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("NRRD_kinds[")]
@@ -113,18 +217,3 @@ def _phases(reader: sitk.ImageFileReader) -> int:
     if len(size) == 4:
         return int(size[3])
     return int(reader.GetNumberOfComponents()) if _is_sequence(reader) else 1
-
-
-def _grid(source: Source, reader: sitk.ImageFileReader) -> ImageGrid:
-    """The 3D grid in the header.
-
-    Taken from the header and not from the image read, because ITK's extraction of a volume from a 4D file
-    may put the identity in place of directions that it finds unfit.
-    """
-    size, dimension = reader.GetSize(), reader.GetDimension()
-    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
-    x, y, z = size[:3]
-    try:
-        return ImageGrid((z, y, x), reader.GetSpacing()[:3], reader.GetOrigin()[:3], tuple(direction.ravel()))
-    except GeometryError as error:
-        raise GeometryError(f"{source.name}: {error}") from error

@@ -1,27 +1,34 @@
-"""Keeps what SimpleITK and its C libraries print off the terminal; DLIR says the same in its own words."""
+"""Keeps what SimpleITK and its C libraries print off the terminal: what the user should know of it becomes a note."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import IO
+
+from dlir.errors import note
+
+_WARNING = re.compile(r"^WARNING: In .*\n(?:\w+ \(\w+\): )?(.+(?:\n.+)*)", re.M)
+# About what DLIR decides and tells in its own words: see `dlir.io.placing`.
+_SETTLED = ("has unexpected scales in sform", "is Analyze file and it's deprecated")
 
 
 class _Quiet:
-    """A context that sends the process's standard error to nowhere and turns ITK's warnings off.
+    """A context that takes what the process writes to standard error, and tells ITK's warnings as notes.
 
-    The C libraries under ITK (nifti, MetaIO, HDF5, VNL) write to file descriptor 2 and have no switch. Users
-    are counted: of readers in several threads the first one mutes and the last one restores.
+    The C libraries under ITK (nifti, MetaIO, HDF5, VNL) write to file descriptor 2 and have no switch; what they say
+    of a file comes out as an error too. Nothing is told where the block raises. Users are counted: of readers in
+    several threads the first one mutes and the last one restores.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
         self._stderr: int | None = None
-        self._warnings = True
+        self._taken: IO[bytes] | None = None
 
     def __enter__(self) -> None:
         with self._lock:
@@ -29,17 +36,16 @@ class _Quiet:
                 self._mute()
             self._users += 1
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._lock:
             self._users -= 1
-            if self._users == 0:
-                self._restore()
+            taken = self._restore() if self._users == 0 else ""
+        if kind is None:
+            for text in dict.fromkeys(" ".join(found.split()) for found in _WARNING.findall(taken)):
+                if not any(words in text for words in _SETTLED):
+                    note(f"ITK warns: {text}")
 
     def _mute(self) -> None:
-        import SimpleITK as sitk
-
-        self._warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
         if sys.stderr is not None:
             sys.stderr.flush()
         try:
@@ -47,39 +53,21 @@ class _Quiet:
         except OSError:  # a process without a terminal has no descriptor 2, so nothing to keep quiet
             self._stderr = None
             return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
+        try:
+            self._taken = tempfile.TemporaryFile()  # noqa: SIM115 - `_restore` closes it
+        except OSError:  # no room to keep it
+            self._taken = open(os.devnull, "w+b")  # noqa: SIM115
+        os.dup2(self._taken.fileno(), 2)
 
-    def _restore(self) -> None:
-        import SimpleITK as sitk
-
-        if self._stderr is not None:
-            os.dup2(self._stderr, 2)
-            os.close(self._stderr)
-        sitk.ProcessObject.SetGlobalWarningDisplay(self._warnings)
+    def _restore(self) -> str:
+        """What was written meanwhile."""
+        if self._stderr is None or self._taken is None:
+            return ""
+        os.dup2(self._stderr, 2)
+        os.close(self._stderr)
+        with self._taken as file:
+            file.seek(0)
+            return file.read().decode("utf-8", "replace")
 
 
 quiet = _Quiet()
-
-
-@contextmanager
-def warnings_of_sitk() -> Iterator[list[str]]:
-    """What SimpleITK warns of in this block, instead of on the terminal and also where `quiet` is entered."""
-    import SimpleITK as sitk
-
-    heard: list[str] = []
-
-    class Listener(sitk.LoggerBase):
-        def DisplayText(self, text: str) -> None:  # noqa: N802  # SimpleITK's name; warnings come here too
-            heard.append(text)
-
-    listener: Any = Listener()  # type: ignore[no-untyped-call]
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    former = listener.SetAsGlobalITKLogger()
-    sitk.ProcessObject.SetGlobalWarningDisplay(True)
-    try:
-        yield heard
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-        former.SetAsGlobalITKLogger()

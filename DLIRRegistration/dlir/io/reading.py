@@ -58,14 +58,13 @@ def read_image(spec: Spec, role: str = "fixed image") -> Volume:
     """
     source = parse_source(spec, role)
     native, grid = _load(source)
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the next check refuses
+    return Volume(intensities(native, source.name), grid, source.typed)
+
+
+def intensities(native: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Voxels as float32. Raises ImageError, calling the image `name`, where they are not finite or all alike."""
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
         array = np.ascontiguousarray(native, dtype=np.float32)
-    check_values(array, source.name)
-    return Volume(array, grid, source.typed)
-
-
-def check_values(array: NDArray[Any], name: str) -> None:
-    """Raises ImageError, calling the image `name`, for voxels that are not finite or all alike."""
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         wrong = array.size - int(np.isfinite(array).sum())
@@ -75,6 +74,7 @@ def check_values(array: NDArray[Any], name: str) -> None:
         )
     if low == high:
         raise ImageError(f"{name} has the value {low:g} in every voxel; check that it is the right one")
+    return array
 
 
 def read_grid(spec: Spec, role: str = "reference image") -> ImageGrid:

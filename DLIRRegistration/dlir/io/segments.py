@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from dlir.errors import ImageError
-from dlir.io.dicom import is_dicom_source
+from dlir.errors import ImageError, shown
 from dlir.io.files import read_metadata
 from dlir.io.source import Source, parse_source
 
 _NAMES_SHOWN = 200
+_ENDINGS = (".nrrd", ".nhdr")
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ def segments_of_layer(source: Source) -> tuple[Segment, ...]:
     )
     chosen = f"no layer {source.phase}" if source.phase is not None else f"{len(layers)} layers of overlapping segments"
     raise ImageError(
-        f"{source.name} holds {chosen}; choose one by its number, for example '{source.path}#{min(layers)}' "
+        f"{source.name} holds {chosen}; choose one by its number, for example '{shown(source.path)}#{min(layers)}' "
         f"({described if len(described) < _NAMES_SHOWN else described[:_NAMES_SHOWN] + '…'})"
     )
 
 
 def _segments(source: Source) -> tuple[Segment, ...]:
-    if is_dicom_source(source):
+    if not source.path.name.lower().endswith(_ENDINGS) or source.path.is_dir():
         return ()
     stated = read_metadata(source)
     numbers = sorted(int(match[1]) for key in stated if (match := re.fullmatch(r"Segment(\d+)_ID", key)))

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlir.errors import ImageError
+from dlir.errors import ImageError, shown
 
 # Of the images that are one file (or a header beside its voxels).
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -87,5 +87,4 @@ def parse_source(spec: str | os.PathLike[str], role: str) -> Source:
 
 
 def _name(role: str, typed: str) -> str:
-    printable = typed.replace("\n", "\\n").replace("\r", "\\r")
-    return f"{role} '{printable}'"
+    return f"{role} '{shown(typed)}'"

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import OutputError
+from dlir.errors import OutputError, shown
 from dlir.geometry import ImageGrid
 from dlir.io.integrity import is_damaged
+from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
 from dlir.io.source import split_spec
 
@@ -71,9 +72,14 @@ def write_image(
         raise OutputError(f"cannot write '{_shown(path)}': an image's name must end in {', '.join(IMAGE_SUFFIXES)}")
     image = grid.to_sitk(array.astype(np.uint8) if array.dtype == bool else array, is_vector=is_vector)
     with replacing(path) as temporary, quiet:
-        sitk.WriteImage(image, str(temporary), compress)
+        sitk.WriteImage(image, writable(temporary), compress)
         if is_damaged(temporary):  # ITK does not report every write that failed
             raise _incomplete(path)
+
+
+def writable(path: Path) -> str:
+    """A path as the libraries that write take it. Raises OutputError for one that is not UTF-8."""
+    return require_utf8(path, f"the output '{_shown(path)}'", OutputError, "choose another name")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -82,8 +88,8 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text as UTF-8. Raises OutputError."""
-    write_bytes(path, text.encode())
+    """Writes text as UTF-8; of a name in other bytes, what JSON reads as the same again. Raises OutputError."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -112,6 +118,7 @@ class OutputFolder:
         self._stage: Path | None = None
 
     def __enter__(self) -> OutputFolder:
+        writable(self.path)
         if os.path.isfile(self.path):
             raise OutputError(f"output folder '{self.path}' is a file; choose another name")
         try:
@@ -141,6 +148,7 @@ class OutputFolder:
         """
         if self._stage is None or Path(name).name != name:
             raise ValueError(f"'{name}' is not a plain file name, or the output folder is not open")
+        writable(self.path / name)
         self._check_target(self.path / name)
         return self._stage / "new" / name
 
@@ -218,10 +226,10 @@ def _is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _shown(path: Path) -> Path:
+def _shown(path: Path) -> str:
     """The place where a file will be in the end, for a file that an OutputFolder holds back."""
     stage = path.parent.parent
-    return stage.parent / path.name if stage.name.startswith(_HIDDEN) else path
+    return shown(stage.parent / path.name if stage.name.startswith(_HIDDEN) else path)
 
 
 def _incomplete(path: Path) -> OutputError:

@@ -35,10 +35,7 @@ def jacobian_statistics(determinant: ArrayLike, mask: ArrayLike | None = None) -
     transform that broke down cannot pass for a smooth one. Everything is `nan` where there are no voxels.
     Memory stays bounded however large the volume. Raises GeometryError if the shapes differ.
     """
-    values = np.asarray(determinant)
-    chosen = None if mask is None else np.asarray(mask, bool)
-    if chosen is not None and chosen.shape != values.shape:
-        raise GeometryError(f"mask of shape {chosen.shape} does not fit determinants of shape {values.shape}")
+    values, chosen = _fitting(determinant, mask)
     total = finite = folded = 0
     sum_, low, high = 0.0, math.inf, -math.inf
     for block in _blocks(values, chosen):
@@ -61,14 +58,9 @@ def log_jacobian_sd(determinant: ArrayLike, mask: ArrayLike | None = None) -> fl
     determinant: any shape; mask: the same, or None for all of it. Folded voxels have no logarithm and are left out:
     the folding fraction counts them. `nan` where nothing is left. Raises GeometryError if the shapes differ.
     """
-    values = np.asarray(determinant, float)
-    if mask is not None:
-        chosen = np.asarray(mask, bool)
-        if chosen.shape != values.shape:
-            raise GeometryError(f"mask of shape {chosen.shape} does not fit determinants of shape {values.shape}")
-        values = values[chosen]
-    positive = values[np.isfinite(values) & (values > 0)]
-    return float(np.log(positive).std()) if positive.size else float("nan")
+    logarithms = [np.log(block[np.isfinite(block) & (block > 0)]) for block in _blocks(*_fitting(determinant, mask))]
+    together = np.concatenate([np.empty(0), *logarithms])
+    return float(together.std()) if together.size else math.nan
 
 
 def describe(statistics: JacobianStatistics) -> dict[str, float | int | None]:
@@ -79,6 +71,13 @@ def describe(statistics: JacobianStatistics) -> dict[str, float | int | None]:
         "folding_count": statistics.folding_count,
         **{name: value if math.isfinite(value) else None for name, value in defined.items()},
     }
+
+
+def _fitting(determinant: ArrayLike, mask: ArrayLike | None) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    values, chosen = np.asarray(determinant), None if mask is None else np.asarray(mask, bool)
+    if chosen is not None and chosen.shape != values.shape:
+        raise GeometryError(f"mask of shape {chosen.shape} does not fit determinants of shape {values.shape}")
+    return values, chosen
 
 
 def _blocks(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> Iterator[NDArray[np.float64]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dlir.errors import GeometryError
-from dlir.geometry import ImageGrid
+from dlir.geometry import ImageGrid, bounding_box
 
 Mask = NDArray[np.bool_]
 
@@ -79,7 +79,7 @@ def surface_distances(a: ArrayLike, b: ArrayLike, grid: ImageGrid) -> SurfaceDis
     if not first.any() or not second.any():
         return SurfaceDistances(np.empty(0), np.empty(0))
     # Distances at surface voxels depend on nothing outside the box that holds both surfaces.
-    box = _bounding_box(first | second)
+    box = bounding_box(first | second) or ()
     surface_a, surface_b = surface(first[box]), surface(second[box])
     return SurfaceDistances(
         _distance_map(surface_b, grid)[surface_a],
@@ -119,15 +119,6 @@ def _masks(a: ArrayLike, b: ArrayLike) -> tuple[Mask, Mask]:
     if first.shape != second.shape:
         raise GeometryError(f"masks of shapes {first.shape} and {second.shape} do not lie on one grid")
     return first, second
-
-
-def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """The smallest box, one slice per axis, that holds all of a mask that is not empty."""
-    box = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(k for k in range(mask.ndim) if k != axis)))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
 
 
 def _distance_map(border: Mask, grid: ImageGrid) -> NDArray[np.float64]:

@@ -36,11 +36,6 @@ def landmark_distances(transformed: ArrayLike, reference: ArrayLike) -> NDArray[
     return distances
 
 
-def landmark_errors(transformed: ArrayLike, reference: ArrayLike) -> LandmarkErrors:
-    """Target registration error over corresponding points: the figures of their `landmark_distances`."""
-    return error_statistics(landmark_distances(transformed, reference))
-
-
 def error_statistics(distances: ArrayLike) -> LandmarkErrors:
     """The figures of target registration errors (n,) in mm; all `nan` for none."""
     errors = np.asarray(distances, float)

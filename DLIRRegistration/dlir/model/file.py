@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlir import __version__
-from dlir.errors import ModelError
+from dlir.errors import ModelError, shown
+from dlir.io.names import require_utf8
 from dlir.io.writing import write_bytes
 from dlir.model.spec import ModelSpec
 
@@ -33,9 +34,18 @@ class ModelHeader:
     code_version: str
     digest: str
 
+    @property
+    def between_persons(self) -> bool:
+        """Whether it was trained on pairs of different persons; within one, a scanner's positions mean something."""
+        training = self.card.get("training")
+        config = training.get("config") if isinstance(training, dict) else None
+        sources = config.get("sources") if isinstance(config, dict) else None
+        return any(isinstance(source, dict) and source.get("pairs") == "inter" for source in sources or [])
+
 
 def read_header(path: Path) -> ModelHeader:
     """The specification and card of a model file. Raises ModelError saying which of its parts is wrong."""
+    require_utf8(path, f"model file '{shown(path)}'", ModelError)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -16,22 +16,83 @@ from dlir.geometry import ImageGrid, Shape3
 from dlir.model.spec import Preprocessing
 from dlir.transforms.bspline import along_last
 
+# Between these percentiles lies the bulk of an image's values.
+_BULK = (1.0, 99.0)
+# One value that so much of an image has, and that lies so many times the bulk's width below it, is padding; the rest
+# must be so much of the image.
+_PADDING_SHARE, _PADDING_APART, _LEAST_REST = 1e-3, 0.25, 0.05
+# So many times that width below it, whatever lies there is no part of the image.
+_STRAY_APART = 1.0
+# Slices are told apart in images of so many at least, by one voxel in so many along both axes; those that are so many
+# times as bright as the median are left out, as long as they are no more than such a share.
+_LEAST_SLICES, _EVERY, _BRIGHT, _BRIGHT_SHARE = 5, 3, 4.0, 0.1
 # Rows of a resampling matrix that are applied together.
 _ROWS_AT_ONCE = 36
 
 
 def intensity_range(array: NDArray[Any], preprocessing: Preprocessing) -> tuple[float, float]:
-    """The intensities that become 0 and 1."""
+    """The intensities that become 0 and 1: the model's window, or the image's minimum and `percentile` (§6.1).
+
+    What a scanner did not see does not count, whatever value stands there: padding, single voxels far from all others,
+    and a few slices that are many times as bright as the rest.
+    """
     if preprocessing.window is not None:
         return preprocessing.window
-    low = float(array.min())
-    rank = min(int(array.size * preprocessing.percentile / 100), array.size - 1)
     # As floats, which hold short integers exactly: numpy parts those three times as fast.
-    values = array.astype(np.result_type(array.dtype, np.float32)).ravel("K")
-    values.partition(rank)
-    high = float(values[rank])
+    image = _without_bright_slices(array.astype(np.result_type(array.dtype, np.float32)))
+    values = _without_strays(image.ravel("K"))
+    low = float(values.min())
+    high = _ranked(values, preprocessing.percentile)
     # More than 99 % background leaves the percentile at the minimum: fall back on the whole range.
-    return (low, high) if high > low else (low, float(array.max()))
+    return (low, high) if high > low else (low, float(values.max()))
+
+
+def _ranked(values: NDArray[Any], percentile: float) -> float:
+    """The value (N,) below which so many per cent lie. Reorders `values`."""
+    rank = min(int(values.size * percentile / 100), values.size - 1)
+    values.partition(rank)
+    return float(values[rank])
+
+
+def _without_strays(values: NDArray[Any]) -> NDArray[Any]:
+    """Values (N,) without padding, below or above all others, and without single ones far below."""
+    while True:
+        kept = _without_padding(values, _PADDING_APART)
+        kept = -_without_padding(-kept, _STRAY_APART)  # scanners cut bright values off: those are no padding
+        start, width = _bulk(kept)
+        if start - float(kept.min()) > _STRAY_APART * width > 0:
+            kept = kept[kept >= start - _STRAY_APART * width]
+        if kept.size == values.size:
+            return kept
+        values = kept
+
+
+def _without_padding(values: NDArray[Any], apart: float) -> NDArray[Any]:
+    """Values (N,) without the lowest, if many have it and it lies `apart` from the others, in widths of their bulk."""
+    low = values.min()
+    rest = values[values > low]
+    share = 1 - rest.size / values.size
+    if share < _PADDING_SHARE or share > 1 - _LEAST_REST:
+        return values
+    start, width = _bulk(rest)
+    return rest if start - float(low) > apart * width > 0 else values
+
+
+def _bulk(values: NDArray[Any]) -> tuple[float, float]:
+    """Where the bulk of values (N,) begins, and how wide it is."""
+    start, end = (_ranked(values.copy(), percent) for percent in _BULK)
+    return start, end - start
+
+
+def _without_bright_slices(array: NDArray[Any]) -> NDArray[Any]:
+    """The image (z, y, x) without those few slices of its first axis that are many times as bright as the others."""
+    if len(array) < _LEAST_SLICES:
+        return array
+    few = array[:, ::_EVERY, ::_EVERY].reshape(len(array), -1)
+    brightness = np.percentile(few, _BULK[1], axis=1) - few.min()
+    bright = brightness > _BRIGHT * np.median(brightness)
+    few_enough = 0 < np.count_nonzero(bright) <= _BRIGHT_SHARE * len(array)
+    return array[~bright] if few_enough and np.median(brightness) > 0 else array
 
 
 @lru_cache(maxsize=64)  # images of one scanner share it

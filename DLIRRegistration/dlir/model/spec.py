@@ -125,7 +125,7 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"preprocessing": asdict(self.preprocessing), "stages": [s.to_dict() for s in self.stages]}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelSpec:

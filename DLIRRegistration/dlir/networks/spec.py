@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from dlir.errors import ModelError
@@ -112,10 +112,6 @@ class StageSpec:
                 jump[a] *= s
         x, y, z = (f + 4 * j for f, j in zip(field, jump, strict=True))
         return x, y, z
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StageSpec:

@@ -20,8 +20,9 @@ class Device(str, Enum):
 
 
 class Initialization(str, Enum):
-    """Where the moving image starts: on the fixed image's centre, or where the scanner placed it."""
+    """Where the moving image starts: where it fits best, on the fixed image's centre, or as the scanner placed it."""
 
+    auto = "auto"
     centers = "centers"
     scanner = "scanner"
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dlir.errors import ImageError, ProtocolError
+from dlir.errors import ImageError, ProtocolError, note, shown
 from dlir.io.segments import Segment, read_segments
-from dlir.registration.progress import Notify
-from dlir.registration.request import Comparison, ImageSource, RegistrationRequest
+from dlir.registration.request import ArrayFile, Comparison, ImageSource, RegistrationRequest
 
 
 @dataclass(frozen=True)
@@ -19,11 +18,11 @@ class _Layers:
     segments: tuple[Segment, ...]
 
 
-def by_layers(request: RegistrationRequest, notify: Notify) -> tuple[RegistrationRequest, list[Segment]]:
+def by_layers(request: RegistrationRequest) -> tuple[RegistrationRequest, list[Segment]]:
     """The request with each layer of a segmentation for itself, and the segments of its moving labels.
 
     Where comparisons are not given and both sides name segments, these are matched by name unless their values say
-    the same. notify: told, in one line, what is not compared. Raises the errors of `read_segments`, ImageError where
+    the same; a note tells what is not compared. Raises the errors of `read_segments`, ImageError where
     segments cannot be matched, and ProtocolError where given comparisons no longer name the right layers.
     """
     moving, fixed, backward = (
@@ -36,7 +35,7 @@ def by_layers(request: RegistrationRequest, notify: Notify) -> tuple[Registratio
     )
     comparisons = request.comparisons
     if comparisons is None and request.fixed_labels:
-        comparisons = _by_name(fixed, moving, request, notify)
+        comparisons = _by_name(fixed, moving, request)
     elif comparisons and (len(moving.sources), len(fixed.sources)) != (
         len(request.moving_labels),
         len(request.fixed_labels),
@@ -64,9 +63,7 @@ def _layers(sources: Sequence[ImageSource], role: str) -> _Layers:
     return _Layers(tuple(layers), tuple(segments))
 
 
-def _by_name(
-    fixed: _Layers, moving: _Layers, request: RegistrationRequest, notify: Notify
-) -> tuple[Comparison, ...] | None:
+def _by_name(fixed: _Layers, moving: _Layers, request: RegistrationRequest) -> tuple[Comparison, ...] | None:
     """What to compare; None where values say it."""
     names = [{segment.name: segment for segment in side.segments} for side in (fixed, moving)]
     common = [name for name in names[0] if name in names[1]]
@@ -74,12 +71,12 @@ def _by_name(
     alike = all(values[0][value] == values[1][value] for value in values[0] if value in values[1])
     alike = alike and all(names[0][name].value == names[1][name].value for name in common)
     files = " and ".join(
-        f"{role} '{source}'"
+        f"{role} '{_named(source)}'"
         for role, source in (("fixed label", request.fixed_labels[0]), ("moving label", request.moving_labels[0]))
     )
     if len(fixed.sources) == len(moving.sources) == 1 and (alike or not common):
         if not alike:
-            notify(f"{files} have no segment name in common; their values are compared by number")
+            note(f"{files} have no segment name in common; their values are compared by number")
         return None
     if not common:
         raise ImageError(
@@ -92,6 +89,12 @@ def _by_name(
             raise ImageError(f"{files} name two segments '{twice[0]}'; give each a name of its own")
     alone = sorted({*names[0], *names[1]} - set(common))
     if alone:
-        notify(f"{files}: segments of only one of them are not compared: {', '.join(alone)}")
+        note(f"{files}: segments of only one of them are not compared: {', '.join(alone)}")
     pairs = ((names[1][name], names[0][name]) for name in common)
     return tuple(Comparison(m.name, m.layer, m.value, f.layer, f.value) for m, f in pairs)
+
+
+def _named(source: ImageSource) -> str:
+    if isinstance(source, str):
+        return shown(source)
+    return source.name if isinstance(source, ArrayFile) else source.source

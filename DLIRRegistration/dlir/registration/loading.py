@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,12 @@ from dlir.geometry import ImageGrid
 from dlir.io import Landmarks, Volume, read_image, read_label, read_landmarks, read_mask
 from dlir.io.arrays import read_array
 from dlir.io.points import mismatch
-from dlir.io.reading import check_values
+from dlir.io.reading import intensities
 from dlir.registration.choices import Initialization
-from dlir.registration.progress import Notify, silent
 from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest
 
 if TYPE_CHECKING:
+    from dlir.registration.initialization import Start
     from dlir.transforms.spatial import CompositeTransform
 
 
@@ -29,15 +29,18 @@ if TYPE_CHECKING:
 class Loaded:
     """A pair in memory, with what belongs to it.
 
-    initial, mode: as for `initialize`. fixed_mask, moving_mask: where the figures of the report count; on the voxels
-    of their image. moving_labels, fixed_labels, backward_labels: integers, on any grid; see `RegistrationRequest`.
+    initial, mode, expected: as for `initialize`. fixed_mask, moving_mask: where the figures of the report count; on
+    the voxels of their image. moving_labels, fixed_labels, backward_labels: integers, on any grid; see
+    `RegistrationRequest`.
+    fixed_landmarks, moving_landmarks: NaN for a point that is not known.
     Raises GeometryError for a mask that does not lie on its image, and for landmarks that do not correspond.
     """
 
     fixed: Volume
     moving: Volume
     initial: CompositeTransform | None = None
-    mode: str = Initialization.centers.value
+    mode: str = Initialization.auto.value
+    expected: str = Initialization.scanner.value
     fixed_mask: Volume | None = None
     moving_mask: Volume | None = None
     moving_labels: Sequence[Volume] = ()
@@ -56,18 +59,21 @@ class Loaded:
         if fixed is not None and moving is not None and (wrong := mismatch(fixed, moving)):
             raise GeometryError(wrong)
 
-    @cached_property
+    @property
     def start(self) -> CompositeTransform:
         """The transform before the first stage. Raises GeometryError where the images do not overlap."""
+        return self.started.transform
+
+    @cached_property
+    def started(self) -> Start:
+        """The same, and why it is that one."""
         from dlir.registration.initialization import initialize
 
-        return initialize(self.fixed, self.moving, self.initial, self.mode)[0]
+        return initialize(self.fixed, self.moving, self.initial, self.mode, self.expected)
 
 
-def load(request: RegistrationRequest, notify: Notify = silent) -> Loaded:
-    """Read it all. notify: told, in one line, what the user should look at. Raises the errors of reading, each naming
-    the input.
-    """
+def load(request: RegistrationRequest, expected: str = Initialization.scanner.value) -> Loaded:
+    """Read it all. expected: as for `initialize`. Raises the errors of reading, each naming the input."""
     fixed, moving = _image(request.fixed, "fixed image"), _image(request.moving, "moving image")
     return Loaded(
         fixed,
@@ -79,8 +85,9 @@ def load(request: RegistrationRequest, notify: Notify = silent) -> Loaded:
         moving_mask=_mask(request.moving_mask, moving, "moving mask"),
         fixed_landmarks=_landmarks(request.fixed_landmarks, fixed, "fixed landmarks"),
         moving_landmarks=_landmarks(request.moving_landmarks, moving, "moving landmarks"),
-        initial=_transform(request.initial_transform, notify),
-        mode=request.initialize or Initialization.centers.value,
+        initial=_transform(request.initial_transform),
+        mode=request.initialize or Initialization.auto.value,
+        expected=expected,
     )
 
 
@@ -98,10 +105,7 @@ def _image(source: ImageSource, role: str) -> Volume:
     if isinstance(source, str):
         return read_image(source, role)
     volume = _volume(source)
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the next check refuses
-        array = np.ascontiguousarray(volume.array, np.float32)
-    check_values(array, f"{role} '{volume.source}'")
-    return Volume(array, volume.grid, volume.source)
+    return replace(volume, array=intensities(volume.array, f"{role} '{volume.source}'"))
 
 
 def _label(source: ImageSource, image: Volume, role: str) -> Volume:
@@ -149,12 +153,12 @@ def _landmarks(source: PointSource | None, image: Volume, role: str) -> Landmark
         return None
     if isinstance(source, str):
         return read_landmarks(source, image.grid, role=role)
-    return Landmarks(np.array(source, float))
+    return Landmarks(np.array([(np.nan,) * 3 if point is None else point for point in source], float))
 
 
-def _transform(path: str | None, notify: Notify) -> CompositeTransform | None:
+def _transform(path: str | None) -> CompositeTransform | None:
     if path is None:
         return None
     from dlir.transforms.files import read_transform
 
-    return read_transform(Path(path), notify)
+    return read_transform(Path(path))

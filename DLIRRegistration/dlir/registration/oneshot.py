@@ -17,10 +17,12 @@ from torch import Tensor
 
 from dlir.errors import GeometryError
 from dlir.io.reading import Volume
+from dlir.model.memory import require_memory
 from dlir.model.multistage import MultiStageModel
 from dlir.model.preprocessing import Prepared, scale
 from dlir.model.stages import PairBatch, Progressed, run_stages
-from dlir.registration.initialization import initialize
+from dlir.registration.choices import Initialization
+from dlir.registration.initialization import Start, initialize
 from dlir.registration.progress import Clock, Progress, silent
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.chain import Chain
@@ -64,23 +66,25 @@ class Registration:
         self,
         fixed: Volume,
         moving: Volume,
-        initial: CompositeTransform | None = None,
-        mode: str = "centers",
+        initial: CompositeTransform | Start | None = None,
+        mode: str = Initialization.auto.value,
         progress: Progress = silent,
     ) -> RegistrationResult:
         """Register `moving` to `fixed`; see `initialize` for `initial` and `mode`.
 
-        Raises GeometryError for images that do not overlap or are too small for the model.
+        Raises GeometryError for images that do not overlap, or are too small for the model or too large for memory.
         """
         clock = Clock(progress, partial(torch.cuda.synchronize, self.device) if self.device.type == "cuda" else silent)
         for volume in (fixed, moving):
             self._check_size(volume)
-        start, described = initialize(fixed, moving, initial, mode)
+            require_memory(self.spec, volume.grid, volume.source)
+        start = initialize(fixed, moving, initial, mode)
         with clock.step("preprocess", 0.0):
-            pair = self._prepare(fixed, moving, start)
+            pair = self._prepare(fixed, moving, start.transform)
         transform = self._transform(pair, self._run_stages(pair, clock))
         warped, jacobian, within = self._resample(transform, fixed, moving, clock)
-        return RegistrationResult(transform, warped, jacobian, within, described, str(self.device), clock.seconds)
+        described, device = start.description, str(self.device)
+        return RegistrationResult(transform, warped, jacobian, within, described, device, clock.seconds)
 
     # -- preprocessing ---------------------------------------------------------------------------
 

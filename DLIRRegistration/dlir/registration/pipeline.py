@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from dlir.registration.choices import Initialization
 from dlir.registration.progress import Clock, Notify, Progress, part_of, silent
 from dlir.registration.request import RegistrationRequest
 
 if TYPE_CHECKING:
     from dlir.io import OutputFolder
+    from dlir.model.file import ModelHeader
     from dlir.registration.loading import Loaded
     from dlir.registration.propagation import Propagated
     from dlir.registration.result import RegistrationResult
@@ -76,14 +78,14 @@ def run_into(
     from dlir.registration.outputs import output_names, write_outputs
 
     clock, model = Clock(), resolve_model(request.model)
-    request, segments = by_layers(request, notify)
+    request, segments = by_layers(request)
     names = output_names(request)
-    read_header(model)  # what is damaged, or cannot be written, is refused before there is work
+    known = read_header(model)  # what is damaged, or cannot be written, is refused before there is work
     for name in names.values():
         outputs.file(name)
     with clock.step("read"):
         progress("reading", 0.0)
-        loaded = load(request, notify)
+        loaded = load(request, _expected_start(known))
     progress("loading model", 0.05)
     with clock.step("load"):
         from dlir.registration.propagation import propagate
@@ -111,3 +113,9 @@ def run_into(
         write_json(outputs.file(names["report"]), report)
     files = {key: str(outputs.path / name) for key, name in names.items()}
     return Finished(request, loaded, outcome.value, propagated, report, files)
+
+
+def _expected_start(model: ModelHeader) -> str:
+    """Where its pairs started from in training, but for what a scanner's positions could tell."""
+    expected = Initialization.centers if model.between_persons else Initialization.scanner
+    return str(expected.value)

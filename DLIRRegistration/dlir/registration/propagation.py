@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.io import Landmarks
-from dlir.metrics.landmarks import LandmarkErrors, landmark_errors
+from dlir.metrics.landmarks import error_statistics, landmark_distances
 from dlir.metrics.scores import defined, structure_scores
 from dlir.registration.loading import Loaded, in_place
 from dlir.registration.request import Comparison
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.inverse import InverseTransform
-from dlir.transforms.resample import Layer, carry_to_moving, resample
+from dlir.transforms.resample import carry_to_moving, resample
 from dlir.transforms.spatial import CompositeTransform
 
 
@@ -41,8 +41,8 @@ def propagate(
     """Carry all labels and landmarks of a pair, and score them.
 
     comparisons: see `RegistrationRequest`. The report has "labels" where there are fixed labels to compare with,
-    "inverse" where labels went backward, "moving_landmarks" where there are some, and "landmarks" where both images
-    have them. What maps outside is 0, and labels keep their type.
+    "inverse" where labels went backward, "moving_landmarks" where there are some, their "points" None where no fixed
+    point maps to them, and "landmarks" where both images have them. What maps outside is 0, and labels keep their type.
     """
     report: dict[str, Any] = {}
     before, after = (
@@ -53,8 +53,7 @@ def propagate(
         report["labels"] = _label_scores(loaded, before, after, comparisons)
     backward: list[NDArray[Any]] = []
     if loaded.backward_labels:
-        layers = [Layer(layer.array, layer.grid) for layer in loaded.backward_labels]
-        carried = carry_to_moving(layers, result.transform, loaded.moving.grid)
+        carried = carry_to_moving(loaded.backward_labels, result.transform, loaded.moving.grid)
         backward = carried.arrays
         report["inverse"] = {"largest_residual_mm": carried.largest_residual, "unsolved_voxels": carried.unsolved}
     landmarks = None
@@ -88,24 +87,22 @@ def _label_scores(
 
 
 def _carried(landmarks: Landmarks, transform: CompositeTransform) -> tuple[Landmarks, dict[str, Any]]:
-    inverse = InverseTransform(transform)
-    points = inverse.apply(landmarks.points)
+    inverse, points = InverseTransform(transform), landmarks.points.copy()
+    found: NDArray[np.bool_] = np.all(np.isfinite(points), axis=1)
+    points[found], found[found] = inverse.solve(points[found])
     return Landmarks(points, landmarks.labels), {
-        "points": points.tolist(),
+        "points": [place if known else None for place, known in zip(points.tolist(), found, strict=True)],
         "largest_residual_mm": defined(inverse.largest_residual),
         "unsolved": inverse.unsolved,
     }
 
 
 def _landmark_scores(loaded: Loaded, result: RegistrationResult, fixed: Landmarks, moving: Landmarks) -> dict[str, Any]:
-    """Target registration errors: T(fixed landmark) against its moving counterpart."""
-    errors = {
-        when: landmark_errors(way.apply(fixed.points), moving.points)
-        for when, way in (("before", loaded.start), ("after", result.transform))
-    }
-    return {"count": len(fixed.points), **{when: _described(found) for when, found in errors.items()}}
-
-
-def _described(errors: LandmarkErrors) -> dict[str, float | None]:
-    figures = {"mean_mm": errors.mean, "sd_mm": errors.sd, "median_mm": errors.median, "max_mm": errors.max}
-    return {name: defined(value) for name, value in figures.items()}
+    """Target registration errors: T(fixed landmark) against its moving counterpart, where both are known."""
+    known = np.isfinite(fixed.points).all(1) & np.isfinite(moving.points).all(1)
+    report: dict[str, Any] = {"count": int(known.sum())}
+    for when, way in (("before", loaded.start), ("after", result.transform)):
+        errors = error_statistics(landmark_distances(way.apply(fixed.points[known]), moving.points[known]))
+        figures = {"mean_mm": errors.mean, "sd_mm": errors.sd, "median_mm": errors.median, "max_mm": errors.max}
+        report[when] = {name: defined(value) for name, value in figures.items()}
+    return report

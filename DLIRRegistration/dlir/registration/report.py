@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir import __version__
-from dlir.io.reading import Volume
 from dlir.io.source import reported_name
 from dlir.metrics.folding import describe, jacobian_statistics
 from dlir.metrics.scores import defined
@@ -38,6 +37,8 @@ def build_report(
     device: where it ran in the end (`Outcome.device`). full_paths: whether images are named with the folders above
     them. Figures that are not defined are None.
     """
+    keeps_orientation = loaded.start.linear and float(np.linalg.det(loaded.start.matrix[:3, :3])) > 0
+    mask = None if loaded.fixed_mask is None else loaded.fixed_mask.array
     return {
         "report_version": REPORT_VERSION,
         "fixed": {"file": reported_name(loaded.fixed.source, full=full_paths), **loaded.fixed.grid.to_dict()},
@@ -47,8 +48,8 @@ def build_report(
         "model": describe_model(model),
         "initialization": result.initialization,
         "similarity": _similarity(loaded, result),
-        "jacobian": describe(jacobian_statistics(result.jacobian, _array(loaded.fixed_mask))),
-        "fold_free_by_construction": model.spec.fold_free and _keeps_orientation(loaded.start),
+        "jacobian": describe(jacobian_statistics(result.jacobian, mask)),
+        "fold_free_by_construction": model.spec.fold_free and keeps_orientation,
         "device": device,
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
@@ -146,14 +147,3 @@ def _chosen(a: NDArray[Any], b: NDArray[Any], where: NDArray[np.bool_]) -> Itera
     for start in range(0, chosen.size, _BLOCK):
         block = slice(start, start + _BLOCK)
         yield np.stack([flat_a[block][chosen[block]], flat_b[block][chosen[block]]]).astype(float)
-
-
-# -- small things -------------------------------------------------------------------------------------
-
-
-def _keeps_orientation(start: CompositeTransform) -> bool:
-    return start.linear and float(np.linalg.det(start.matrix[:3, :3])) > 0
-
-
-def _array(volume: Volume | None) -> NDArray[np.bool_] | None:
-    return None if volume is None else volume.array.astype(bool)

@@ -32,8 +32,8 @@ class ArrayFile:
 
 # A file or DICOM folder as for `read_image`, an array file, or a volume in memory, which cannot be serialised.
 ImageSource: TypeAlias = "str | ArrayFile | Volume"
-# A file as for `read_landmarks`, or points (x, y, z) in LPS mm.
-PointSource: TypeAlias = "str | tuple[tuple[float, float, float], ...]"
+# A file as for `read_landmarks`, or points (x, y, z) in LPS mm; None keeps the place of one that is not known.
+PointSource: TypeAlias = "str | tuple[tuple[float, float, float] | None, ...]"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RegistrationRequest:
     """Register `moving` to `fixed`.
 
     model: a name of the catalogue, or a model file. device, initialize: see `dlir.registration.choices`.
-    initial_transform: an ITK file, fixed to moving point, instead of `initialize`, which else is "centers".
+    initial_transform: an ITK file, fixed to moving point, instead of `initialize`, which else is "auto".
     fixed_mask, moving_mask: not 0 where the figures of the report count.
     moving_labels: layers of labels drawn on the moving image, to be brought onto the fixed image's grid.
     fixed_labels: layers drawn on the fixed image that `comparisons` scores them against; None compares every value of
@@ -112,7 +112,7 @@ class RegistrationRequest:
             raise ProtocolError(f"'initialize' is '{self.initialize}'; use one of {', '.join(INITIALIZATIONS)}")
         self._check_comparisons()
         for name, points in (("fixed", self.fixed_landmarks), ("moving", self.moving_landmarks)):
-            if isinstance(points, tuple) and not (points and all(map(_is_point, points))):
+            if isinstance(points, tuple) and not (any(points) and all(map(_is_point, points))):
                 raise ProtocolError(f"'{name}_landmarks' are not points of three numbers; give (x, y, z) in LPS mm")
 
     def _check_comparisons(self) -> None:
@@ -157,7 +157,7 @@ def from_values(values: Any, where: str) -> RegistrationRequest:
 
 
 def _is_point(point: Any) -> bool:
-    return len(point) == 3 and all(map(math.isfinite, point))
+    return point is None or (len(point) == 3 and all(map(math.isfinite, point)))
 
 
 def _object(kind: type[Any]) -> Reader:
@@ -170,7 +170,7 @@ def _image(value: Any, where: str) -> str | ArrayFile:
 
 
 def _points(value: Any, where: str) -> Any:
-    return value if isinstance(value, str) else several(several(plain(int, float)))(value, where)
+    return value if isinstance(value, str) else several(optional(several(plain(int, float))))(value, where)
 
 
 _READERS: dict[Any, Reader] = {

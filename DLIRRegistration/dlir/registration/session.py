@@ -54,7 +54,7 @@ class Session:
 
         def run(device: torch.device) -> RegistrationResult:
             steps = _in_words(progress, len(network.spec.stages))
-            return Registration(network, device)(loaded.fixed, loaded.moving, loaded.initial, loaded.mode, steps)
+            return Registration(network, device)(loaded.fixed, loaded.moving, loaded.started, progress=steps)
 
         return run_with_fallback(run, device, notify)
 

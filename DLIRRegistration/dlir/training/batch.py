@@ -47,13 +47,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        return replace(
-            self,
-            fixed=self.fixed.to(device),
-            moving=self.moving.to(device),
-            start=self.start.to(device),
-            spacing=self.spacing.to(device),
-        )
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)  # type: ignore[arg-type]  # each takes the place of a tensor
 
 
 def collate(pairs: Sequence[TensorPair]) -> Batch:
@@ -63,19 +58,20 @@ def collate(pairs: Sequence[TensorPair]) -> Batch:
         _stack([pair.moving for pair in pairs]),
         torch.stack([pair.start for pair in pairs]),
         torch.stack([pair.spacing for pair in pairs]),
-        tuple(_shape(pair.fixed) for pair in pairs),
-        tuple(_shape(pair.moving) for pair in pairs),
+        tuple(shape_of(pair.fixed) for pair in pairs),
+        tuple(shape_of(pair.moving) for pair in pairs),
         tuple(pair.name for pair in pairs),
     )
 
 
-def _shape(image: Tensor) -> Shape3:
+def shape_of(image: Tensor) -> Shape3:
+    """(z, y, x) of an image whose last three axes these are."""
     z, y, x = image.shape[-3:]
     return z, y, x
 
 
 def _stack(images: Sequence[Tensor]) -> Tensor:
-    shape = [max(sizes) for sizes in zip(*(_shape(image) for image in images), strict=True)]
+    shape = [max(sizes) for sizes in zip(*(shape_of(image) for image in images), strict=True)]
     return torch.stack(
         [F.pad(image, [v for a in (2, 1, 0) for v in (0, shape[a] - image.shape[1 + a])]) for image in images]
     )

@@ -24,11 +24,12 @@ from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume, read_image, read_mask
 from dlir.io.source import split_spec
 from dlir.io.writing import write_bytes, write_json
+from dlir.model.memory import require_memory
 from dlir.model.preprocessing import prepare, resample_axes
 from dlir.model.spec import ModelSpec
 
 # Raised whenever the same input would give other values, so that entries of an older version are not used.
-_VERSION = 1
+_VERSION = 2
 # An image has more different values; one value in so many is looked at first.
 _MOST_LABELS = 16
 _EVERY = 997
@@ -62,8 +63,8 @@ class Cache:
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self.folder = folder
+        self.spec = spec
         self.preprocessing = spec.preprocessing
-        self.smallest = spec.smallest
 
     def prepared(self, image: str, mask: str | None = None) -> Prepared:
         """The entry of an image, made where there is none.
@@ -109,22 +110,25 @@ class Cache:
                 f"training image '{image}' holds no more than {_MOST_LABELS} different whole numbers, as labels do "
                 "and masks; let the configuration's `files` name images alone"
             )
+        self._check_size(image, volume.grid)
         tensor, grid = prepare(volume.array, volume.grid, self.preprocessing)
         if float(tensor.min()) == float(tensor.max()):
             raise ImageError(
                 f"training image '{image}' has one value everywhere within the intensity window; leave it out, or "
                 "change the window"
             )
-        self._check_size(image, grid)
         if mask is None:
             return tensor, None, grid, _content(volume)
         found = read_mask(mask, volume, role="training mask")
         share = resample_axes(torch.from_numpy(found.array.astype(np.float32)), found.grid, grid)
         return tensor, (share > 0.5).to(torch.uint8), grid, _content(volume, found)
 
-    def _check_size(self, image: str, grid: ImageGrid) -> None:
-        if any(n < least for n, least in zip(grid.size, self.smallest, strict=True)):
-            needed = " x ".join(f"{n * s:.0f}" for n, s in zip(self.smallest, grid.spacing, strict=True))
+    def _check_size(self, image: str, own: ImageGrid) -> None:
+        """Before the image is resampled from its own grid."""
+        require_memory(self.spec, own, f"training image '{image}'")
+        grid, smallest = self.preprocessing.working_grid(own), self.spec.smallest
+        if any(n < least for n, least in zip(grid.size, smallest, strict=True)):
+            needed = " x ".join(f"{n * s:.0f}" for n, s in zip(smallest, grid.spacing, strict=True))
             extent = " x ".join(f"{length:.0f}" for length in grid.extent)
             raise GeometryError(f"training image '{image}' measures {extent} mm, and the model needs {needed} mm")
 

@@ -31,7 +31,7 @@ def make_card(config: TrainingConfig, draws: Sequence[Draw], state: RunState, fa
             "device": _device(fabric.device),
             "processes": fabric.world_size,
             "threads": torch.get_num_threads(),
-            "bending_energy": "integral",
+            "bending_energy": state.bending_energy,
             "precision": ", then ".join(state.precisions),
             "code_version": __version__,
             "torch": torch.__version__,

@@ -13,7 +13,7 @@ from dlir.losses.regularization import bending_energy
 from dlir.losses.similarity import ncc
 from dlir.model.multistage import MultiStageModel
 from dlir.model.stages import PairBatch, Predicted, run_stages
-from dlir.training.batch import Batch
+from dlir.training.batch import Batch, shape_of
 from dlir.transforms.bspline import PADDING
 from dlir.transforms.chain import Spline, follow_with_determinant
 from dlir.transforms.lattice import Lattice, inside, lookup
@@ -71,7 +71,7 @@ def run_chain(
         batch.moving_shapes,
     )
     done = run_stages(model, pairs, last, learns=lambda stage: end_to_end or stage == last, checkpointing=checkpointing)
-    lattice, source = model.lattice(_shape(fixed), last), model.lattice(_shape(moving), last)
+    lattice, source = model.lattice(shape_of(fixed), last), model.lattice(shape_of(moving), last)
     target = done.points(lattice).movedim(1, -1)
     reference, _, counts = model.pool(fixed, last).split(1, 1)
     warped, present, moving_counts = lookup(model.pool(moving, last), source, target).split(1, 1)
@@ -82,11 +82,6 @@ def run_chain(
     linear = torch.linalg.det(done.affine[:, :3, :3])
     energies = _energies(model, batch, done.predicted)
     return ChainResult(similarity, energies, reference, warped, weight, lattice, tuple(done.splines), linear)
-
-
-def _shape(image: Tensor) -> Shape3:
-    z, y, x = image.shape[2:]
-    return z, y, x
 
 
 def _energies(model: MultiStageModel, batch: Batch, predicted: Sequence[Sequence[Predicted]]) -> tuple[Tensor, ...]:

@@ -27,10 +27,6 @@ class DataReport:
         """0 where all can be used, 1 where some is left out, 2 where nothing can be trained."""
         return 2 if self.error else 1 if self.left_out else 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return vars(self)
-
 
 def check_data(config: TrainingConfig, data: Path, cache: Path | None, prepares: Prepares) -> DataReport:
     """Read and prepare every image that the configuration names in `data`.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dlir.data.pair import Pair, Scan
 from dlir.errors import ConfigError, GeometryError, ImageError
+from dlir.registration.progress import silent
 from dlir.training.cache import Cache, Prepared
 from dlir.training.config import Source, TrainingConfig
 from dlir.training.draws import Draw, Drawn, InterPairs, IntraPairs, ListedPairs, Subject
@@ -24,7 +25,7 @@ Prepares = Callable[[int, int], None]
 
 
 def load_data(
-    config: TrainingConfig, data: Path, cache: Cache, notice: Notice, prepares: Prepares = lambda done, total: None
+    config: TrainingConfig, data: Path, cache: Cache, notice: Notice, prepares: Prepares = silent
 ) -> list[Draw]:
     """What pairs are drawn from, one entry for each source.
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
@@ -34,28 +34,37 @@ class Drawn:
     name: str
 
 
-class Draw(Protocol):
-    """Where pairs come from."""
+@dataclass(frozen=True)
+class Draw:
+    """Where pairs come from; how they are formed, each kind says.
+
+    training, validation: the subjects, or the listed pairs, that are trained with and held out.
+    """
+
+    training: tuple[Any, ...]
+    validation: tuple[Any, ...]
 
     def draw(self, generator: np.random.Generator) -> Drawn:
         """One pair for training."""
+        raise NotImplementedError
 
     def held_out(self) -> list[Drawn]:
         """The pairs that are validated on, always the same."""
+        raise NotImplementedError
 
     def counts(self) -> tuple[int, int]:
         """How many subjects, or listed pairs, are trained with and held out."""
+        return len(self.training), len(self.validation)
 
     def images(self) -> Sequence[Prepared]:
         """Every image that may be trained with."""
+        return [volume for subject in self.training for volume in subject.volumes]
 
 
 @dataclass(frozen=True)
-class IntraPairs:
+class IntraPairs(Draw):
     """Any two volumes of one subject; with the probability `largest_motion` its extremes."""
 
-    training: tuple[Subject, ...]
-    validation: tuple[Subject, ...]
     largest_motion: float = 0.0
 
     def draw(self, generator: np.random.Generator) -> Drawn:
@@ -64,29 +73,19 @@ class IntraPairs:
             first, second = generator.permutation(subject.extremes)
         else:
             first, second = generator.choice(len(subject.volumes), 2, replace=False)
-        return Drawn(subject.volumes[first], subject.volumes[second], f"{subject.name}: {first} to {second}")
+        return _within(subject, first, second)
 
     def held_out(self) -> list[Drawn]:
         """The largest motion of each subject, both ways."""
-        pairs = []
-        for subject in self.validation:
-            for a, b in (subject.extremes, subject.extremes[::-1]):
-                pairs.append(Drawn(subject.volumes[a], subject.volumes[b], f"{subject.name}: {a} to {b}"))
-        return pairs
-
-    def counts(self) -> tuple[int, int]:
-        return len(self.training), len(self.validation)
-
-    def images(self) -> Sequence[Prepared]:
-        return [volume for subject in self.training for volume in subject.volumes]
+        return [_within(s, *ends) for s in self.validation for ends in (s.extremes, s.extremes[::-1])]
 
 
-@dataclass(frozen=True)
-class InterPairs:
+def _within(subject: Subject, first: int, second: int) -> Drawn:
+    return Drawn(subject.volumes[first], subject.volumes[second], f"{subject.name}: {first} to {second}")
+
+
+class InterPairs(Draw):
     """Volumes of any two subjects, whatever their grids."""
-
-    training: tuple[Subject, ...]
-    validation: tuple[Subject, ...]
 
     def draw(self, generator: np.random.Generator) -> Drawn:
         first, second = (self.training[i] for i in generator.choice(len(self.training), 2, replace=False))
@@ -101,15 +100,8 @@ class InterPairs:
             for a, b in zip(subjects, (*subjects[1:], *subjects[:1]), strict=True)
         ]
 
-    def counts(self) -> tuple[int, int]:
-        return len(self.training), len(self.validation)
 
-    def images(self) -> Sequence[Prepared]:
-        return [volume for subject in self.training for volume in subject.volumes]
-
-
-@dataclass(frozen=True)
-class ListedPairs:
+class ListedPairs(Draw):
     """The pairs of a manifest, in the roles that it gives."""
 
     training: tuple[Drawn, ...]
@@ -120,9 +112,6 @@ class ListedPairs:
 
     def held_out(self) -> list[Drawn]:
         return list(self.validation)
-
-    def counts(self) -> tuple[int, int]:
-        return len(self.training), len(self.validation)
 
     def images(self) -> Sequence[Prepared]:
         return [image for pair in self.training for image in (pair.fixed, pair.moving)]

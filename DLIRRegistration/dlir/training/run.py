@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from dlir.errors import DLIRError
 from dlir.io.writing import write_json
+from dlir.registration.progress import Notify, silent
 from dlir.training.cache import Cache
 from dlir.training.curves import draw_curves
 from dlir.training.data import load_data
@@ -16,14 +16,10 @@ from dlir.training.engine import make_fabric
 from dlir.training.run_folder import BOARD, CURVES, LEFT_OUT, RunFolder, RunOptions
 from dlir.training.subjects import Notice
 from dlir.training.trainer import Progress, Trainer
-from dlir.training.watching import Board, Nobody
+from dlir.training.watching import Board
 
 # Set by torchrun, by SLURM, and for the processes that Fabric starts.
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-
-
-# Hears what a user should know.
-Remark = Callable[[str], None]
 
 
 def is_first_process() -> bool:
@@ -39,7 +35,7 @@ def train(
     workers: int,
     notice: Notice,
     progress: Progress,
-    remark: Remark = lambda text: None,
+    remark: Notify = silent,
 ) -> Path:
     """Train what is left of the run in `folder` and return its model file.
 
@@ -53,18 +49,18 @@ def train(
         draws = _prepare(folder, options, notice) if first else []
         fabric = make_fabric(device, devices)
         if not first:
-            draws = load_data(options.config, options.data, _cache(options), lambda what, why: None)
+            draws = load_data(options.config, options.data, _cache(options), silent)
         trainer = Trainer(options.config, draws, folder, fabric, workers)
     except DLIRError:
         folder.abandon()
         raise
     trainer.resume()
-    if first and (former := trainer.state.precisions[-1:]) not in ([], [trainer.precision]):
+    if not first:
+        return trainer.run(silent)
+    if (former := trainer.state.precisions[-1:]) not in ([], [trainer.precision]):
         remark(f"until now the run was computed in {former[0]}; this device goes on in {trainer.precision}")
-    watcher = Board(folder.file(BOARD), trainer.total_iterations()) if first else Nobody()
-    model = trainer.run(progress if first else lambda *figures: None, watcher)
-    if first:
-        draw_curves(trainer.state.history, [phase.name for phase in trainer.phases], folder.file(CURVES))
+    model = trainer.run(progress, Board(folder.file(BOARD), trainer.total_iterations()).record)
+    draw_curves(trainer.state.history, [phase.name for phase in trainer.phases], folder.file(CURVES))
     return model
 
 

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from dlir.errors import ConfigError, OutputError
-from dlir.io.writing import write_bytes, write_json
+from dlir.io.writing import writable, write_bytes, write_json
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import differences
 
@@ -60,12 +60,13 @@ class RunFolder:
         return any(self.file(name).exists() for name in _RUN_FILES)
 
     def begin(self, options: RunOptions) -> None:
-        """Make the folder and keep the options in it. Raises OutputError for a folder that holds a run."""
+        """Make the folder and keep the options in it. Raises OutputError for one that cannot be used."""
         if self.holds_run:
             raise OutputError(
                 f"'{self.path}' already holds a run{self._how_it_differs(options.config)}; continue it with --resume "
                 f"{self.path}, or choose another folder"
             )
+        writable(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -93,10 +94,7 @@ class RunFolder:
         if not path.is_file():
             raise OutputError(f"'{self.path}' holds no run to continue ({OPTIONS} is missing); check the path")
         try:
-            values = json.loads(path.read_bytes())
-            options = RunOptions(
-                TrainingConfig.model_validate(values["config"]), Path(values["data"]), Path(values["cache"])
-            )
+            options = self._options()
         except (OSError, ValueError, KeyError, TypeError):
             raise ConfigError(f"'{path}' is damaged; start the run afresh in another folder") from None
         if not hold:
@@ -106,6 +104,10 @@ class RunFolder:
             left.unlink(missing_ok=True)
         return options
 
+    def _options(self) -> RunOptions:
+        values = json.loads(self.file(OPTIONS).read_bytes())
+        return RunOptions(TrainingConfig.model_validate(values["config"]), Path(values["data"]), Path(values["cache"]))
+
     def check_same(self, config: TrainingConfig) -> None:
         """Raises OutputError where the run in the folder has another configuration."""
         if found := self._how_it_differs(config):
@@ -113,8 +115,7 @@ class RunFolder:
 
     def _how_it_differs(self, config: TrainingConfig) -> str:
         try:
-            values = json.loads(self.file(OPTIONS).read_bytes())
-            found = differences(TrainingConfig.model_validate(values["config"]), config)
+            found = differences(self._options().config, config)
         except (OSError, ValueError, KeyError, TypeError):
             return ""
         return f" with another configuration ({listed(found)})" if found else ""

@@ -18,6 +18,7 @@ from dlir.errors import ConfigError
 from dlir.io.writing import write_json
 from dlir.model.file import save_model
 from dlir.model.multistage import MultiStageModel
+from dlir.registration.progress import silent
 from dlir.training.batch import Batch, collate
 from dlir.training.card import make_card
 from dlir.training.chain import run_chain
@@ -31,15 +32,19 @@ from dlir.training.pairs import HeldOutPairs, PairDataset
 from dlir.training.phases import Phase, phases
 from dlir.training.run_folder import BEST, CHECKPOINT, HISTORY, MODEL, RunFolder, listed
 from dlir.training.validation import Pictures, Validation, validate
-from dlir.training.watching import Watcher
 
 # The gradient norm beyond which a step is shortened: one odd pair must not undo a stage.
 _MAX_GRADIENT_NORM = 1.0
 # Pairs that a stage's initial weights are adapted to.
 _INITIAL_PAIRS = 16
 
+# How runs computed bending energy while their checkpoints did not say how.
+_FORMER_BENDING_ENERGY = "midpoint rule, then integral"
+
 # (phase name, iterations done, in all, figures): called after every iteration.
 Progress = Callable[[str, int, int, dict[str, float]], None]
+# Hears of every row of the history, as `Board.record`.
+Watch = Callable[[str, int, dict[str, float], Pictures | None], None]
 
 
 @dataclass
@@ -49,7 +54,7 @@ class RunState:
     phase counts stages, one more for fine-tuning; iteration, within it; pairs, those drawn so far. sums: figures since
     the last row of the history, over `since` iterations that took `lapsed` seconds. best: highest validation similarity
     of the phase, which is `stale` validations ago. precisions: of the convolutions, one after the other: they change
-    with the device.
+    with the device. bending_energy: how it has been computed, for the card.
     """
 
     phase: int = 0
@@ -62,6 +67,7 @@ class RunState:
     best: float | None = None
     stale: int = 0
     precisions: list[str] = field(default_factory=list)
+    bending_energy: str = "integral"
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -168,14 +174,14 @@ class Trainer:
 
     # -- the whole run ---------------------------------------------------------------------------
 
-    def run(self, progress: Progress, watcher: Watcher) -> Path:
+    def run(self, progress: Progress, watch: Watch = silent) -> Path:
         """Train what is left and return the model file. An interrupt leaves a checkpoint where it came."""
         try:
             while self.state.phase < len(self.phases):
                 if self.optimizer is None:
                     self._start_phase()
                     self._adapt_weights()
-                self._run_phase(progress, watcher)
+                self._run_phase(progress, watch)
                 self._end_phase()
         except KeyboardInterrupt:
             # Not amid a step, and not where other processes have figures of their own.
@@ -193,7 +199,7 @@ class Trainer:
         self._whole = True
         self.save()
 
-    def _run_phase(self, progress: Progress, watcher: Watcher) -> None:
+    def _run_phase(self, progress: Progress, watch: Watch) -> None:
         phase, state, loader = self.phase, self.state, self._loader()
         if state.precisions[-1:] != [self.precision]:
             state.precisions.append(self.precision)
@@ -205,7 +211,7 @@ class Trainer:
                 if self._is_row_due():
                     row, pictures = self._record()
                     clock = time.perf_counter()
-                    watcher.record(phase.name, self.total_iterations(), row, pictures)
+                    watch(phase.name, self.total_iterations(), row, pictures)
                     figures |= row
                     self.save()
                 if figures:
@@ -384,7 +390,8 @@ class Trainer:
                 f"{fingerprint(self.draws)} now); restore them or use a new folder"
             )
         self.model.load_state_dict(content["model"])
-        self.state, self._best = RunState(**json.loads(content["state"])), content["best"]
+        state = {"bending_energy": _FORMER_BENDING_ENERGY, **json.loads(content["state"])}
+        self.state, self._best = RunState(**state), content["best"]
         if content["optimizer"] is not None:
             self._start_phase()
             assert self.optimizer is not None

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,6 @@ from dlir.errors import OutputError
 
 if TYPE_CHECKING:
     from dlir.training.validation import Pictures
-
-
-class Watcher(Protocol):
-    """Hears of every row of the history."""
-
-    def record(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
-        """phase: its name. iteration: over all phases. row: as in the history. pictures: of the first held-out pair."""
-
-
-class Nobody:
-    """Watches nothing: for processes other than the first, and for tests."""
-
-    def record(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
-        pass
 
 
 class Board:
@@ -46,8 +32,19 @@ class Board:
             self._writer = SummaryWriter(str(folder), purge_step=last + 1)
 
     def record(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
+        """phase: its name. iteration: over all phases. row: as in the history. pictures: of the first held-out pair."""
         with self._explained():
-            self._write(phase, iteration, row, pictures)
+            for name, value in row.items():
+                if name not in ("phase", "iteration"):
+                    group = "validation" if name.startswith("validation_") else "training"
+                    self._writer.add_scalar(f"{group}/{name.removeprefix('validation_')}", value, iteration)
+            self._writer.add_text("phase", phase, iteration)
+            for name, image in vars(pictures).items() if pictures is not None else ():
+                gray = jacobian_shade(image) if name == "jacobian" else np.clip(image, 0, 1)
+                self._writer.add_image(
+                    f"validation/{name}", gray, iteration, dataformats="HWC" if gray.ndim == 3 else "HW"
+                )
+            self._writer.flush()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -56,20 +53,6 @@ class Board:
         except OSError as error:
             reason = f"cannot write into '{self._folder}': {error.strerror}; free some space, then continue the run"
             raise OutputError(reason) from None
-
-    def _write(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
-        for name, value in row.items():
-            if name not in ("phase", "iteration"):
-                group = "validation" if name.startswith("validation_") else "training"
-                self._writer.add_scalar(f"{group}/{name.removeprefix('validation_')}", value, iteration)
-        self._writer.add_text("phase", phase, iteration)
-        if pictures is not None:
-            for name, image in vars(pictures).items():
-                gray = jacobian_shade(image) if name == "jacobian" else np.clip(image, 0, 1)
-                self._writer.add_image(
-                    f"validation/{name}", gray, iteration, dataformats="HWC" if gray.ndim == 3 else "HW"
-                )
-        self._writer.flush()
 
 
 def _not_of_tensorboard(failed: threading.ExceptHookArgs) -> None:

@@ -119,6 +119,7 @@ def _look_up(coefficients: Tensor, control: Tensor, to_control: Tensor, wanted: 
     """As `evaluate_points`: two taps at a time are one linear look-up between them, so eight make all 64."""
     sizes = control.new_tensor(coefficients.shape[:1:-1])[:, None]
     inside = ((control >= 1 - ON_BORDER) & (control <= sizes - 2 + ON_BORDER)).all(1, keepdim=True)
+    control = control.masked_fill(~inside, 1)  # 0 times what is looked up far away, or at no number, need not be 0
     cell = torch.minimum(control.detach().floor().clamp(min=1), sizes - 3)
     taps = [_pairs(control - cell, order) for order in (0, 1)]
 

@@ -13,24 +13,28 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Wanted = Literal["value", "determinant", "jacobian"]
 
-# Points that are sorted together, and of these evaluated at once: so few that what is computed of them stays in the
-# processor's cache.
-_SORTED = 1 << 17
-_LEAST_SORTED = 1 << 14
+# Points that are sorted together: the more, the more of them are found in each cell. And of these evaluated at once: so
+# few that what is computed of them stays in the processor's cache.
+_SORTED = 1 << 18
 _AT_ONCE = 1 << 14
+# Cells whose polynomials are kept together, of 2 kB each; beyond, so many points are taken at a time.
+_MOST_CELLS, _FEW = 1 << 15, 1 << 13
+# Points that are worth a thread.
+_LEAST = 1 << 14
 # Columns by which the rows of a product are longer than needed: rows a power of two apart share lines of the cache.
 _APART = 48
 # How far outside of the valid domain, in control spacings, a point counts as on its border: rounding.
 ON_BORDER = 1e-6
-# Cells of a grid whose numbers fit 16 bits, which are sorted in a fraction of the time.
+# Cells whose numbers fit 16 bits, which are sorted in a fraction of the time.
 _MOST_SHORT = 1 << 15
 
 # The B-splines of the control points at -1, 0, 1 and 2 at a place t in [0, 1]: row p, coefficients of t^p.
@@ -45,14 +49,26 @@ def evaluate_cells(coefficients: Tensor, control: Tensor, to_control: Tensor, wa
     and, of I + dd/dx, the determinant (N,) or the matrix itself (3, 3, N), rows its components; in the type of the
     points. Outside of the valid domain [1, g - 2], d is zero, as in ITK's B-spline transform. Computes no gradients.
     """
-    size = min(_SORTED, max(_LEAST_SORTED, -(-control.shape[1] // torch.get_num_threads())))
-    some = control.split(size, 1)
-    if len(some) == 1:
-        return _evaluate(coefficients, control, to_control, wanted)
-    evaluate = partial(_evaluate, coefficients, to_control=to_control, wanted=wanted)
-    return [
-        torch.cat(several, -1) for several in zip(*_threads(torch.get_num_threads()).map(evaluate, some), strict=True)
-    ]
+    box = _Box.around(coefficients, control)
+    if control.shape[1] > _FEW and box.cells > _MOST_CELLS:
+        # Where control points lie as close as voxels, there is a polynomial for every few of them: a part at a time.
+        some = (evaluate_cells(coefficients, few, to_control, wanted) for few in control.split(_FEW, 1))
+        return [torch.cat(several, -1) for several in zip(*some, strict=True)]
+    cells = _Cells.of(coefficients, control, box, to_control, derivatives=wanted != "value")
+    found = control.new_empty({"value": 3, "determinant": 4, "jacobian": 12}[wanted], control.shape[1])
+    count = torch.get_num_threads()
+    size = max(_LEAST, -(-control.shape[1] // count))
+    parts = list(zip(control.split(size, 1), found.split(size, 1), strict=True))
+
+    def write(part: tuple[Tensor, Tensor]) -> None:
+        # Each thread has a mode of its own.
+        with torch.no_grad(), torch.inference_mode(found.is_inference()):
+            _evaluate(cells, part[0], wanted, part[1])
+
+    list(map(write, parts) if len(parts) == 1 else _threads(count).map(write, parts))
+    if wanted == "value":
+        return [found]
+    return [found[:3], found[3] if wanted == "determinant" else found[3:].unflatten(0, (3, 3))]
 
 
 @cache
@@ -60,7 +76,7 @@ def _threads(count: int) -> ThreadPoolExecutor:
     """Threads in which torch uses no others: all that is done to a few points is too little to be divided, and on a
     busy machine threads that meet after every operation wait for each other most of the time.
     """
-    pool = ThreadPoolExecutor(count, "dlir-cells", partial(torch.set_num_threads, 1))
+    pool = ThreadPoolExecutor(count, "dlir-cells", lambda: torch.set_num_threads(1))
     started = threading.Barrier(count + 1)
     for _ in range(count):
         pool.submit(started.wait)
@@ -70,77 +86,125 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Sorted:
-    """Points by the cell that they lie in: `place` (3, n) in [0, 1], of cells `first` (3, G) with `counts` points each.
-
-    order: where in the list of all points each of them comes from. The last n_outside of these lie in no cell.
+class _Box:
+    """The cells that some points reach: low, high: (3, 1), the first and the last along x, y and z, each by the control
+    point below it. bounds: (3, 1) each, of the valid domain; None if no point is outside.
     """
 
-    place: Tensor
-    order: Tensor
-    first: Tensor
-    counts: list[int]
+    low: Tensor
+    high: Tensor
+    bounds: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    @torch.no_grad()
+    def around(cls, coefficients: Tensor, control: Tensor) -> _Box:
+        ends = control.new_tensor(coefficients.shape[:0:-1])[:, None] - 2
+        least, most = _reach(control)
+        low = least.floor().clamp_(ends.new_tensor(1), ends - 1)
+        high = torch.maximum(low, most.floor().clamp_(ends.new_tensor(1), ends - 1))
+        # A point that is no number lies nowhere, like one outside; one on the far border begins no cell.
+        outside = not bool(((least >= 1) & (most < ends)).all())
+        return cls(low, high, (1 - ON_BORDER + 0 * ends, ends + ON_BORDER) if outside else None)
+
+    @property
+    def shape(self) -> list[int]:
+        """Cells along x, y and z."""
+        shape: list[int] = (self.high - self.low + 1)[:, 0].long().tolist()
+        return shape
+
+    @property
+    def cells(self) -> int:
+        """How many there are."""
+        return math.prod(self.shape)
 
 
-@torch.no_grad()  # each thread has a mode of its own
-def _evaluate(coefficients: Tensor, control: Tensor, to_control: Tensor, wanted: Wanted) -> list[Tensor]:
-    points = _sort(coefficients.shape, control)
-    count, inside = control.shape[1], points.place.shape[1]
-    rows = {"value": 3, "determinant": 4, "jacobian": 12}[wanted]
-    found = control.new_empty(rows, count)
-    if inside < count:
-        found[:, inside:] = 0
-        if wanted != "value":
-            found[3::4, inside:] = 1
-    polynomials = _polynomials(coefficients, points.first, derivatives=wanted != "value")
-    straight = None if wanted == "value" else _diagonal(to_control)
-    for start, stop, values, slopes in _blocks(points, polynomials):
-        found[:3, start:stop] = values
-        if slopes is None:
-            continue
-        jacobian = _jacobian(slopes, to_control, straight)
-        if wanted == "determinant":
-            determinant(jacobian, out=found[3, start:stop])
-        else:
-            found[3:, start:stop] = torch.stack(list(jacobian), 1).flatten(0, 1)
-    back = torch.empty_like(points.order)
-    back[points.order] = torch.arange(count)
-    found = found.index_select(1, back)
-    if wanted == "value":
-        return [found]
-    return [found[:3], found[3] if wanted == "determinant" else found[3:].unflatten(0, (3, 3))]
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """What is known of the cells of a box, or of fewer where the points are few.
+
+    strides: (1, 3), which number the cells of the box, from `first`. chosen: sorted numbers of the cells that there are
+    polynomials of, None for the whole box. polynomials: (12 * K, 16) of each, see `_polynomials`. to_control, straight:
+    as given, and its diagonal if it only scales.
+    """
+
+    box: _Box
+    strides: Tensor
+    first: float
+    chosen: Tensor | None
+    polynomials: Sequence[Tensor]
+    to_control: Tensor
+    straight: list[float] | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, coefficients: Tensor, control: Tensor, box: _Box, to_control: Tensor, *, derivatives: bool) -> _Cells:
+        nx, ny, _ = box.shape
+        strides = control.new_tensor([[1, nx, nx * ny]])
+        numbers, chosen = torch.arange(box.cells), None
+        if len(numbers) > control.shape[1]:
+            cell = torch.minimum(torch.maximum(control.nan_to_num(0).floor_(), box.low), box.high).sub_(box.low)
+            numbers = chosen = torch.unique((strides @ cell)[0].long())
+        first = torch.stack([numbers % nx, numbers // nx % ny, numbers // (nx * ny)]) + box.low.long() - 1
+        straight = _diagonal(to_control)
+        polynomials = _polynomials(coefficients, first, straight, derivatives=derivatives)
+        return cls(box, strides, float(strides @ box.low), chosen, polynomials.unbind(0), to_control, straight)
 
 
-def _sort(shape: Sequence[int], control: Tensor) -> _Sorted:
-    _, gz, gy, gx = shape
-    cells = gx * gy * gz
-    ends = control.new_tensor([gx, gy, gz])[:, None] - 2
-    cell = control.floor().clamp_(torch.ones_like(ends), ends - 1)
-    number = torch.add(cell[0], cell[1], alpha=gx).add_(cell[2], alpha=gx * gy)
-    # A point that is no number lies nowhere, like one outside.
-    if not all(low >= 1 and high <= end for low, high, end in zip(*_reach(control), ends[:, 0].tolist(), strict=True)):
-        inside = ((control >= 1 - ON_BORDER) & (control <= ends + ON_BORDER)).all(0)
-        number.masked_fill_(~inside, cells)
-    key, order = number.to(torch.int16 if cells < _MOST_SHORT else torch.int32).sort(stable=True)
-    present, counted = torch.unique_consecutive(key, return_counts=True)
-    present, counts, inside_count = present.long(), counted.tolist(), len(order)
-    if len(present) and int(present[-1]) == cells:
-        present, inside_count = present[:-1], inside_count - counts.pop()
-    place = torch.sub(control, cell, out=cell).index_select(1, order[:inside_count])
-    return _Sorted(place, order, torch.stack([present % gx, present // gx % gy, present // (gx * gy)]) - 1, counts)
-
-
-def _reach(control: Tensor) -> tuple[list[float], list[float]]:
-    """Lowest and highest place of points (3, N) along each axis; not a number where one is none, or there are none."""
+def _reach(control: Tensor) -> tuple[Tensor, Tensor]:
+    """(3, 1) each: lowest and highest place of points (3, N) along each axis; the whole line if one is no number."""
     if not control.shape[1]:
-        return [math.nan] * 3, [math.nan] * 3
-    return control.amin(1).tolist(), control.amax(1).tolist()
+        return control.new_ones(3, 1), control.new_ones(3, 1)
+    return control.amin(1, True).nan_to_num(-math.inf), control.amax(1, True).nan_to_num(math.inf)
+
+
+def _evaluate(cells: _Cells, control: Tensor, wanted: Wanted, found: Tensor) -> None:
+    """Writes d and what is wanted of the derivative at points (3, N) to the rows of `found`."""
+    count = min(_SORTED, control.shape[1])
+    rooms = [control.new_empty(rows, count) for rows in (3, 3, len(found))]
+    scratch = _Scratch(cells, min(count, _AT_ONCE), control)
+    for start in range(0, control.shape[1], _SORTED):
+        some = control[:, start : start + _SORTED]
+        cell, place, result = (room.flatten()[: len(room) * some.shape[1]].view(len(room), -1) for room in rooms)
+        order, counts, inside = _sort(cells, some, cell, place)
+        for low, high, parts in _cut(counts, inside):
+            scratch.evaluate(place[:, low:high], parts, wanted, result[:, low:high])
+        if inside < len(order):
+            result[:, inside:] = 0
+            if wanted != "value":
+                result[3::4, inside:] = 1
+        found[:, start : start + _SORTED].scatter_(1, order.expand(len(found), -1), result)
+
+
+def _sort(cells: _Cells, control: Tensor, cell: Tensor, place: Tensor) -> tuple[Tensor, list[tuple[int, int]], int]:
+    """Puts the places in [0, 1] of points (3, n) within their cells into `place`, sorted by these.
+
+    Returns where in the list of points each of them comes from; cells, as numbers of polynomials, and how many points
+    lie in each; and how many lie in any. The others come last. cell: (3, n), overwritten.
+    """
+    torch.floor(control, out=cell)
+    if cells.box.bounds is not None:
+        torch.minimum(torch.maximum(cell.nan_to_num_(0), cells.box.low, out=cell), cells.box.high, out=cell)
+    number = (cells.strides @ cell)[0].sub_(cells.first)
+    total = len(cells.polynomials)
+    if cells.chosen is not None:
+        number = torch.searchsorted(cells.chosen.to(number), number)
+    if cells.box.bounds is not None:
+        number.masked_fill_(~((control >= cells.box.bounds[0]) & (control <= cells.box.bounds[1])).all(0), total)
+    key = number.to(torch.int16 if total < _MOST_SHORT else torch.int32)
+    # numpy sorts short integers by their digits, however few there are.
+    order = torch.from_numpy(np.argsort(key.numpy(), kind="stable"))
+    counted = torch.bincount(key, minlength=total + 1)
+    inside = len(order) - int(counted[total])
+    present = counted[:total].nonzero()[:, 0]
+    torch.sub(control, cell, out=cell)
+    torch.index_select(cell, 1, order, out=place)
+    return order, list(zip(present.tolist(), counted[present].tolist(), strict=True)), inside
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
 def _to_polynomials(derivatives: bool, dtype: torch.dtype) -> Tensor:
-    """(64, 4 * K * 16): from the control points around a cell (z, y, x) to its polynomials.
+    """(64, 4, K, 16): from the control points around a cell (z, y, x) to its polynomials.
 
     These are ordered by the power of x, then K: the field itself and its derivatives by y and by z; then by the powers
     of z and y.
@@ -149,58 +213,98 @@ def _to_polynomials(derivatives: bool, dtype: torch.dtype) -> Tensor:
     slopes = torch.cat([torch.arange(1, 4)[:, None] * powers[1:], torch.zeros(1, 4)])
     kinds = [(powers, powers), (powers, slopes), (slopes, powers)][: 3 if derivatives else 1]
     products = [torch.einsum("pz,qy,rx->zyxrpq", along_z, along_y, powers) for along_z, along_y in kinds]
-    return torch.stack([product.reshape(64, 4, 16) for product in products], 2).reshape(64, -1).to(dtype)
+    return torch.stack([product.reshape(64, 4, 16) for product in products], 2).to(dtype)
 
 
-def _polynomials(coefficients: Tensor, first: Tensor, *, derivatives: bool) -> Tensor:
-    """(G, 4 * K * 3, 16): the polynomials of cells whose first control points are `first` (3, G), see above."""
+def _polynomials(coefficients: Tensor, first: Tensor, straight: Sequence[float] | None, *, derivatives: bool) -> Tensor:
+    """(G, 3 * 4 * K, 16): the polynomials of cells whose first control points are `first` (3, G), see above.
+
+    straight: factors of x, y and z to control-point units; derivatives are then those of x + d(x) by x. For None, they
+    are those of d by control-point units.
+    """
     x, y, z = first
-    around = coefficients.unfold(1, 4, 1).unfold(2, 4, 1).unfold(3, 4, 1)[:, z, y, x].reshape(-1, 64)
-    kinds = 3 if derivatives else 1
-    all_rows = (around @ _to_polynomials(derivatives, coefficients.dtype)).view(3, -1, 4, kinds, 16)
-    return all_rows.permute(1, 2, 3, 0, 4).reshape(-1, 12 * kinds, 16)
+    around = coefficients.unfold(1, 4, 1).unfold(2, 4, 1).unfold(3, 4, 1).movedim(0, 3)[z, y, x].reshape(-1, 64)
+    matrix = _to_polynomials(derivatives, coefficients.dtype)
+    if derivatives and straight is not None:
+        matrix = matrix * matrix.new_tensor([1, *straight[1:]])[:, None]
+    found = (around @ matrix.flatten(1)).view(-1, 3, *matrix.shape[1:])
+    if derivatives and straight is not None:
+        found[:, 1, 0, 1, 0] += 1
+        found[:, 2, 0, 2, 0] += 1
+    return found.flatten(1, 3)
 
 
-def _blocks(points: _Sorted, polynomials: Tensor) -> Iterator[tuple[int, int, Tensor, list[Tensor] | None]]:
-    """First and last of some points, the field there (3, n), and its derivatives by control-point units x, y and z."""
-    rows, place = polynomials.shape[1], points.place
-    length = min(_AT_ONCE, max(1, place.shape[1]))
-    powers = place.new_ones(2, 4, length)
-    bases, sums = place.new_empty(16, length + _APART), place.new_empty(rows, length + _APART)
-    cells, counts = polynomials.unbind(0), _cut(points.counts, length)
-    for number, start in enumerate(range(0, place.shape[1], length)):
-        x, *yz = place[:, start : start + length]
-        some = powers[:, :, : len(x)]
-        torch.stack(yz, out=some[:, 1])
-        torch.mul(some[:, 1], some[:, 1], out=some[:, 2])
-        torch.mul(some[:, 2], some[:, 1], out=some[:, 3])
-        basis, total = bases[:, : len(x)], sums[:, : len(x)]
-        torch.mul(some[1][:, None], some[0][None], out=basis.unflatten(0, (4, 4)))
-        own = [count for _, count in counts[number]]
-        for (cell, _), at, result in zip(counts[number], basis.split(own, 1), total.split(own, 1), strict=True):
-            torch.mm(cells[cell], at, out=result)
-        by_x = total.unflatten(0, (4, -1))
-        values = torch.addcmul(by_x[2], by_x[3], x).mul_(x).add_(by_x[1]).mul_(x).add_(by_x[0])
-        if rows == 12:
-            yield start, start + len(x), values, None
-            continue
-        along_x = torch.addcmul(by_x[2, :3], by_x[3, :3], x, value=1.5).mul_(x).mul_(2).add_(by_x[1, :3])
-        yield start, start + len(x), values[:3], [along_x, values[3:6], values[6:]]
-
-
-def _cut(counts: Sequence[int], length: int) -> list[list[tuple[int, int]]]:
-    """Numbers of cells and of their points, dealt out to blocks of `length` points."""
-    blocks: list[list[tuple[int, int]]] = [[]]
-    room = length
-    for cell, count in enumerate(counts):
+def _cut(counts: Sequence[tuple[int, int]], inside: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Deals `inside` sorted points out to blocks: first, last, and cells with their points, out of such `counts`."""
+    low, taken, parts = 0, 0, list[tuple[int, int]]()
+    for cell, count in counts:
         while count:
-            if not room:
-                blocks.append([])
-                room = length
-            part = min(count, room)
-            blocks[-1].append((cell, part))
-            count, room = count - part, room - part
-    return blocks
+            part = min(count, _AT_ONCE - taken)
+            parts.append((cell, part))
+            count, taken = count - part, taken + part
+            if taken == _AT_ONCE:
+                yield low, low + taken, parts
+                low, taken, parts = low + taken, 0, []
+    if taken:
+        yield low, inside, parts
+
+
+class _Scratch:
+    """Room for what is computed on the way to the values at up to `length` points, used over and over."""
+
+    def __init__(self, cells: _Cells, length: int, like: Tensor) -> None:
+        rows = cells.polynomials[0].shape[0] if cells.polynomials else 12
+        self._cells = cells
+        self._powers = like.new_ones(2, 4, length)
+        self._bases, self._sums = like.new_empty(16, length + _APART), like.new_empty(rows, length + _APART)
+        self._found = like.new_empty(rows // 4 + 6, length + _APART)
+
+    def evaluate(self, place: Tensor, parts: Sequence[tuple[int, int]], wanted: Wanted, result: Tensor) -> None:
+        """What is wanted at sorted points whose `place` (3, n) is given, as rows of `result`."""
+        (constant, once, twice, thrice), x = self._summed(place, parts), place[0]
+        kinds = constant.shape[1]
+        room = self._found[:, : len(x)]
+        values = room[: 3 * kinds].unflatten(0, (3, kinds))
+        torch.addcmul(twice, thrice, x, out=values)
+        torch.addcmul(once, values, x, out=values)
+        torch.addcmul(constant, values, x, out=values)
+        field, *slopes = values.unbind(1)
+        result[:3] = field
+        if wanted == "value":
+            return
+        along_x = room[9:12]
+        torch.addcmul(twice[:, 0], thrice[:, 0], x, value=1.5, out=along_x)
+        torch.addcmul(once[:, 0], along_x, x, value=2, out=along_x)
+        columns = self._jacobian([along_x, *slopes])
+        if wanted == "determinant":
+            determinant(columns, out=result[3], minors=room[12:])
+        else:
+            torch.stack(columns, 1, out=result[3:].unflatten(0, (3, 3)))
+
+    def _summed(self, place: Tensor, parts: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
+        """(3, K, n) each: the factors of the powers of x."""
+        count = place.shape[1]
+        powers, basis, total = self._powers[..., :count], self._bases[:, :count], self._sums[:, :count]
+        powers[:, 1] = place[1:]
+        torch.mul(powers[:, 1], powers[:, 1], out=powers[:, 2])
+        torch.mul(powers[:, 2], powers[:, 1], out=powers[:, 3])
+        torch.mul(powers[1][:, None], powers[0][None], out=basis.unflatten(0, (4, 4)))
+        own, cells = [part for _, part in parts], self._cells.polynomials
+        for (cell, _), at, result in zip(parts, basis.split(own, 1), total.split(own, 1), strict=True):
+            torch.mm(cells[cell], at, out=result)
+        factors: Sequence[Tensor] = total.unflatten(0, (3, 4, -1)).unbind(1)
+        return factors
+
+    def _jacobian(self, slopes: list[Tensor]) -> list[Tensor]:
+        """Columns (3, n) of I + dd/dx, from derivatives by x, y and z as `_polynomials` has them."""
+        straight, matrix = self._cells.straight, self._cells.to_control
+        if straight is not None:
+            slopes[0].mul_(straight[0])[0] += 1
+            return slopes
+        columns = [sum((s * matrix[row, axis] for row, s in enumerate(slopes)), torch.zeros(())) for axis in range(3)]
+        for axis, column in enumerate(columns):
+            column[axis] += 1
+        return columns
 
 
 def _diagonal(matrix: Tensor) -> list[float] | None:
@@ -209,22 +313,12 @@ def _diagonal(matrix: Tensor) -> list[float] | None:
     return scale.tolist() if torch.equal(matrix, scale.diag()) else None
 
 
-def _jacobian(slopes: Sequence[Tensor], to_control: Tensor, straight: Sequence[float] | None) -> list[Tensor]:
-    """Columns (3, n) of I + dd/dx. slopes: dd by control-point units. straight: `to_control` where it only scales."""
-    if straight is not None:
-        columns = [slope.mul_(scale) for slope, scale in zip(slopes, straight, strict=True)]
-    else:
-        columns = [
-            sum((slope * to_control[row, axis] for row, slope in enumerate(slopes)), torch.zeros(()))
-            for axis in range(3)
-        ]
-    for axis, column in enumerate(columns):
-        column[axis] += 1
-    return columns
-
-
-def determinant(columns: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-    """(...,): det of the 3x3 matrices whose columns are three tensors (3, ...)."""
-    a, b, c = columns
-    minors = [torch.addcmul(b[i] * c[j], b[j], c[i], value=-1) for i, j in ((1, 2), (2, 0), (0, 1))]
-    return torch.addcmul(torch.addcmul(a[0] * minors[0], a[1], minors[1]), a[2], minors[2], out=out)
+def determinant(columns: Sequence[Tensor], out: Tensor | None = None, minors: Tensor | None = None) -> Tensor:
+    """(...,): det of the 3x3 matrices whose columns are three tensors (3, ...). minors: room for these."""
+    a, b, c = (column.unbind(0) for column in columns)
+    rooms = [None] * 3 if minors is None else minors.unbind(0)
+    first, second, third = (
+        torch.addcmul(torch.mul(b[i], c[j], out=room), b[j], c[i], value=-1, out=room)
+        for room, (i, j) in zip(rooms, ((1, 2), (2, 0), (0, 1)), strict=True)
+    )
+    return torch.addcmul(torch.addcmul(a[0] * first, a[1], second), a[2], third, out=out)

@@ -109,6 +109,18 @@ class Spline:
             control = self.matrix.to(points) @ points + offset
         return evaluate_points(self.coefficients, control, self.matrix, wanted)
 
+    def at_displaced(self, lattice: Lattice, moved: Tensor, wanted: Wanted = "value") -> list[Tensor]:
+        """As `at`, at the points of a lattice + `moved` (B, 3, z, y, x); in one pass where the matrix only scales."""
+        if self.scale is None or torch.is_grad_enabled():
+            return self.at(lattice.displaced(moved).flatten(2), wanted)
+        control = torch.empty_like(moved, memory_format=torch.contiguous_format)
+        for axis, positions in zip((2, 1, 0), lattice.positions(moved.device, moved.dtype), strict=True):
+            along = (positions * self.scale[axis] + self.offset[axis].to(moved)).reshape(
+                [-1 if a == axis else 1 for a in (2, 1, 0)]
+            )
+            torch.add(along, moved[:, axis], alpha=self.scale[axis], out=control[:, axis])
+        return evaluate_points(self.coefficients, control.flatten(2), self.matrix, wanted)
+
     def on(self, lattice: Lattice, wanted: Wanted = "value") -> list[Tensor]:
         """As `at`, at the points of a lattice, (B, 3, z, y, x) and so on; axis by axis where the axes are alike."""
         if self.scale is None or wanted == "jacobian":
@@ -209,8 +221,7 @@ def follow_with_determinant(
     wanted: Wanted = "determinant" if determinants else "value"
     moved, *product = splines[-1].on(lattice, wanted)
     for spline in splines[-2::-1]:
-        points = lattice.displaced(moved).flatten(2)
-        found, *factor = spline.at(points, wanted)
+        found, *factor = spline.at_displaced(lattice, moved, wanted)
         moved = moved + found.reshape(moved.shape)
         product = [total * more.reshape(total.shape) for total, more in zip(product, factor, strict=True)]
     return moved, product[0] if product else moved.new_empty(0)
@@ -386,7 +397,10 @@ def _over(
             found = part.on(lattice, wanted)
             moved = found[0]
         else:
-            found = part.at(lattice.displaced(moved, dtype).flatten(2), wanted)
+            if isinstance(part, Spline):
+                found = part.at_displaced(lattice, moved, wanted)
+            else:
+                found = part.at(lattice.displaced(moved, dtype).flatten(2), wanted)
             moved = moved + found[0].reshape(moved.shape)
         factors += [factor.flatten() for factor in found[1:]]
     return moved, factors

@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dlir.errors import GeometryError, TransformError
+from dlir.errors import GeometryError, TransformError, note, notes_to, shown
 from dlir.geometry import ImageGrid
-from dlir.io.quiet import quiet, warnings_of_sitk
+from dlir.io.names import require_utf8
+from dlir.io.quiet import quiet
 from dlir.io.source import IMAGE_ENDINGS
 from dlir.io.text import decode
-from dlir.io.writing import replacing
+from dlir.io.writing import replacing, writable
 from dlir.transforms.itk_records import (
     COMPOSITE,
     HEADER,
@@ -70,7 +70,7 @@ def write_transform(path: Path, transform: CompositeTransform) -> None:
     composite = to_sitk(transform)
     with replacing(path) as temporary, quiet:
         _reserve(temporary, transform)
-        sitk.WriteTransform(composite, str(temporary))
+        sitk.WriteTransform(composite, writable(temporary))
         if _lacks_end(temporary):  # ITK does not report a text file that it could not write whole
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -97,15 +97,16 @@ def _reserve(path: Path, transform: CompositeTransform) -> None:
             file.write(bytes(min(_RESERVE, size - start)))
 
 
-def read_transform(path: Path, notify: Callable[[str], None] = lambda _: None) -> CompositeTransform:
+def read_transform(path: Path) -> CompositeTransform:
     """Read an ITK transform: linear ones, cubic B-splines, and composites of them.
 
     Several linear transforms in a text file that names no composite are applied as if it did: the last one first.
-    notify: told, in one line, what the user should look at. Raises TransformError naming the file where it is
-    missing, damaged, or holds anything else.
+    Raises TransformError naming the file where it is missing, damaged, or holds anything else.
     """
+    name = f"transform '{shown(path)}'"
     if not path.is_file():
-        raise TransformError(f"transform '{path}' does not exist; check the path")
+        raise TransformError(f"{name} does not exist; check the path")
+    require_utf8(path, name, TransformError)
     try:
         if path.name.lower().endswith(".xfm"):
             raise FormatError("is a file of MINC, whose axes SimpleITK does not turn into LPS; convert it to .tfm")
@@ -116,16 +117,16 @@ def read_transform(path: Path, notify: Callable[[str], None] = lambda _: None) -
         text = _text(path)
         if text is None:
             return CompositeTransform(tuple(_flatten(_read_binary(path))))
-        records, note = parse(text)
+        records, remark = parse(text)
         parts = tuple(part for record in reversed(records) for part in _flatten(_read_record(record)))
     except OSError as error:
-        raise TransformError(f"transform '{path}' cannot be opened ({error.strerror}); check its permissions") from None
+        raise TransformError(f"{name} cannot be opened ({error.strerror}); check its permissions") from None
     except FormatError as error:
-        raise TransformError(f"transform '{path}' {error}") from None
+        raise TransformError(f"{name} {error}") from None
     except (GeometryError, TransformError) as error:
-        raise TransformError(f"transform '{path}' cannot be used: {error}") from None
-    if note:
-        notify(f"transform '{path}' {note}")
+        raise TransformError(f"{name} cannot be used: {error}") from None
+    if remark:
+        note(f"{name} {remark}")
     return CompositeTransform(parts)
 
 
@@ -159,15 +160,18 @@ def _read_binary(path: Path) -> Any:
     """The SimpleITK transform of a file. Raises FormatError where ITK finds none, or more than one."""
     import SimpleITK as sitk
 
+    heard: list[str] = []
     try:
-        with quiet, warnings_of_sitk() as warnings:
+        with notes_to(heard.append), quiet:
             transform = sitk.ReadTransform(str(path))
     except (KeyError, TypeError):  # from its Downcast, as the next
         raise FormatError(_NAMELESS) from None
     except RuntimeError as error:
         raise FormatError(_NAMELESS if "is not of type" in str(error) else NO_TRANSFORM) from None
-    if any("more than one transform" in warning for warning in warnings):
-        raise FormatError("holds several transforms, of which SimpleITK reads one; write them as one composite")
+    for warning in heard:
+        if "more than one transform" in warning:
+            raise FormatError("holds several transforms, of which SimpleITK reads one; write them as one composite")
+        note(warning)
     if transform.GetDimension() != 3:
         raise FormatError("is not three-dimensional; give a 3D transform")
     return transform

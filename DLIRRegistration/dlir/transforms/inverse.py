@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.transforms.spatial import Points, SpatialTransform
+from dlir.geometry import transform_points
+from dlir.transforms.chain import Chain
+from dlir.transforms.spatial import CompositeTransform, Points, SpatialTransform
+
+# An inverse that is off by more than this, in mm, is none.
+TOLERANCE = 0.01
 
 _ITERATIONS = 100
 _TOLERANCE = 1e-6
@@ -21,37 +26,48 @@ class InversePoints:
     residual: NDArray[np.float64]
 
 
-def invert_points(
-    transform: SpatialTransform, targets: Points, start: Points | None = None, tolerance: float = _TOLERANCE
-) -> InversePoints:
-    """Where in the fixed image the moving points `targets` (N, 3) come from.
-
-    start: a first guess (N, 3); without one, the targets themselves. tolerance: the residual, in mm, to stop at.
+def invert_points(transform: SpatialTransform, targets: Points) -> InversePoints:
+    """Where in the fixed image the moving points `targets` (N, 3) come from, to a residual of 1e-6 mm.
 
     The iteration y <- y + J(y)^-1 (x - T(y)) is a fixed-point iteration preconditioned with the inverse
     Jacobian; its step is halved where it would not lower the residual. A point with no preimage, or in a
     fold, keeps its best position and says so in its residual. Raises nothing.
     """
     targets = np.asarray(targets, float).reshape(-1, 3)
-    points = (targets if start is None else np.asarray(start, float).reshape(-1, 3)).copy()
-    error = targets - transform.apply(points)
+    points = _guess(transform, targets).copy()
+    sent, jacobian = _apply_with_jacobian(transform, points)
+    error = targets - sent
     residual = np.linalg.norm(error, axis=1)
-    active = np.flatnonzero(residual > tolerance)
+    active = np.flatnonzero(residual > _TOLERANCE)
     damping = np.ones(len(targets))
     for _ in range(_ITERATIONS):
         if not active.size:
             break
-        jacobian = transform.jacobian(points[active])
-        proposal = points[active] + damping[active, None] * _solve(jacobian, error[active])
-        new_error = targets[active] - transform.apply(proposal)
+        proposal = points[active] + damping[active, None] * _solve(jacobian[active], error[active])
+        sent, found = _apply_with_jacobian(transform, proposal)
+        new_error = targets[active] - sent
         new_residual = np.linalg.norm(new_error, axis=1)
         better = new_residual < residual[active]
         chosen = active[better]
         points[chosen], error[chosen], residual[chosen] = proposal[better], new_error[better], new_residual[better]
+        jacobian[chosen] = found[better]
         damping[chosen] = np.minimum(1.0, 2 * damping[chosen])
         damping[active[~better]] /= 2
-        active = active[(residual[active] > tolerance) & (damping[active] > 1e-4)]
+        active = active[(residual[active] > _TOLERANCE) & (damping[active] > 1e-4)]
     return InversePoints(points, residual)
+
+
+def _guess(transform: SpatialTransform, targets: Points) -> Points:
+    if not isinstance(transform, CompositeTransform):
+        return targets
+    return transform_points(np.asarray(np.linalg.pinv(transform.bound()[0]), float), targets)
+
+
+def _apply_with_jacobian(transform: SpatialTransform, points: Points) -> tuple[Points, Points]:
+    """Both at once, where the transform can: the points are followed once then."""
+    if isinstance(transform, CompositeTransform):
+        return Chain(transform).apply_with_jacobian(points)
+    return transform.apply(points), transform.jacobian(points)
 
 
 def _solve(jacobian: NDArray[np.float64], error: Points) -> Points:
@@ -65,11 +81,11 @@ def _solve(jacobian: NDArray[np.float64], error: Points) -> Points:
 class InverseTransform:
     """T^-1 as a transform, moving point -> fixed point, that keeps account of the points where there is none.
 
-    largest_residual: mm, over all points so far. unsolved: how many of them were off by more than `tolerance` mm.
+    largest_residual: mm, over all points so far. unsolved: how many of them were off by more than TOLERANCE.
     """
 
-    def __init__(self, transform: SpatialTransform, tolerance: float = 0.01) -> None:
-        self.transform, self.tolerance = transform, tolerance
+    def __init__(self, transform: SpatialTransform) -> None:
+        self.transform = transform
         self.largest_residual = self.largest_solved = 0.0
         self.unsolved = 0
 
@@ -80,7 +96,7 @@ class InverseTransform:
     def solve(self, points: Points) -> tuple[Points, NDArray[np.bool_]]:
         """Where points (N, 3) come from, and whether that was found (N,), to the tolerance."""
         found = invert_points(self.transform, points)
-        solved: NDArray[np.bool_] = found.residual <= self.tolerance
+        solved: NDArray[np.bool_] = found.residual <= TOLERANCE
         self.largest_residual = max(self.largest_residual, float(found.residual.max(initial=0)))
         self.largest_solved = max(self.largest_solved, float(found.residual[solved].max(initial=0)))
         self.unsolved += int(np.count_nonzero(~solved))

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dlir.geometry import ImageGrid, transform_points
+from dlir.geometry import ImageGrid, bounding_box, common_voxels, transform_points
+from dlir.io.reading import Volume
 from dlir.transforms.chain import Chain, voxel_slabs
 from dlir.transforms.inverse import InverseTransform
 from dlir.transforms.lattice import Lattice, Samples
@@ -21,8 +22,6 @@ Progress = Callable[[float], None]
 
 # Voxels by which a position may be off and still be that of a voxel: more than rounding, less than an intensity shows.
 _WHOLE = 1e-6
-# An inverse that is off by more than this, in mm, is none.
-TOLERANCE = 0.01
 
 _CORNERS = np.array(list(np.ndindex(2, 2, 2)), float)
 
@@ -46,12 +45,12 @@ def resample(
     if (moved := _whole_voxels(array, grid, transform, onto, mode, default)) is not None:
         return moved
     result = np.full(onto.shape, default, np.float32 if mode == "linear" else array.dtype)
-    box = _box(array != default)
+    box = bounding_box(array != default)
     where = None if box is None else _reached(_corners(grid, box, mode), transform, onto)
     if where is None:
         return result
     take = _nearest if mode == "nearest" else _linear(array, grid)
-    inner, part = result[where], _part(onto, where)
+    inner, part = result[where], onto.part(where)
     for low, high, index in _indices(transform, part, grid):
         progress(low / part.shape[0])
         within = ((index >= -0.5) & (index < np.array(grid.size)[:, None] - 0.5)).all(0)
@@ -61,27 +60,16 @@ def resample(
     return result
 
 
-def displacement_field(
-    transform: CompositeTransform, onto: ImageGrid, progress: Progress = lambda fraction: None
-) -> NDArray[np.float32]:
+def displacement_field(transform: CompositeTransform, onto: ImageGrid) -> NDArray[np.float32]:
     """(z, y, x, 3): T(x) - x in LPS mm at every voxel centre of `onto`."""
     result = np.empty((*onto.shape, 3), np.float32)
     for low, high, index in _indices(transform, onto, onto):
-        progress(low / onto.shape[0])
-        start = onto.lattice((0, 0, low), (1, 1, 1), (*onto.size[:2], high - low)).voxel_centers()
+        start = onto.slab(low, high).voxel_centers()
         result[low:high] = onto.to_physical(index.T).reshape(start.shape) - start
     return result
 
 
 # -- labels of the fixed image, carried to the moving one ---------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """Labels (z, y, x) on a grid of their own; 0 is background."""
-
-    array: NDArray[Any]
-    grid: ImageGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,23 +85,23 @@ class Carried:
     unsolved: int
 
 
-def carry_to_moving(layers: Sequence[Layer], transform: CompositeTransform, onto: ImageGrid) -> Carried:
+def carry_to_moving(layers: Sequence[Volume], transform: CompositeTransform, onto: ImageGrid) -> Carried:
     """The labels at T^-1(y) for every voxel y of `onto`, in their own types; 0 for what comes from outside.
 
-    layers: on the fixed image's side. transform: T, fixed point -> moving point, LPS mm. onto: the moving grid.
-    Where T folds it has no inverse: that raises nothing, `unsolved` tells. Solved once for all layers, and only where
-    labels can come to.
+    layers: labels on the fixed image's side, each on any grid; 0 is background. transform: T, fixed point -> moving
+    point, LPS mm. onto: the moving grid. Where T folds it has no inverse: that raises nothing, `unsolved` tells. Solved
+    once for all layers, and only where labels can come to.
     """
     arrays = [np.zeros(onto.shape, layer.array.dtype) for layer in layers]
-    boxes = [_box(layer.array != 0) for layer in layers]
+    boxes = [bounding_box(layer.array != 0) for layer in layers]
     corners = [_corners(layer.grid, box, "nearest") for layer, box in zip(layers, boxes, strict=True) if box]
-    inverse = InverseTransform(transform, TOLERANCE)
+    inverse = InverseTransform(transform)
     where = _reached(np.concatenate(corners), inverse, onto) if corners else None
     if where is None:
         return Carried(arrays, 0.0, 0)
-    part = _part(onto, where)
+    part = onto.part(where)
     for low, high in voxel_slabs(part.shape):
-        points = part.lattice((0, 0, low), (1, 1, 1), (*part.size[:2], high - low)).voxel_centers().reshape(-1, 3)
+        points = part.slab(low, high).voxel_centers().reshape(-1, 3)
         origin, found = inverse.solve(points)
         for layer, box, array in zip(layers, boxes, arrays, strict=True):
             if box is not None:
@@ -134,8 +122,8 @@ def _indices(
     """First and last slice of each slab of `onto`, and where it goes: (3, N) continuous indices of `grid`."""
     if not isinstance(transform, CompositeTransform):
         for low, high in voxel_slabs(onto.shape):
-            part = onto.lattice((0, 0, low), (1, 1, 1), (*onto.size[:2], high - low))
-            yield low, high, grid.to_index(transform.apply(part.voxel_centers().reshape(-1, 3))).T
+            points = onto.slab(low, high).voxel_centers().reshape(-1, 3)
+            yield low, high, grid.to_index(transform.apply(points)).T
         return
     for slab in Chain(transform).slabs(onto, grid, exact=True):
         yield slab.low, slab.high, slab.index.numpy()
@@ -163,28 +151,11 @@ def _whole_voxels(
     if not isinstance(transform, CompositeTransform) or not transform.linear:
         return None
     matrix = grid.physical_to_index @ transform.matrix @ onto.index_to_physical
-    shift = np.rint(matrix[:3, 3]).astype(int)
-    error = np.abs(matrix[:3, :3] - np.eye(3)) @ np.array(onto.size) + np.abs(matrix[:3, 3] - shift)
-    if (error > _WHOLE).any():
+    if (common := common_voxels(onto.shape, grid.shape, matrix, _WHOLE)) is None:
         return None
     result = np.full(onto.shape, default, np.float32 if mode == "linear" else array.dtype)
-    low = np.maximum(0, -shift)
-    high = np.maximum(low, np.minimum(onto.size, np.array(grid.size) - shift))
-    x, y, z = (slice(a, b) for a, b in zip(low, high, strict=True))
-    from_x, from_y, from_z = (slice(a, b) for a, b in zip(low + shift, high + shift, strict=True))
-    result[z, y, x] = array[from_z, from_y, from_x]
+    result[common[0]] = array[common[1]]
     return result
-
-
-def _box(occupied: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """The smallest part of an array that has all of a mask; None where that is empty."""
-    box = []
-    for axis in range(3):
-        hit = np.flatnonzero(occupied.any(tuple(k for k in range(3) if k != axis)))
-        if not hit.size:
-            return None
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
 
 
 def _corners(grid: ImageGrid, box: Sequence[slice], mode: Mode) -> Points:
@@ -216,8 +187,3 @@ def _reached(corners: Points, transform: SpatialTransform, onto: ImageGrid) -> t
     low = np.clip(np.floor(index.min(0) - _WHOLE), 0, onto.size).astype(int)[::-1]
     high = np.clip(np.ceil(index.max(0) + _WHOLE) + 1, 0, onto.size).astype(int)[::-1]
     return None if (low >= high).any() else tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-
-
-def _part(grid: ImageGrid, where: Sequence[slice]) -> ImageGrid:
-    """The grid of a part (z, y, x) of another one."""
-    return grid.lattice([part.start for part in where[::-1]], (1, 1, 1), [p.stop - p.start for p in where[::-1]])

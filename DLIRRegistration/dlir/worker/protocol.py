@@ -15,6 +15,9 @@ from dlir.errors import ProtocolError
 from dlir.registration.codec import BASIC, Reader, build
 from dlir.registration.request import RegistrationRequest, from_values, to_values
 
+# Begins the name of the client's temporary folder; the worker deletes one of such a name if the client is gone.
+SCRATCH_PREFIX = "dlir-worker-"
+
 FailureKind = Literal["error", "crash", "cancelled"]
 
 

@@ -17,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from dlir.errors import DLIRError
+from dlir.errors import DLIRError, notes_to
 from dlir.worker.protocol import (
+    SCRATCH_PREFIX,
     Bye,
     Done,
     Event,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A scratch folder of any other name is not ours to delete.
-SCRATCH_PREFIX = "dlir-worker-"
 _ORPHAN_CHECK_SECONDS = 1.0
 
 
@@ -112,7 +111,8 @@ class Server:
 
         try:
             start = time.perf_counter()
-            done = run(asked.registration, session, progress, notify)
+            with notes_to(notify):
+                done = run(asked.registration, session, progress, notify)
             seconds = round(time.perf_counter() - start, 4)
             self._emit(Done(asked.id, done.files, done.report, seconds))
         except DLIRError as error:

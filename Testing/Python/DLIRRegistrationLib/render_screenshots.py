@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from DLIRRegistrationLib.display import views
+from DLIRRegistrationLib.display import deformation, views
 from DLIRRegistrationLib.display.layout import look_along_slices
 from mrml import MRML
 from sample_registration import SampleNodes, register_sample, sample_nodes
@@ -37,7 +37,7 @@ def overlay_after(nodes: SampleNodes) -> None:
 def jacobian(nodes: SampleNodes) -> None:
     """The Jacobian map with legend and deformation grid."""
     views.show_jacobian(nodes.fixed, nodes.jacobian)
-    views.show_grid(nodes.transform, True)
+    deformation.show_grid(nodes.transform, True)
 
 
 def checkerboard_before(nodes: SampleNodes) -> None:

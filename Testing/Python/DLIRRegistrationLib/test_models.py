@@ -11,7 +11,7 @@ import pytest
 
 from cli_runs import SOURCE, make_model
 from dlir.errors import ModelError, OutputError
-from dlir.model.catalogue import resolve_model
+from dlir.model.catalogue import all_models, resolve_model
 from DLIRRegistrationLib import models
 
 
@@ -29,12 +29,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names() -> list[str]:
-    return [entry.name for entry in models.entries()]
+    return [entry.name for entry in all_models()]
 
 
 def test_what_comes_with_dlir_is_there_and_whole(folder: Path) -> None:
     assert "cardiac-cine" in names()
-    assert all(entry.bundled and entry.problem is None for entry in models.entries())
+    assert all(entry.bundled and entry.problem is None for entry in all_models())
 
 
 def test_add_and_remove(folder: Path, model: Path) -> None:
@@ -127,7 +127,8 @@ def test_works_before_anything_is_installed(folder: Path, model: Path) -> None:
         "import sys\n"
         "for name in ('torch', 'safetensors', 'typer', 'rich', 'SimpleITK'):\n    sys.modules[name] = None\n"
         "from DLIRRegistrationLib import models as c\n"
-        f"c.add({str(model)!r}); print(len(c.entries()), c.card_line('knee')); c.card_text('knee'); c.remove('knee')\n"
+        f"c.add({str(model)!r}); print(len(c.all_models()), c.card_line('knee'))\n"
+        "c.card_text('knee'); c.remove('knee')\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)

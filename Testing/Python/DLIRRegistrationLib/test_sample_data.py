@@ -47,7 +47,7 @@ def test_an_older_slicer_has_no_categories(module: SampleDataModule) -> None:
 def test_checksums_are_those_of_the_files() -> None:
     folder = resource_folder("SampleData")
     for file in (file for sample in SAMPLES for file in sample.files):
-        assert hashlib.sha256((folder / file.name).read_bytes()).hexdigest() == file.sha256, file.name
+        assert f"SHA256:{hashlib.sha256((folder / file.name).read_bytes()).hexdigest()}" == file.checksum, file.name
 
 
 @pytest.mark.parametrize("name", ["fixed_ed_label.nrrd", "moving_es_label.nrrd"])

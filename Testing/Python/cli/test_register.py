@@ -83,7 +83,8 @@ def test_report_tells_what_was_done(pair: Pair, output: Path) -> None:
     assert len(report["model"]["sha256"]) == 64
     assert report["device"] == "cpu"
     assert report["fold_free_by_construction"] is True
-    assert report["initialization"]["mode"] == "image centers"
+    assert report["initialization"]["mode"] == "centers of mass"
+    assert "scanner positions" in report["initialization"]["reason"]
     assert set(report["outputs"].values()) == {path.name for path in output.iterdir()}
     assert {"read", "load", "preprocess", "networks", "figures"} <= set(report["seconds"])
     assert set(report["versions"]) == {"dlir", "python", "torch", "SimpleITK", "numpy"}

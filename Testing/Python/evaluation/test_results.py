@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from dlir.errors import OutputError
+from dlir.evaluation.methods.base import settings_digest
+from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.results import Results, Topology, common_cases
 from dlir.metrics.consistency import InverseConsistency
 from dlir.metrics.labels import LabelScores
 from evaluation_runs import NAN, make_row
+
+OLD = Path(__file__).resolve().parents[2] / "Data" / "results-1.jsonl"
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
@@ -31,6 +36,21 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     assert read.rows[make_row().key] == make_row()
     assert repr(read.rows[undefined.key]) == repr(undefined)  # nan is not equal to itself
     assert "NaN" not in (tmp_path / "r.jsonl").read_text()
+
+
+def test_rows_of_dlir_0_1_are_read_and_not_computed_again(tmp_path: Path) -> None:
+    path = Path(shutil.copy(OLD, tmp_path))
+    before, registered = Results(path).rows.values()
+    assert before.key == ("hearts", "s00 out-to-in", f"{settings_digest(Identity())}-centers")
+    assert (before.method, registered.method) == ("before", "DLIR tiny")
+    assert registered.size == (24, 22, 10)
+    assert registered.labels["label 1"].dice == pytest.approx(0.756198, abs=1e-6)
+    assert registered.topology.sd > 0
+    assert registered.inverse_consistency is not None
+    assert len(registered.before) == len(registered.after) == 4
+    Results(path).add([make_row()])
+    assert path.read_bytes().startswith(OLD.read_bytes())
+    assert len(Results(path).rows) == 3
 
 
 def test_rows_are_added_never_rewritten(tmp_path: Path) -> None:

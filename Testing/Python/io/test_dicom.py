@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -215,6 +217,15 @@ def test_damaged_slice_is_not_passed_over(
     file.write_bytes(file.read_bytes()[:-10])
     with refusal(ImageError, "series'", "damaged DICOM file ('002.dcm')", "again"):
         read_image(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of this system's files are always Unicode")
+def test_a_file_name_that_is_not_utf_8(tmp_path: Path, slices_grid: ImageGrid, refusal: Callable[..., object]) -> None:
+    folder = _write_series(tmp_path / "series", _values(), slices_grid)
+    (folder / "002.dcm").rename(folder / os.fsdecode(b"caf\xe9.dcm"))
+    for read in (read_image, count_phases):
+        with refusal(ImageError, "file 'caf\\xe9.dcm' of", "series'", "name that is not UTF-8", "rename"):
+            read(folder)
 
 
 def test_copies_in_a_series(tmp_path: Path, slices_grid: ImageGrid, refusal: Callable[..., object]) -> None:

@@ -15,7 +15,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from dlir.errors import GeometryError, ImageError
+from dlir.errors import GeometryError, ImageError, ImageNote
 from dlir.geometry import ImageGrid
 from dlir.io.quiet import quiet
 from dlir.io.reading import Volume, count_phases, read_image, read_label, read_mask
@@ -403,7 +403,8 @@ def test_nothing_reaches_the_terminal(
     """Files for which ITK, niftilib and MetaIO print to standard error."""
     path = _save(tmp_path / "scales.nii", _values(grid), grid)
     _edit(path, lambda data: struct.pack_into("<12f", data, SROW, -2, 0, 0, 0, 0, -4, 0, 0, 0, 0, 16, 0))
-    read_image(path)
+    with refusal(GeometryError, "2 x 4 x 16 mm by its sform", "1.5 x 2 x 8 mm by its pixdim"):
+        read_image(path)
     path = _save(tmp_path / "cut.mha", _values(grid), grid)
     path.write_bytes(path.read_bytes()[:-50])
     with refusal(ImageError, "damaged"):
@@ -430,3 +431,22 @@ def test_standard_error_comes_back_after_readers_in_threads(capfd: pytest.Captur
     os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"
     assert sitk.ProcessObject.GetGlobalWarningDisplay()
+
+
+WARNING = b"WARNING: In /build/itkSome.cxx, line 7\nSomeImageIO (0x55ee): a.mha has no sense\nof direction\n\n"
+
+
+def _say_and_fail(text: bytes) -> None:
+    with quiet:
+        os.write(2, text)
+        raise KeyError
+
+
+def test_warnings_of_itk_become_notes(capfd: pytest.CaptureFixture[str]) -> None:
+    said = WARNING + b"nifti: chatter\n" + WARNING + WARNING.replace(b"no sense", b"unexpected scales in sform")
+    with pytest.warns(ImageNote, match="^ITK warns: a.mha has no sense") as notes, quiet:
+        os.write(2, said.replace(b"has unexpected scales in sform\nof direction", b"has unexpected scales in sform"))
+    assert len(notes) == 1
+    with pytest.raises(KeyError):  # the error says what is wrong
+        _say_and_fail(WARNING)
+    assert capfd.readouterr() == ("", "")

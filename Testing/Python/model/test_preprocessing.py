@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dlir.geometry import ImageGrid
 from dlir.model.preprocessing import averaging_matrix, intensity_range, prepare, resample_axes, scale
 from dlir.model.spec import Preprocessing
-from grids import grids, make_grid, random_grid
+from grids import Array, grids, make_grid, random_grid
 
 ORDERS = list(itertools.permutations(range(3)))
 FLIPS = list(itertools.product((False, True), repeat=3))
@@ -140,6 +140,70 @@ def test_a_mostly_empty_image_falls_back_on_its_whole_range() -> None:
     array = np.zeros((10, 10, 10))
     array[0, 0, :3] = (5, 6, 7)
     assert intensity_range(array, PLAIN) == (0.0, 7.0)
+
+
+def heart() -> Array:
+    """Something like an image: dark noise around a bright body."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.indices((10, 40, 44))
+    body = np.hypot(y - 20, x - 22) < 12
+    image: Array = np.abs(rng.normal(6, 5, body.shape)) + body * (120 + 40 * np.sin(x / 5) * np.cos(z / 3))
+    return image.round().astype(np.float32)
+
+
+def rows_padded(value: float) -> Array:
+    image = heart()
+    image[:, :14] = value
+    return image
+
+
+@pytest.mark.parametrize("value", [-32768, -2048, -1000, -100, -50])
+@pytest.mark.parametrize("rows", [1, 6, 14])
+def test_padding_does_not_move_the_range(value: int, rows: int) -> None:
+    plain, image = heart(), heart()
+    image[:, :rows] = value
+    low, high = intensity_range(image, PLAIN)
+    expected = intensity_range(plain[:, rows:], PLAIN)
+    assert (low, high) == expected
+    assert high == pytest.approx(intensity_range(plain, PLAIN)[1], rel=0.05)
+
+
+def test_padding_on_both_sides_of_two_values_does_not_move_it() -> None:
+    image = heart()
+    image[:, :4], image[:, -3:] = -3024, -1000
+    assert intensity_range(image, PLAIN) == intensity_range(heart()[:, 4:-3], PLAIN)
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_single_voxels_do_not_move_it(count: int, sign: int) -> None:
+    rng = np.random.default_rng(count)
+    plain, image = heart(), heart()
+    image.ravel()[rng.choice(image.size, count, replace=False)] = sign * rng.uniform(5_000, 32_000, count)
+    low, high = intensity_range(image, PLAIN)
+    assert low == intensity_range(plain, PLAIN)[0]
+    assert high == pytest.approx(intensity_range(plain, PLAIN)[1], rel=0.02)
+
+
+def test_padding_and_single_voxels_together_do_not_move_it() -> None:
+    image = rows_padded(-1000)
+    image[0, 20, 20], image[5, 30, 3] = -32768, 30000
+    assert intensity_range(image, PLAIN)[0] == intensity_range(heart()[:, 14:], PLAIN)[0]
+
+
+def test_a_bad_slice_does_not_move_it() -> None:
+    image, plain = heart(), intensity_range(heart(), PLAIN)
+    image[4] *= 20
+    assert intensity_range(image, PLAIN) == pytest.approx(plain, rel=0.02)
+    image[4] = 0
+    assert intensity_range(image, PLAIN) == pytest.approx(plain, rel=0.02)
+
+
+def test_what_is_an_image_keeps_its_range() -> None:
+    """A dark background of one value, a bright half, a gradient: none of it is padding or stray."""
+    for image in (heart(), heart() * (heart() > 12), np.linspace(0, 1, 4000).reshape(10, 20, 20).astype(np.float32)):
+        ordered = np.sort(image.ravel())
+        assert intensity_range(image, PLAIN) == (ordered[0], ordered[int(0.99 * image.size)])
 
 
 def test_prepared_intensities_are_scaled_and_clipped() -> None:

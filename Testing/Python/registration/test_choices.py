@@ -36,7 +36,7 @@ def lists(tree: ast.Module) -> Iterator[set[str]]:
 
 
 @pytest.mark.parametrize(
-    "text", ['X = ("cpu", "auto", "mps", "cuda")', 'class X:\n    a = "centers"\n    b = "scanner"']
+    "text", ['X = ("cpu", "auto", "mps", "cuda")', 'class X:\n    a = "centers"\n    b = "scanner"\n    c = "auto"']
 )
 def test_the_reader_sees_a_list(text: str) -> None:
     assert any(found >= set(DEVICES) or found >= set(INITIALIZATIONS) for found in lists(ast.parse(text)))

@@ -197,10 +197,10 @@ def test_an_affine_stage_sees_what_is_left_to_do(pair: tuple[Volume, Volume], st
     assert np.linalg.norm(result.transform.apply(points) - expected, axis=1).max() < 0.3
 
 
-def test_centers_are_aligned_by_default_and_reported(pair: tuple[Volume, Volume]) -> None:
+def test_centers_are_aligned_and_reported(pair: tuple[Volume, Volume]) -> None:
     fixed, moving = pair
     far = Volume(moving.array, replace(moving.grid, origin=tuple(np.array(moving.grid.origin) + 500)), "moving")
-    result = run(make_model(DEFORMABLE), fixed, far)
+    result = run(make_model(DEFORMABLE), fixed, far, mode="centers")
     assert result.initialization["mode"] == "image centers"
     assert result.initialization["center_distance_mm"] == pytest.approx(866, abs=10)
     assert result.inside.mean() > 0.3

@@ -234,6 +234,37 @@ def test_moving_landmarks_alone_are_carried_and_not_scored(asked: RegistrationRe
     assert 0 <= done.report["moving_landmarks"]["largest_residual_mm"] <= 0.01
 
 
+def test_points_that_are_not_known_keep_their_places(asked: RegistrationRequest, session: Session) -> None:
+    a, b, c = map(tuple, (FIXED.center + np.array([[0, 0, 0], [4, 3, -2], [-5, 1, 2]])).tolist())
+    done = do(replace(asked, moving_landmarks=(a, None, b, c), fixed_landmarks=(None, a, b, c)), session)
+    told = done.report["moving_landmarks"]
+    assert [point is None for point in told["points"]] == [False, True, False, False]
+    known = [point for point in told["points"] if point is not None]
+    np.testing.assert_allclose(transform_of(done).apply(np.array(known)), [a, b, c], atol=0.01)
+    assert (told["unsolved"], told["largest_residual_mm"] <= 0.01) == (0, True)
+    errors = np.linalg.norm(transform_of(done).apply(np.array([b, c])) - [b, c], axis=1)
+    assert done.report["landmarks"]["count"] == 2
+    assert done.report["landmarks"]["after"]["max_mm"] == pytest.approx(errors.max(), abs=1e-6)
+    assert json.loads(encode_event(Done("1", done.files, done.report, 1.0)))["report"] == done.report
+
+
+def test_a_point_in_a_fold_has_no_place(asked: RegistrationRequest, session: Session, tmp_path: Path) -> None:
+    """The middle control point is pushed so far that everything around it is turned over and nothing lands there."""
+    grid = make_grid((9, 9, 9), (10.0, 10.0, 10.0), origin=FIXED.center - 40)
+    coefficients = np.zeros((3, 9, 9, 9))
+    coefficients[:, 4, 4, 4] = 120
+    write_transform(tmp_path / "fold.h5", CompositeTransform((BSplineTransform(coefficients, grid),)))
+    points = grid.to_physical(np.random.default_rng(0).uniform(3, 6, (100, 3)))
+    given = tuple(map(tuple, points.tolist()))
+    done = do(replace(asked, initial_transform=str(tmp_path / "fold.h5"), moving_landmarks=given), session)
+    told = done.report["moving_landmarks"]
+    lost = np.array([point is None for point in told["points"]])
+    assert lost.sum() == told["unsolved"]
+    assert 0 < lost.sum() < 100
+    found = np.array([point for point in told["points"] if point is not None])
+    np.testing.assert_allclose(transform_of(done).apply(found), points[~lost], atol=0.01)
+
+
 def test_landmarks_that_do_not_correspond(asked: RegistrationRequest, session: Session) -> None:
     points = ((0.0, 0.0, 0.0), (1.0, 2.0, 3.0))
     with pytest.raises(GeometryError, match="1 fixed and 2 moving landmarks do not correspond"):

@@ -78,7 +78,11 @@ def test_masks_and_the_start_decide_what_counts() -> None:
     moving_mask[..., 1:] = True
     shift = CompositeTransform((AffineTransform.translation((1, 0, 0)),))
     loaded = Loaded(
-        volume(values(0)), volume(values(1)), shift, "centers", volume(fixed_mask, "m"), volume(moving_mask, "n")
+        volume(values(0)),
+        volume(values(1)),
+        shift,
+        fixed_mask=volume(fixed_mask, "m"),
+        moving_mask=volume(moving_mask, "n"),
     )
     everywhere = np.ones(GRID.shape, bool)
     jacobian = np.where(fixed_mask, 2.0, -1.0).astype(np.float32)

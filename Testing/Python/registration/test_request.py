@@ -31,7 +31,7 @@ FULL = replace(
     fixed_labels=(ARRAY,),
     comparisons=(Comparison("cavity", 1, 300, 0, 2),),
     backward_labels=("back.nrrd",),
-    fixed_landmarks=((1.0, 2.0, 3.0),),
+    fixed_landmarks=(None, (1.0, 2.0, 3.0)),
     moving_landmarks="points.mrk.json",
 )
 
@@ -64,9 +64,10 @@ def test_options_that_contradict_each_other(changes: dict[str, object], words: s
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"initialize": "hope"}, "'initialize' is 'hope'; use one of centers, scanner"),
+        ({"initialize": "hope"}, "'initialize' is 'hope'; use one of auto, centers, scanner"),
         ({"moving_labels": ("a", "b"), "fixed_labels": ("c",)}, "several layers .* 'comparisons'"),
         ({"moving_landmarks": ()}, "'moving_landmarks' are not points"),
+        ({"moving_landmarks": (None, None)}, "'moving_landmarks' are not points"),
         ({"moving_landmarks": ((1.0, 2.0),)}, "'moving_landmarks' are not points"),
         ({"moving_landmarks": ((1.0, 2.0, float("nan")),)}, "'moving_landmarks' are not points"),
     ],

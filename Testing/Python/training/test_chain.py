@@ -23,6 +23,7 @@ from dlir.training.chain import run_chain
 from dlir.training.pairs import centred
 from dlir.transforms.affine import transform_points
 from dlir.transforms.bspline import control_positions, evaluate_lattice, pad_coefficients
+from dlir.transforms.spatial import BSplineTransform
 from grids import make_grid
 from training_runs import SHAPE, Blobs, bent, make_batch, tensor, voxels
 
@@ -142,6 +143,11 @@ def test_networks_see_in_training_what_they_see_in_inference(stages: tuple[dict[
     assert within.mean() > 0.6
     assert np.abs(target - voxels(shape)).max() > 3
     assert np.abs(trained - result.warped)[within].max() < 2e-3
+    fields = [part for part in result.transform.parts if isinstance(part, BSplineTransform)]
+    assert len(fields) == len(chain.splines) == sum(stage["kind"] == "bspline" for stage in stages)
+    for field, spline in zip(fields, reversed(chain.splines), strict=True):
+        in_mm = spline.coefficients[0] * torch.tensor(CINE)[:, None, None, None]
+        np.testing.assert_allclose(in_mm, field.coefficients, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

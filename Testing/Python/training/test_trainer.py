@@ -286,12 +286,11 @@ def test_the_best_model_of_a_phase_is_kept_beside_the_last(start: Start, tmp_pat
 def test_whoever_watches_hears_of_every_row_and_sees_the_first_pair(start: Start) -> None:
     heard: list[tuple[str, int, float, Pictures | None]] = []
 
-    class Listener:
-        def record(self, phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
-            heard.append((phase, iteration, row["loss"], pictures))
+    def listen(phase: str, iteration: int, row: dict[str, float], pictures: Pictures | None) -> None:
+        heard.append((phase, iteration, row["loss"], pictures))
 
     trainer = start()
-    trainer.run(quiet, Listener())
+    trainer.run(quiet, listen)
     assert [(phase, iteration) for phase, iteration, _, _ in heard] == [
         ("stage 1/2", 3),
         ("stage 1/2", 6),

@@ -68,7 +68,7 @@ def test_a_determinant_a_hair_from_zero_has_its_sign() -> None:
     It multiplies the determinant by det(1 + s A), s being its strength: 0 where -1 / s is an eigenvalue of A.
     """
     tried = 0
-    for seed in range(60):
+    for seed in range(20):
         chain, grid, _ = scene(seed)
         last = max(k for k, part in enumerate(chain.parts) if isinstance(part, BSplineTransform))
         before, spline, after = chain.parts[:last], chain.parts[last], chain.parts[last + 1 :]
@@ -92,7 +92,7 @@ def test_a_determinant_a_hair_from_zero_has_its_sign() -> None:
             tried += 1
             assert np.sign(jacobian_map(scaled, grid).ravel()[voxel]) == np.sign(expected)
             assert np.sign(fast_determinants(scaled, grid)[voxel]) == np.sign(expected)
-    assert tried > 100
+    assert tried > 30
 
 
 @each_ten

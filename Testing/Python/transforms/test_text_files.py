@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from chains import chain_grids, random_affine, random_bspline, sitk_apply
-from dlir.errors import TransformError
+from dlir.errors import TransformError, notes_to
 from dlir.transforms import files
 from dlir.transforms.files import read_transform, to_sitk
 from dlir.transforms.spatial import CompositeTransform
@@ -39,7 +39,8 @@ def write(folder: Path, text: str, name: str = "a.tfm") -> Path:
 
 def moved(path: Path) -> Array:
     """Where the points go, without anything to tell."""
-    return read_transform(path, pytest.fail).apply(POINTS)
+    with notes_to(pytest.fail):
+        return read_transform(path).apply(POINTS)
 
 
 def refusal(path: Path) -> str:
@@ -220,7 +221,8 @@ def test_an_end_without_a_line_break_is_read_and_told(tmp_path: Path) -> None:
     """Whether its last number is whole, nobody can know."""
     told: list[str] = []
     path = write(tmp_path, ONE.rstrip())
-    np.testing.assert_allclose(read_transform(path, told.append).apply(POINTS), SHIFTED)
+    with notes_to(told.append):
+        np.testing.assert_allclose(read_transform(path).apply(POINTS), SHIFTED)
     assert told == [f"transform '{path}' ends without a line break; make sure that its last number is whole"]
 
 
@@ -231,8 +233,8 @@ def test_every_cut_is_refused_or_told(tmp_path: Path, name: str) -> None:
     between = text.rindex("#Transform")  # here the file ends as one of a single transform does
     for end in [*range(between), *range(between + 1, len(text))]:
         told: list[str] = []
-        with suppress(TransformError):
-            read_transform(write(tmp_path, text[:end], name), told.append)
+        with suppress(TransformError), notes_to(told.append):
+            read_transform(write(tmp_path, text[:end], name))
             assert told, text[:end]
     np.testing.assert_array_equal(moved(write(tmp_path, text, name)), whole)
 
@@ -283,4 +285,5 @@ def test_cases(shared_cases: Path, name: str, shift: tuple[float, ...] | None) -
     if shift is None:
         assert "with a B-spline among them" in refusal(shared_cases / name)
     else:
-        np.testing.assert_allclose(read_transform(shared_cases / name).apply(POINTS), POINTS + shift)
+        with notes_to(lambda told: None):
+            np.testing.assert_allclose(read_transform(shared_cases / name).apply(POINTS), POINTS + shift)

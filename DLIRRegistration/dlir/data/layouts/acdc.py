@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dlir.data.pair import Pair, Scan, ordered_pairs, require_folder
+from dlir.data.pair import DataFolder, Pair, Scan, ordered_pairs
 from dlir.errors import EvaluationError
 
 
-class Acdc:
+class Acdc(DataFolder):
     """`patientNNN/patientNNN_frameTT.nii.gz` with `…_gt.nii.gz`; Info.cfg says which frame is ED and which ES.
 
     The folders may lie at any depth, as in the challenge's training/ and testing/.
@@ -17,10 +17,6 @@ class Acdc:
 
     title = "ACDC"
     labels: Mapping[int, str] = {1: "RV", 2: "MYO", 3: "LV"}
-
-    def __init__(self, folder: Path) -> None:
-        require_folder(folder, self.title)
-        self.folder = folder
 
     def pairs(self) -> list[Pair]:
         """ED and ES of every patient, both ways."""

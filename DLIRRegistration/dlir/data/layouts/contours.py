@@ -9,11 +9,6 @@ from numpy.typing import NDArray
 
 from dlir.errors import ImageError
 from dlir.geometry import ImageGrid
-from dlir.io.archive import unpacked
-from dlir.io.quiet import quiet
-from dlir.io.source import parse_source
-
-_INSTANCE_NUMBER = "0020|0013"
 
 Polygon = NDArray[np.float64]
 
@@ -47,36 +42,6 @@ def fill(polygon: Polygon, shape: tuple[int, int]) -> NDArray[np.bool_]:
             crosses = (y1 > y) != (y2 > y)
             inside ^= crosses & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
     return inside
-
-
-def instance_positions(series: str) -> dict[int, NDArray[np.float64]]:
-    """LPS mm of the first pixel of every image of a DICOM folder or zip, by its instance number.
-
-    Raises ImageError for a series that does not exist or a damaged archive.
-    """
-    import SimpleITK as sitk
-
-    source = parse_source(series, "DICOM series")
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-
-    def scan(folder: Path) -> dict[int, NDArray[np.float64]]:
-        found = {}
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            reader.SetFileName(str(file))
-            try:
-                reader.ReadImageInformation()
-            except RuntimeError:
-                continue  # reading the images will say whether a slice is damaged; this may be a note beside them
-            if reader.HasMetaDataKey(_INSTANCE_NUMBER):
-                found[int(reader.GetMetaData(_INSTANCE_NUMBER))] = np.array(reader.GetOrigin())[:3]
-        return found
-
-    with quiet:
-        if source.path.is_dir():
-            return scan(source.path)
-        with unpacked(source) as folder:
-            return scan(folder)
 
 
 def slice_of(position: NDArray[np.float64], grid: ImageGrid) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from dlir.data.pair import Pair, Scan, require_folder
+from dlir.data.pair import DataFolder, Pair, Scan
 from dlir.errors import EvaluationError, ImageError
 from dlir.geometry import ImageGrid, Shape3, Vector3
 from dlir.io.points import Landmarks
@@ -72,7 +71,7 @@ class DirLabScan(Scan):
         return Landmarks(image.grid.to_physical(rows - 1))
 
 
-class DirLab:
+class DirLab(DataFolder):
     """`CaseNPack/Images/caseN_T00*.img` and `CaseNPack/ExtremePhases/*300*T00*.txt` for N from 1 to 10.
 
     Case 8 comes as Case8Deploy, and the spelling of the subfolders varies. The files say nothing of orientation:
@@ -80,11 +79,6 @@ class DirLab:
     """
 
     title = "DIR-Lab 4DCT"
-    labels: Mapping[int, str] = {}
-
-    def __init__(self, folder: Path) -> None:
-        require_folder(folder, self.title)
-        self.folder = folder
 
     def pairs(self) -> list[Pair]:
         """Of every case that is there, full exhalation registered to full inhalation, the direction of Table 6."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from dlir.data.pair import Pair, Scan, ordered_pairs, require_folder
+from dlir.data.pair import DataFolder, Pair, Scan, ordered_pairs
 from dlir.errors import EvaluationError
 from dlir.io.points import POINT_SUFFIXES
 from dlir.io.source import IMAGE_ENDINGS, stem
@@ -14,7 +13,7 @@ _LABEL_ENDINGS = ("_label", "_labels", "_gt", "_seg")
 _MASK_ENDING, _POINTS_ENDING = "_mask", "_landmarks"
 
 
-class ImageFolder:
+class ImageFolder(DataFolder):
     """Images with their labels, masks and landmarks beside them: NAME.nii.gz, NAME_label.nii.gz, NAME_mask.nii.gz,
     NAME_landmarks.csv; NIfTI, NRRD or MHA, "_gt" or "_seg" instead of "_label", any landmark file DLIR reads.
 
@@ -22,11 +21,8 @@ class ImageFolder:
     subject and is registered to all others. Both ways.
     """
 
-    labels: Mapping[int, str] = {}
-
     def __init__(self, folder: Path) -> None:
-        require_folder(folder, "image")
-        self.folder = folder
+        super().__init__(folder)
         self.title = folder.resolve().name
 
     def pairs(self) -> list[Pair]:

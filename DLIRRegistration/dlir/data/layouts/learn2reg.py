@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dlir.data.layouts.lists import read_list
-from dlir.data.pair import Pair, Scan, existing, require_folder
+from dlir.data.pair import DataFolder, Pair, Scan, existing
 from dlir.errors import EvaluationError
 from dlir.io.source import stem
 
@@ -15,23 +15,22 @@ from dlir.io.source import stem
 _PAIR_LISTS = ("registration_val", "registration_test", "training_paired_images")
 
 
-class Learn2Reg:
+class Learn2Reg(DataFolder):
     """NLST_dataset.json, or any *_dataset.json, beside imagesTr/, labelsTr/, masksTr/, keypointsTr/ or landmarksTr/.
 
     Pairs as the list names them, each in the direction it gives. Images are called TASK_CASE_PHASE: a case is a
     subject. Keypoints are CSV files of voxel indices (x, y, z) from 0, line by line corresponding.
     """
 
-    labels: Mapping[int, str] = {}
+    title = "Learn2Reg"
 
     def __init__(self, folder: Path) -> None:
-        require_folder(folder, "Learn2Reg")
-        self.folder = folder
+        super().__init__(folder)
         lists = sorted(folder.glob("*_dataset.json"))
         if len(lists) != 1:
             raise EvaluationError(f"folder '{folder}' holds {len(lists)} files *_dataset.json; give one with just one")
         self._content = read_list(lists[0])
-        self.title = str(self._content.get("name", "Learn2Reg"))
+        self.title = str(self._content.get("name", self.title))
 
     def pairs(self) -> list[Pair]:
         """The pairs of the first list that names any."""

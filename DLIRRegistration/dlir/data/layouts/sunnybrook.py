@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dlir.data.layouts.contours import fill, instance_positions, polygon_area, read_polygon, slice_of
-from dlir.data.pair import Pair, Scan, existing, ordered_pairs, require_folder
+from dlir.data.layouts.contours import fill, polygon_area, read_polygon, slice_of
+from dlir.data.pair import DataFolder, Pair, Scan, existing, ordered_pairs
 from dlir.errors import DLIRError, EvaluationError
-from dlir.io.reading import Volume, read_label
+from dlir.io.dicom import instance_positions
+from dlir.io.reading import Volume, read_grid, read_label
+from dlir.io.source import parse_source
 
 # Every scan has 20 time points, and its images are numbered slice by slice.
 _PHASES = 20
@@ -33,20 +35,19 @@ class ContouredScan(Scan):
     def read_label(self, image: Volume) -> Volume:
         """1 inside the inner contour, 2 between it and the outer one, where that was drawn.
 
-        Raises ImageError for a contour that cannot be read or whose image is not in the series.
+        Raises ImageError for a contour that cannot be read, EvaluationError for one of another time point.
         """
-        series = self.image.rpartition("#")[0]
-        positions = instance_positions(series)
+        positions = instance_positions(parse_source(self.image, "image"))
         array = np.zeros(image.grid.shape, np.uint8)
         for (number, kind), path in sorted(self.contours.items(), key=lambda item: item[0][1], reverse=True):
             if number not in positions:
-                raise EvaluationError(f"contour '{path}' was drawn on image {number}, which '{series}' lacks")
+                raise EvaluationError(f"contour '{path}' was drawn on image {number}, which '{self.image}' lacks")
             plane = array[slice_of(positions[number], image.grid)]
             plane[fill(read_polygon(path), plane.shape)] = _MYOCARDIUM if kind == "o" else _CAVITY
         return Volume(array, image.grid, f"contours of {self.name}")
 
 
-class Sunnybrook:
+class Sunnybrook(DataFolder):
     """The two ways in which it comes; the subjects of both are taken.
 
     Images as DICOM, contours as SUBJECT/contours-manual/IRCCI-expert/IM-0001-NNNN-icontour-manual.txt, where the
@@ -57,10 +58,6 @@ class Sunnybrook:
 
     title = "Sunnybrook"
     labels: Mapping[int, str] = {_CAVITY: "LV"}
-
-    def __init__(self, folder: Path) -> None:
-        require_folder(folder, self.title)
-        self.folder = folder
 
     def pairs(self) -> list[Pair]:
         """ED and ES of every subject, both ways."""
@@ -131,19 +128,14 @@ def _converted(cine: Path) -> list[Scan]:
     try:
         if len(found) != 2:
             raise EvaluationError(f"'{cine.parent}' holds {len(found)} files label_phaseTT.nii.gz; it needs two")
-        sizes = {phase: np.count_nonzero(_cavity(path)) for phase, path in found.items()}
+        arrays = {phase: read_label(path, read_grid(path)).array for phase, path in found.items()}
     except DLIRError as error:
         return [Scan(subject, part, problem=str(error)) for part in ("ED", "ES")]
-    ordered = sorted(found, key=lambda phase: (-sizes[phase], phase))
+    ordered = sorted(found, key=lambda phase: (-np.count_nonzero(arrays[phase] == _CAVITY), phase))
     return [
         Scan(subject, part, f"{cine}#{phase}", existing(found[phase]))
         for part, phase in zip(("ED", "ES"), ordered, strict=True)
     ]
-
-
-def _cavity(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    cavity: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = read_label(path, None).array == _CAVITY
-    return cavity
 
 
 # -- names --------------------------------------------------------------------------------------------

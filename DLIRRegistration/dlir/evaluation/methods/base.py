@@ -5,21 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from dlir.io.reading import Volume
+from dlir.registration.loading import Loaded
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A pair in memory. start: fixed point -> moving point, LPS mm, a shift at most, where every method begins."""
-
-    fixed: Volume
-    moving: Volume
-    start: CompositeTransform
-    fixed_mask: Volume | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +35,11 @@ class Method(Protocol):
     name: str
     settings: Mapping[str, Any]
 
-    def register(self, task: Task) -> Registered:
-        """Raises a DLIRError where it cannot; the evaluation reports that and goes on."""
+    def register(self, pair: Loaded) -> Registered:
+        """Begin where the pair's `start` is, a shift at most.
+
+        Raises a DLIRError where it cannot; the evaluation reports that and goes on.
+        """
         ...
 
 
@@ -55,14 +49,12 @@ def settings_digest(method: Method) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def before_shift(task: Task) -> tuple[Volume, CompositeTransform]:
+def before_shift(pair: Loaded) -> tuple[Volume, CompositeTransform]:
     """For a method that knows no start: the moving image where `start` puts it, and what to apply after its result.
 
     Moving the image instead of its points is exact for a shift, which is all that a start is.
     """
-    matrix = task.start.matrix
-    grid = task.moving.grid
-    origin = tuple(float(v) for v in grid.origin - matrix[:3, 3])
-    moved = type(grid)(grid.shape, grid.spacing, origin, grid.direction)  # type: ignore[arg-type]
-    shift = CompositeTransform((AffineTransform(matrix),) if task.start.parts else ())
-    return Volume(task.moving.array, moved, task.moving.source), shift
+    matrix, grid = pair.start.matrix, pair.moving.grid
+    x, y, z = (float(v) for v in grid.origin - matrix[:3, 3])
+    shift = CompositeTransform((AffineTransform(matrix),) if pair.start.parts else ())
+    return replace(pair.moving, grid=replace(grid, origin=(x, y, z))), shift

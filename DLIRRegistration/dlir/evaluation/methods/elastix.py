@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.errors import EvaluationError
-from dlir.evaluation.methods.base import Registered, Task, before_shift
+from dlir.evaluation.methods.base import Registered, before_shift
 from dlir.evaluation.methods.elastix_settings import parameter_maps
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.model.preprocessing import intensity_range
 from dlir.model.spec import Preprocessing
 from dlir.networks.spec import StageSpec
+from dlir.registration.loading import Loaded
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, Part
 
 # elastix crashes with several metrics when its own interface sets the number of threads; ITK reads this as it starts.
@@ -51,16 +52,16 @@ class ElastixMethod:
             "masked": masked,
         }
 
-    def register(self, task: Task) -> Registered:
+    def register(self, pair: Loaded) -> Registered:
         itk = _import_itk()
-        moving, shift = before_shift(task)
-        images = [self._image(itk, volume) for volume in (task.fixed, moving)]
+        moving, shift = before_shift(pair)
+        images = [self._image(itk, volume) for volume in (pair.fixed, moving)]
         parameters = itk.ParameterObject.New()
         for values in self._maps:
             parameters.AddParameterMap(values)
         masks = {}
-        if self._masked and task.fixed_mask is not None:
-            masks["fixed_mask"] = _to_itk(itk, task.fixed_mask.array.astype(np.uint8), task.fixed.grid)
+        if self._masked and pair.fixed_mask is not None:
+            masks["fixed_mask"] = _to_itk(itk, pair.fixed_mask.array.astype(np.uint8), pair.fixed.grid)
         start = time.perf_counter()
         try:
             _, found = itk.elastix_registration_method(
@@ -68,7 +69,7 @@ class ElastixMethod:
             )
         except RuntimeError as error:
             raise EvaluationError(
-                f"elastix failed on '{task.fixed.source}' and '{task.moving.source}': {_last_words(error)}"
+                f"elastix failed on '{pair.fixed.source}' and '{pair.moving.source}': {_last_words(error)}"
             ) from error
         seconds = time.perf_counter() - start
         parts = [part_of(found.GetParameterMap(i)) for i in range(found.GetNumberOfParameterMaps())]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dlir.evaluation.methods.base import Registered, Task
+from dlir.evaluation.methods.base import Registered
+from dlir.registration.loading import Loaded
 
 
 class Identity:
@@ -14,5 +15,5 @@ class Identity:
     name = "before"
     settings: Mapping[str, Any] = {"method": "identity"}
 
-    def register(self, task: Task) -> Registered:
-        return Registered(task.start, None)
+    def register(self, pair: Loaded) -> Registered:
+        return Registered(pair.start, None)

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from dlir import __version__
-from dlir.evaluation.methods.base import Registered, Task
+from dlir.evaluation.methods.base import Registered
 from dlir.model.file import load_model
 from dlir.model.multistage import MultiStageModel
 from dlir.model.spec import ModelSpec
 from dlir.registration.devices import run_with_fallback
+from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
 from dlir.registration.result import RegistrationResult
 
@@ -48,17 +49,17 @@ class NetworkMethod:
             "device": device.type,
         }
 
-    def register(self, task: Task) -> Registered:
+    def register(self, pair: Loaded) -> Registered:
         """The first pair is registered twice, so that no time includes what happens only once in a process."""
         if not self._warm:
-            self._run(task, self._device)
+            self._run(pair, self._device)
             self._warm = True
         start = time.perf_counter()
-        outcome = run_with_fallback(lambda device: self._run(task, device), self._device)
+        outcome = run_with_fallback(lambda device: self._run(pair, device), self._device)
         return Registered(outcome.value.transform, time.perf_counter() - start, outcome.device)
 
-    def _run(self, task: Task, device: torch.device) -> RegistrationResult:
-        return Registration(self._model, device)(task.fixed, task.moving, task.start)
+    def _run(self, pair: Loaded, device: torch.device) -> RegistrationResult:
+        return Registration(self._model, device)(pair.fixed, pair.moving, pair.start)
 
 
 def stage_names(spec: ModelSpec) -> list[str]:

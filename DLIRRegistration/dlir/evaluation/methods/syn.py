@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from dlir.errors import EvaluationError
-from dlir.evaluation.methods.base import Registered, Task, before_shift
+from dlir.evaluation.methods.base import Registered, before_shift
 from dlir.io.reading import Volume
+from dlir.registration.loading import Loaded
 from dlir.transforms.spatial import CompositeTransform, DisplacementTransform
 
 
@@ -29,10 +30,10 @@ class SynMethod:
         self._kind = "SyN" if affine else "SyNOnly"
         self.settings: Mapping[str, Any] = {"method": "antspyx", "type_of_transform": self._kind}
 
-    def register(self, task: Task) -> Registered:
+    def register(self, pair: Loaded) -> Registered:
         ants = _import_ants()
-        moving, shift = before_shift(task)
-        images = [_to_ants(ants, volume) for volume in (task.fixed, moving)]
+        moving, shift = before_shift(pair)
+        images = [_to_ants(ants, volume) for volume in (pair.fixed, moving)]
         # ANTs leaves its transforms where they are written, fields of tens of megabytes each.
         with TemporaryDirectory() as folder:
             start = time.perf_counter()
@@ -42,10 +43,10 @@ class SynMethod:
                 )
             except (RuntimeError, ValueError) as error:
                 raise EvaluationError(
-                    f"ANTs failed on '{task.fixed.source}' and '{task.moving.source}': {' '.join(str(error).split())}"
+                    f"ANTs failed on '{pair.fixed.source}' and '{pair.moving.source}': {' '.join(str(error).split())}"
                 ) from error
             seconds = time.perf_counter() - start
-            field = _sampled(ants, found["fwdtransforms"], task.fixed)
+            field = _sampled(ants, found["fwdtransforms"], pair.fixed)
         return Registered(CompositeTransform((field, *shift.parts)), seconds)
 
 

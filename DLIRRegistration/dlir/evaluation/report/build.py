@@ -22,7 +22,7 @@ from dlir.evaluation.report.charts import (
 )
 from dlir.evaluation.report.examples import add_examples
 from dlir.evaluation.report.page import Page
-from dlir.evaluation.significance import Comparison, compare
+from dlir.evaluation.significance import compare
 from dlir.evaluation.study import Evaluated
 from dlir.evaluation.summary import Measure, count_cases, measures, registering, structures
 from dlir.evaluation.tables import UNDEFINED, landmark_table, mean_sd, median_iqr, summary_tables
@@ -137,13 +137,13 @@ def _add_tests(page: Page, table: pd.DataFrame, found: Sequence[Measure]) -> Non
     page.text(f"{len(different)} of {len(comparisons)} comparisons have a corrected p below {_SIGNIFICANT}.")
     if different:
         head = ["measure", "first", "second", "n", "difference", "p", "p corrected"]
-        page.table([head, *(_comparison_line(c, titles[c.measure]) for c in different[:_LISTED])])
+        lines = [
+            [titles[c.measure], c.first, c.second, str(c.count), f"{c.difference:+.3g}", _p(c.p), _p(c.p_holm)]
+            for c in different[:_LISTED]
+        ]
+        page.table([head, *lines])
     if len(different) > _LISTED:
         page.text(f"{len(different) - _LISTED} more are in comparisons.csv.")
-
-
-def _comparison_line(c: Comparison, title: str) -> list[str]:
-    return [title, c.first, c.second, str(c.count), f"{c.difference:+.3g}", _p(c.p), _p(c.p_holm)]
 
 
 def _p(value: float) -> str:

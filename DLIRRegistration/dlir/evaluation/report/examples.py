@@ -22,9 +22,10 @@ from dlir.evaluation.drawing import (
     draw_grid,
     draw_jacobian_bar,
     draw_scale_bar,
+    frame,
     intensity_window,
-    jacobian_colors,
     sample_slice,
+    show_jacobian,
     show_slice,
     slice_extent,
 )
@@ -36,10 +37,8 @@ from dlir.evaluation.scoring import LoadedPair, load_pair, load_scan
 from dlir.evaluation.study import Evaluated
 from dlir.evaluation.summary import measures
 from dlir.geometry import ImageGrid
-from dlir.metrics.folding import jacobian_statistics
 from dlir.model.preprocessing import intensity_range
 from dlir.transforms.files import load_transform
-from dlir.transforms.jacobian import jacobian_map
 from dlir.transforms.spatial import CompositeTransform
 
 # Methods side by side in one picture: the last ones of the list.
@@ -134,9 +133,7 @@ def method_panels(loaded: LoadedPair, transforms: Mapping[str, CompositeTransfor
     for (above, below), (name, transform) in zip(grid.T[1:], transforms.items(), strict=True):
         _show(above, sample_slice(moving, transform, plane), plane, name, window)
         draw_grid(above, carried_coordinates(transform, loaded.start, plane), plane)
-        determinant = jacobian_map(transform, plane)[0]
-        folded = jacobian_statistics(determinant).folding_count
-        below.imshow(jacobian_colors(determinant), interpolation="nearest", extent=slice_extent(plane))
+        folded = show_jacobian(below, transform, plane)
         _frame(below, plane, f"folding: {folded} voxels" if folded else "no folding")
     draw_jacobian_bar(grid[1, -1])
     return figure
@@ -218,11 +215,8 @@ def _show(axes: Axes, values: NDArray[Any], plane: ImageGrid, title: str, window
 
 
 def _frame(axes: Axes, plane: ImageGrid, title: str) -> None:
-    left, right, bottom, top = slice_extent(plane)
-    axes.set(xticks=[], yticks=[], xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    frame(axes, plane, 0.4)
     axes.set_title(title, fontsize=7.5, pad=2)
-    for spine in axes.spines.values():
-        spine.set(color="#808080", linewidth=0.4)
 
 
 def stages_of(

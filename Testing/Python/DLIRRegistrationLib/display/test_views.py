@@ -13,7 +13,7 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 import slicer
 
-from DLIRRegistrationLib.display import views
+from DLIRRegistrationLib.display import deformation, views
 from DLIRRegistrationLib.display.layout import FIXED_VIEW, JACOBIAN_VIEW, VIEW_NAMES, WARPED_VIEW, look_along_slices
 from DLIRRegistrationLib.registration.verdict import judge
 from sample_registration import register_sample, sample_nodes
@@ -223,10 +223,10 @@ def test_pictures_of_the_sample(scene: MRML, windows: Windows, tmp_path: Path) -
     # The propagated contour is drawn in all three.
     for part in np.split(plain, 3, axis=1):
         assert is_color(part, (77, 255, 128), 40).sum() > 50
-    views.show_grid(nodes.transform, True)
+    deformation.show_grid(nodes.transform, True)
     gridded = windows.picture(tmp_path / "grid.png")
     assert (gridded != plain).any(-1).mean() > 0.02
-    views.show_grid(nodes.transform, False)
+    deformation.show_grid(nodes.transform, False)
     assert np.array_equal(windows.picture(), plain)
     views.set_checkerboard(True)
     windows.picture(tmp_path / "checkerboard.png")

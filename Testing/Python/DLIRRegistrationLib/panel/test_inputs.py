@@ -33,9 +33,9 @@ def test_a_model_that_is_not_there_any_more_is_said(bench: Bench) -> None:
 
 
 def test_every_model_that_ships_can_be_chosen_and_says_what_it_is_for(bench: Bench) -> None:
-    from DLIRRegistrationLib import models
+    from dlir.model.catalogue import all_models
 
-    box, shipped = bench.ui.modelSelector, [entry.name for entry in models.entries()]
+    box, shipped = bench.ui.modelSelector, [entry.name for entry in all_models()]
     assert _items(box) == shipped
     assert {"cardiac-cine", "hippocampus"} <= set(shipped)
     cards = set()
@@ -168,7 +168,7 @@ def test_volumes_to_register_are_no_labelmaps(bench: Bench) -> None:
 
 def test_an_initial_transform_takes_the_place_of_the_start(bench: Bench) -> None:
     assert bench.ui.initializeSelector.enabled
-    assert _items(bench.ui.initializeSelector) == ["Centres on each other", "As in the scanner"]
+    assert _items(bench.ui.initializeSelector) == ["Where they fit best", "Centres on each other", "As in the scanner"]
     bench.ui.initialTransformSelector.setCurrentNode(bench.mrml.add("LinearTransform", "by hand"))
     assert not bench.ui.initializeSelector.enabled
 

@@ -21,6 +21,8 @@ _SHOWN = (
     "leave_side_by_side",
     "jump_to_worst_fold",
 )
+# Those that Look knows by their own names.
+_IMPORTED = ("show_grid", "show_glyphs", "leave_side_by_side")
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def asked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]
     calls: list[tuple[Any, ...]] = []
     for name in _SHOWN:
         monkeypatch.setattr(
-            f"DLIRRegistrationLib.display.views.{name}",
+            f"DLIRRegistrationLib.{'panel.look' if name in _IMPORTED else 'display.views'}.{name}",
             lambda *given, _name=name, **named: calls.append((_name, *given, *named.values())),
         )
     return calls

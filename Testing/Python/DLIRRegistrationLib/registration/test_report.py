@@ -12,7 +12,6 @@ from DLIRRegistrationLib.registration.report import (
     COLUMNS,
     Row,
     fill_table,
-    landmark_figures,
     report_rows,
     volume_figures,
 )
@@ -37,7 +36,11 @@ FULL: dict[str, Any] = {
             "after": {"dice": 0.0, "hd_mm": None, "hd95_mm": None, "asd_mm": None},
         },
     },
-    "landmarks": landmark_figures([3.0, 5.0], [1.0, 1.5]),
+    "landmarks": {
+        "count": 2,
+        "before": {"mean_mm": 4.0, "sd_mm": 1.0, "median_mm": 4.0, "max_mm": 5.0},
+        "after": {"mean_mm": 1.25, "sd_mm": 0.25, "median_mm": 1.25, "max_mm": 1.5},
+    },
     "initialization": {"mode": "image centers", "center_distance_mm": 12.4, "overlap": 0.97},
     "seconds": {"networks": 0.2, "resample": 0.314},
     "device": "cpu",

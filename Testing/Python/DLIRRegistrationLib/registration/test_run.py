@@ -238,12 +238,17 @@ def test_landmarks_travel_and_are_measured(scene: MRML, pair: SmallPair, worker:
     table = scene.linear_transform(np.array([[1.0, 0, 0, 7], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
     moving_points = points(scene, "on ES", on_moving - [7, 0, 0])
     moving_points.SetAndObserveTransformNodeID(table.GetID())
-    fixed_points = points(scene, "on ED", on_fixed)
+    moving_points.AddControlPoint(0, 0, 0, "lost")
+    moving_points.UnsetNthControlPointPosition(4)
+    moving_points.AddControlPoint(*map(float, on_moving[0] - [7, 0, 0]), "alone")
+    fixed_points = points(scene, "on ED", on_fixed[::-1], ["p3", "p2", "p1", "p0"])
     inputs = RegistrationInputs(pair.fixed, pair.moving, moving_landmarks=moving_points, fixed_landmarks=fixed_points)
     result = run(inputs, worker)
     assert result.landmarks.GetName() == "on ES on ED"
     found = slicer.util.arrayFromMarkupsControlPoints(result.landmarks, world=True)
-    assert np.linalg.norm(found - on_fixed, axis=1).max() < 0.05
+    assert np.linalg.norm(found[[0, 1, 2, 3, 5]] - on_fixed[[0, 1, 2, 3, 0]], axis=1).max() < 0.05
+    assert [result.landmarks.GetNthControlPointLabel(i) for i in (0, 4, 5)] == ["p0", "lost", "alone"]
+    assert result.landmarks.GetNthControlPointPositionStatus(4) != result.landmarks.PositionDefined
     figures = result.report["landmarks"]
     assert figures["count"] == 4
     assert figures["before"]["mean_mm"] == pytest.approx(np.linalg.norm(on_moving - on_fixed, axis=1).mean(), abs=1e-3)

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("slicer", reason="needs slicer-core")
 
 from DLIRRegistrationLib.registration import verdict
-from DLIRRegistrationLib.registration.report import landmark_figures
 from DLIRRegistrationLib.registration.verdict import judge
 
 # As measured: a held-out heart, end-systole to end-diastole.
@@ -36,6 +35,11 @@ def with_(**sections: dict[str, Any]) -> dict[str, Any]:
 def label(before: float | None, after: float | None, asd: float | None = 1.0) -> dict[str, Any]:
     scores = {"hd_mm": asd, "hd95_mm": asd, "asd_mm": asd}
     return {"before": {"dice": before, **scores}, "after": {"dice": after, **scores}}
+
+
+def landmarks(before: float, after: float) -> dict[str, Any]:
+    errors = ({"mean_mm": mean, "sd_mm": 1.0, "max_mm": mean + 1} for mean in (before, after))
+    return dict(zip(("before", "after"), errors, strict=True), count=2)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,7 @@ def test_failed(sections: dict[str, Any], words: str) -> None:
     [
         ({"jacobian": {"folding_count": 1, "folding_percent": 0.02}}, "in 1 voxel;"),
         ({"jacobian": {"folding_count": 3, "folding_percent": 0.05}}, "in 3 voxels;"),
-        ({"landmarks": landmark_figures([2.0, 4.0], [3.0, 5.0])}, "3.0 → 4.0 mm"),
+        ({"landmarks": landmarks(3.0, 4.0)}, "3.0 → 4.0 mm"),
         ({"labels": {"LV": label(0.9, 0.95), "RV": label(0.8, 0.7)}}, "'RV' overlaps less than before (Dice 0.80"),
         ({"labels": {"LV": label(0.8, 0.0)}}, "Dice 0.80 → 0.00"),
         ({"similarity": {"voxels_before": 2500, "voxels_after": 2400}}, "Only 40 %"),
@@ -113,7 +117,7 @@ def test_check(sections: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(
     "sections",
     [
-        {"landmarks": landmark_figures([2.0, 4.0], [2.2, 4.2])},
+        {"landmarks": landmarks(3.0, 3.2)},
         {"labels": {"LV": label(0.9, 0.895)}},
         {"labels": {"LV": label(0.0, 0.0, asd=None)}},
         {"labels": {"LV": label(None, None)}},

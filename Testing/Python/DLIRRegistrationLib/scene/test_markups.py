@@ -1,4 +1,4 @@
-"""Landmarks and surfaces through a registration, and the error that remains."""
+"""Points and surfaces through a transform node."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from DLIRRegistrationLib.scene.frames import points_lps, points_ras
-from DLIRRegistrationLib.scene.markups import positions, propagate_markups, propagate_model, target_registration_error
+from DLIRRegistrationLib.scene.markups import positions, propagate_markups, propagate_model
 from transform_nodes import set_grid_transform, set_native_transform
 
 if TYPE_CHECKING:
@@ -112,51 +112,6 @@ def test_a_point_in_a_fold_has_no_place_and_the_log_says_so(scene: MRML, caplog:
     assert 0 < lost.sum() < 300
     np.testing.assert_allclose(chain.apply(found[~lost]), everywhere[~lost], atol=0.02)
     assert f"'moving-{int(np.flatnonzero(lost)[0]) + 1}'" in caplog.text
-    errors = target_registration_error(moving, moving, transform)
-    np.testing.assert_array_equal(np.isnan(errors.after), lost)
-
-
-# -- error -------------------------------------------------------------------------------------------
-
-
-def test_the_error_is_the_distance_in_space_to_each_partner(scene: MRML) -> None:
-    rng = np.random.default_rng(2)
-    chain = random_chain(rng)
-    fixed = points_near(rng, chain, 6)
-    missed = rng.normal(0, 2, (6, 3))
-    order = rng.permutation(6)
-    labels = [f"p{i}" for i in range(6)]
-    ours = landmarks(scene, fixed, "fixed", labels)
-    theirs = landmarks(scene, chain.apply(fixed + missed)[order], "moving", [labels[i] for i in order])
-    errors = target_registration_error(ours, theirs, native(scene, chain))
-    assert errors.labels == tuple(labels)
-    np.testing.assert_allclose(errors.after, np.linalg.norm(missed, axis=1), atol=1e-3)
-    np.testing.assert_allclose(errors.before, np.linalg.norm(chain.apply(fixed + missed) - fixed, axis=1), atol=1e-6)
-
-
-def test_what_belongs_together(scene: MRML) -> None:
-    points = np.arange(12.0).reshape(4, 3)
-    still = native(scene, CompositeTransform(()))
-
-    def after(ours: list[str], theirs: list[str]) -> dict[str, float]:
-        fixed, moving = landmarks(scene, points[: len(ours)], "F", ours), landmarks(scene, points, "M", theirs)
-        errors = target_registration_error(fixed, moving, still)
-        return dict(zip(errors.labels, errors.after.round(3).tolist(), strict=True))
-
-    step = float(np.linalg.norm(points[1] - points[0]))
-    # By label, as far as both have it.
-    assert after(["c", "b", "x"], ["a", "b", "c", "d"]) == {"c": round(2 * step, 3), "b": 0.0}
-    # By place, where labels say nothing.
-    assert after(["F-1", "F-2", "F-3", "F-4"], ["M-1", "M-2", "M-3", "M-4"]) == dict.fromkeys(
-        ["F-1", "F-2", "F-3", "F-4"], 0.0
-    )
-    fixed = landmarks(scene, points, "F", ["p", "p", "p", "p"])
-    moving = landmarks(scene, points[::-1], "M", ["p", "p", "p", "p"])
-    assert target_registration_error(fixed, moving, still).after == pytest.approx([3 * step, step, step, 3 * step])
-    with pytest.raises(ImageError, match=r"'F' and 'M' have no points in common; give"):
-        after(["F-1", "F-2"], ["M-1", "M-2", "M-3", "M-4"])
-    with pytest.raises(ImageError, match="no points in common"):
-        target_registration_error(scene.add("MarkupsFiducial", "F"), scene.add("MarkupsFiducial", "M"), still)
 
 
 @pytest.mark.slow
@@ -164,8 +119,9 @@ def test_landmarks_on_the_pair_that_ships_come_back(scene: MRML) -> None:
     sample = register_sample()
     rng = np.random.default_rng(0)
     fixed = sample.fixed.grid.to_physical(rng.uniform(0, np.array(sample.fixed.grid.size) - 1, (200, 3)))
-    ours, theirs = (landmarks(scene, points, "landmark") for points in (fixed, sample.result.transform.apply(fixed)))
-    assert target_registration_error(ours, theirs, native(scene, sample.result.transform)).after.max() < PROMISED_MM
+    drawn, target = landmarks(scene, sample.result.transform.apply(fixed), "drawn"), scene.add("MarkupsFiducial")
+    propagate_markups(drawn, native(scene, sample.result.transform), target)
+    assert np.linalg.norm(points_lps(positions(target)) - fixed, axis=1).max() < PROMISED_MM
 
 
 # -- surfaces ----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from chains import random_chain, sitk_bspline
 from dlir.errors import ImageError
 from dlir.geometry import ImageGrid
+from dlir.io.reading import Volume
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from grids import Array, make_grid, rotation
@@ -20,7 +21,7 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 from DLIRRegistrationLib.scene.frames import matrix_lps, points_ras
 from DLIRRegistrationLib.scene.masks import mask_array, placed_mask
-from DLIRRegistrationLib.scene.volumes import InputVolume, placed_volume
+from DLIRRegistrationLib.scene.volumes import placed_volume
 from transform_nodes import set_native_transform
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 DRAWN = make_grid((20, 22, 24), (1.3, 1.7, 2.9), (40.0, -70.0, 110.0), (0.4, -0.3, 0.9))
 
 
-def image_on(grid: ImageGrid, name: str = "image") -> InputVolume:
-    return InputVolume(name, np.zeros(grid.shape, np.int16), grid)
+def image_on(grid: ImageGrid, name: str = "image") -> Volume:
+    return Volume(np.zeros(grid.shape, np.int16), grid, name)
 
 
 def another_grid() -> ImageGrid:

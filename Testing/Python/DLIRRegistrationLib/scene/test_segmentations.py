@@ -26,11 +26,12 @@ from DLIRRegistrationLib.scene.frames import matrix_lps
 from DLIRRegistrationLib.scene.segmentations import (
     copy_display,
     export_layers,
-    import_layers,
+    import_images,
     propagate_segmentation,
     segment_ids,
     segment_volumes_ml,
 )
+from DLIRRegistrationLib.scene.volumes import image_of
 from transform_nodes import set_native_transform
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def anew(node: Any, target: Any, grid: ImageGrid = GRID) -> None:
     """`target` from `node`, each layer resampled onto `grid` in place, as the worker would for the identity."""
     layers = export_layers(node)
     arrays = [resample(layer.array, layer.grid, IN_PLACE, grid, "nearest") for layer in layers]
-    import_layers(target, node, layers, arrays, grid)
+    import_images(target, node, layers, list(map(image_of, arrays)), grid)
 
 
 # -- out ---------------------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def test_a_segment_removed_meanwhile_is_left_out(scene: MRML) -> None:
     layers = export_layers(source)
     arrays = [resample(layer.array, layer.grid, IN_PLACE, GRID, "nearest") for layer in layers]
     source.GetSegmentation().RemoveSegment("muscle")
-    import_layers(target, source, layers, arrays, GRID)
+    import_images(target, source, layers, list(map(image_of, arrays)), GRID)
     assert segment_ids(target) == ["scar", "ventricle"]
 
 

@@ -52,7 +52,7 @@ def test_values_of_every_type_come_back(scene: MRML, code: str) -> None:
     node = scene.add("ScalarVolume", "scan")
     set_volume(node, array, GRID)
     found = placed_volume(node)
-    assert found.name == "scan"
+    assert found.source == "scan"
     assert found.grid.same_as(GRID, 1e-9)
     assert found.array.dtype == {"?": np.uint8, "e": np.float32}.get(code, array.dtype)
     np.testing.assert_array_equal(found.array, array)

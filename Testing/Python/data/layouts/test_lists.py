@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from dlir.data.layouts.decathlon import Decathlon
 from dlir.data.layouts.learn2reg import Learn2Reg
-from dlir.errors import EvaluationError
+from dlir.errors import EvaluationError, ImageNote
 from dlir.io.writing import write_image
 from evaluation_runs import GRID, body, label_of
 
@@ -115,6 +116,80 @@ def test_a_task_with_its_list(tmp_path: Path) -> None:
     label = data.pairs()[0].fixed.read_label(image)
     assert label is not None
     np.testing.assert_array_equal(label.array, label_of(image.array))
+
+
+@pytest.mark.parametrize("numbers_first", [True, False])
+@pytest.mark.parametrize("form", ["version 1", "version 2", "dataset"])
+def test_both_versions_of_nnunet(tmp_path: Path, form: str, numbers_first: bool) -> None:
+    """Images carry the number of their channel, labels do not, and version 2 has no list of images."""
+    for file in (task(tmp_path) / "imagesTr").iterdir():
+        name = str(file).removesuffix(".nii.gz")
+        shutil.copy(file, f"{name}_0001.nii.gz")
+        file.rename(f"{name}_0000.nii.gz")
+    names = [f"hippocampus_{number:03d}" for number in (1, 3, 4)]
+    content: dict[str, Any] = {
+        "labels": {"0": "background", "1": "Anterior", "2": "ignore"}
+        if numbers_first
+        else {"background": 0, "Anterior": 1, "ignore": 2},
+        "file_ending": ".nii.gz",
+    }
+    if form == "version 1":
+        content["training"] = [{k: f"./{k}sTr/{name}.nii.gz" for k in ("image", "label")} for name in names]
+    if form == "dataset":
+        content["dataset"] = {
+            name: {"images": [f"imagesTr/{name}_0000.nii.gz"], "label": f"labelsTr/{name}.nii.gz"} for name in names
+        }
+    content["channel_names"] = {"0": "T1", "1": "T2"}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.warns(ImageNote, match="2 channels; .* the first is taken"):
+        data = Decathlon(tmp_path)
+    assert data.labels == {1: "Anterior"}
+    scans = {pair.fixed.name: pair.fixed for pair in data.pairs()}
+    assert [name.removesuffix("_0000") for name in scans] == names
+    for scan in scans.values():
+        image = scan.read_image()
+        label = scan.read_label(image)
+        assert label is not None
+        np.testing.assert_array_equal(label.array, label_of(image.array))
+
+
+def test_a_label_of_the_same_name_comes_before_one_without_channel(tmp_path: Path) -> None:
+    folder = task(tmp_path, "images", "labels")
+    for kind in ("images", "labels"):
+        (folder / kind / "hippocampus_001.nii.gz").rename(folder / kind / "OASIS_0001_0000.nii.gz")
+    (scan,) = {pair.fixed for pair in Decathlon(folder).pairs() if "OASIS" in pair.fixed.name}
+    assert scan.name == "OASIS_0001_0000"
+    assert scan.label.endswith("labels/OASIS_0001_0000.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"labels": ["background", "Anterior"], "training": []}, "labels that are not one name and one whole number"),
+        ({"labels": {"all": [1, 2]}, "training": []}, "labels that are not one name and one whole number"),
+        ({"labels": {"one": "two"}, "training": []}, "labels that are not one name and one whole number"),
+        ({"training": ["imagesTr/hippocampus_001.nii.gz"]}, "does not name an image and a label"),
+        ({"training": 3}, "does not name an image and a label"),
+        ({"dataset": {"hippocampus_001": {"images": []}}}, "does not name an image and a label"),
+    ],
+)
+def test_lists_of_another_form(tmp_path: Path, content: dict[str, Any], words: str) -> None:
+    (task(tmp_path) / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(EvaluationError, match=words) as caught:
+        Decathlon(tmp_path)
+    assert "dataset.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.data
+def test_the_case_of_nnunet(shared_cases: Path) -> None:
+    data = Decathlon(shared_cases / "13_nnunet_v2_dataset_json" / "Dataset004_Hippocampus")
+    assert data.labels == {1: "Anterior", 2: "Posterior"}
+    assert [pair.name for pair in data.pairs()] == [
+        "hippocampus_334-to-hippocampus_333",
+        "hippocampus_333-to-hippocampus_334",
+    ]
+    assert all(pair.fixed.label for pair in data.pairs())
 
 
 def test_folders_of_equal_names_will_do(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from dlir.data.layouts.contours import fill, polygon_area, read_polygon, slice_of
 from dlir.data.layouts.sunnybrook import ContouredScan, Sunnybrook
 from dlir.errors import DLIRError, EvaluationError, ImageError
+from dlir.io.dicom import instance_positions
 from dlir.io.reading import read_grid, read_label
+from dlir.io.source import parse_source
 
 PHASES = 20
 
@@ -104,10 +106,8 @@ def published(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def _is_flipped(series: Path, source: Path) -> bool:
     """Whether the scanner numbered the slices against the volume's own order."""
-    from dlir.data.layouts.contours import instance_positions
-
     grid = read_grid(source / "SC-HF-I-4" / "label_phase06.nii.gz")
-    return slice_of(instance_positions(str(series))[1], grid) != 0
+    return slice_of(instance_positions(parse_source(series, "image"))[1], grid) != 0
 
 
 @pytest.mark.slow

@@ -11,11 +11,12 @@ import SimpleITK as sitk
 
 from dlir.errors import EvaluationError
 from dlir.evaluation.methods import elastix, elastix_settings
-from dlir.evaluation.methods.base import Task, settings_digest
+from dlir.evaluation.methods.base import settings_digest
 from dlir.evaluation.methods.elastix import ElastixMethod, part_of
 from dlir.io.reading import Volume
 from dlir.model.spec import Preprocessing
 from dlir.networks.spec import StageSpec
+from dlir.registration.loading import Loaded
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from evaluation_runs import GRID, body
@@ -36,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(elastix_settings._COMMON, "MaximumNumberOfIterations", ["50"])
 
 
-def task(start: CompositeTransform = STILL, mask: Volume | None = None) -> Task:
+def task(start: CompositeTransform = STILL, mask: Volume | None = None) -> Loaded:
     """The body, and the same moved by (3, -2, 2) mm on another oblique grid, which `start` may lie beside."""
     turned = make_grid((12, 24, 22), (2.0, 2.1, 2.8), angles=(0.25, -0.45, 0.85))
     offset = np.zeros(3) if start.linear and not start.parts else start.matrix[:3, 3]
@@ -44,7 +45,7 @@ def task(start: CompositeTransform = STILL, mask: Volume | None = None) -> Task:
     shift = np.array([3.0, -2.0, 2.0])
     moved = replace(moving_grid, origin=tuple(np.array(moving_grid.origin) + offset))
     images = Volume(body(GRID, np.zeros(3)), GRID, "f"), Volume(body(moving_grid, shift), moved, "m")
-    return Task(*images, start, mask)
+    return Loaded(*images, start, fixed_mask=mask)
 
 
 @pytest.mark.slow
@@ -91,7 +92,7 @@ def test_a_mask_says_what_is_aligned(quick: None) -> None:
 
     left = np.zeros(GRID.shape, bool)
     left[:, :, : GRID.size[0] // 2] = True
-    pair = Task(blobs(0), blobs(2.5), STILL, Volume(left, GRID, "mask"))
+    pair = Loaded(blobs(0), blobs(2.5), STILL, fixed_mask=Volume(left, GRID, "mask"))
     points = (GRID.center - 11 * axis)[None]
     plain, masked = (
         (ElastixMethod("e", STAGES[:1], PREPROCESSING, masked=wanted).register(pair).transform.apply(points) - points)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cli_runs import make_model
-from dlir.evaluation.methods.base import Task, before_shift, settings_digest
+from dlir.evaluation.methods.base import before_shift, settings_digest
 from dlir.evaluation.methods.identity import Identity
 from dlir.evaluation.methods.network import NetworkMethod, stage_names
 from dlir.evaluation.report.examples import stages_of
@@ -17,6 +17,7 @@ from dlir.io.reading import Volume
 from dlir.model.file import load_model
 from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
+from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
@@ -31,9 +32,9 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
-def task(start: CompositeTransform = START) -> Task:
+def task(start: CompositeTransform = START) -> Loaded:
     images = [Volume(body(GRID, np.full(3, shift)), GRID, name) for shift, name in ((0.0, "f"), (2.0, "m"))]
-    return Task(images[0], images[1], start)
+    return Loaded(images[0], images[1], start)
 
 
 def test_a_model_gives_what_its_registration_gives(model_file: Path) -> None:

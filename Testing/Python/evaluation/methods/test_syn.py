@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 
 from dlir.errors import EvaluationError
-from dlir.evaluation.methods.base import Task, settings_digest
+from dlir.evaluation.methods.base import settings_digest
 from dlir.evaluation.methods.syn import SynMethod
 from dlir.io.reading import Volume
+from dlir.registration.loading import Loaded
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from evaluation_runs import GRID, body
 
 START = np.array([30.0, -20.0, 10.0])
 
 
-def task() -> Task:
+def task() -> Loaded:
     shift = np.array([3.0, -2.0, 2.0])
     moved = type(GRID)(GRID.shape, GRID.spacing, tuple(np.array(GRID.origin) + START), GRID.direction)
     start = CompositeTransform((AffineTransform.translation(START.tolist()),))
-    return Task(Volume(body(GRID, np.zeros(3)), GRID, "f"), Volume(body(GRID, shift), moved, "m"), start)
+    return Loaded(Volume(body(GRID, np.zeros(3)), GRID, "f"), Volume(body(GRID, shift), moved, "m"), start)
 
 
 @pytest.mark.slow
