@@ -124,9 +124,13 @@ def run(options: argparse.Namespace) -> None:
     """Register and write the chosen outputs. Raises the DLIRErrors of its parts; nothing is written then."""
     from dlir.errors import notes_to
     from dlir.io import replacing
+    from dlir.io.segments import segments_of_layer
+    from dlir.io.source import parse_source
     from dlir.registration.pipeline import run as register
 
     with notes_to(warn), tempfile.TemporaryDirectory(prefix="dlir-register-") as work:
+        if options.movingLabels:
+            segments_of_layer(parse_source(options.movingLabels, "moving label"))
         results = Path(work) / "results"
         names = register(request_of(options, results), progress=tell, notify=warn).report["outputs"]
         chosen = {getattr(options, name): names[key] for name, (key, _) in OUTPUTS.items() if getattr(options, name)}

@@ -198,6 +198,22 @@ class ImageGrid:
         gap = np.abs(self.to_physical(corners) - other.to_physical(corners)).max()
         return bool(gap <= tolerance * min(self.spacing)) and np.allclose(self.direction, other.direction, atol=1e-3)
 
+    def voxels_in(self, other: ImageGrid, tolerance: float = 1e-3) -> NDArray[np.int64] | None:
+        """(3, 4): index (x, y, z) of a voxel of this grid, and 1, to that of the voxel of `other` in the same place.
+
+        None where voxels of both do not coincide, to `tolerance` of a voxel. Extents and order of axes may differ.
+        """
+        matrix = self.relative_to(other)[:3]
+        whole = np.rint(matrix)
+        steps = np.abs(whole[:, :3])
+        if not (steps.sum(0) == 1).all() or not (steps.sum(1) == 1).all():
+            return None
+        corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(self.size) - 1)
+        gap = (
+            np.abs((matrix - whole) @ np.vstack([corners.T, np.ones(len(corners))])) * np.array(other.spacing)[:, None]
+        )
+        return whole.astype(np.int64) if gap.max() <= tolerance * min(other.spacing) else None
+
     def lattice(self, start: Sequence[float], step: Sequence[float], size: Sequence[int]) -> ImageGrid:
         """The grid of `size` points at continuous index `start + step * i` of this one (all (x, y, z))."""
         spacing = np.array(self.spacing) * np.array(step)

@@ -109,7 +109,7 @@ def _resample(kind: str, spec: str, reference: str, way: SpatialTransform, targe
         volume = read_image(spec, "image")
         default = float(volume.array.min())
     else:
-        volume = read_label(spec, read_grid(spec, "label"), "label")
+        volume = read_label(spec, None, "label")
         default = 0.0
     mode: Literal["linear", "nearest"] = "linear" if kind == "image" else "nearest"
     array = resample(

@@ -34,6 +34,9 @@ def register(
     ] = None,
     device: DeviceOption = Device.auto,
     displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
+    full_paths: Annotated[
+        bool, typer.Option("--full-paths", help="Name the images in report.json with the folders above them.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Register MOVING to FIXED.
@@ -46,7 +49,7 @@ def register(
     request = RegistrationRequest(
         fixed,
         moving,
-        Outputs(str(output), displacement=displacement),
+        Outputs(str(output), displacement=displacement, full_paths=full_paths),
         model=model,
         device=device.value,
         initialize=initialize and initialize.value,

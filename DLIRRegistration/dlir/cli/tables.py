@@ -54,6 +54,9 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     print(f"Jacobian  {spread}")
     print(f"start     {_start(report['initialization'])}")
     print(f"model     {report['model']['name']} on {report['device']}, {_duration(report['seconds'])}")
+    layers = [name for key, name in report["outputs"].items() if key.startswith("warped_label")]
+    for segment in report.get("segments", ()):
+        print(f"segment   {segment['name']}: value {segment['value']} of {layers[segment['layer']]}")
     print(f"files     {folder}{'' if str(folder).endswith('/') else '/'}: {', '.join(report['outputs'].values())}")
 
 

@@ -14,7 +14,7 @@ from dlir.data.pair import Pair, Scan
 from dlir.errors import EvaluationError
 from dlir.evaluation.methods.base import Method, Registered
 from dlir.evaluation.results import Key, Row, Topology
-from dlir.io.points import Landmarks
+from dlir.io.points import Landmarks, mismatch
 from dlir.io.reading import Volume
 from dlir.metrics.consistency import inverse_consistency
 from dlir.metrics.folding import jacobian_statistics, log_jacobian_sd
@@ -64,14 +64,13 @@ def load_pair(pair: Pair, fixed: LoadedScan, moving: LoadedScan, labels: Mapping
 
     labels: of the data set. mode: see `initialize`. A structure that one of the two label
     maps lacks is not scored. Raises EvaluationError for a label map that is missing, for two without a structure in
-    common, and for landmarks that do not correspond; GeometryError where the images do not overlap.
+    common or whose names for it do not agree, and for landmarks that do not correspond; GeometryError where the images
+    do not overlap.
     """
     structures = _structures(pair, fixed, moving, labels)
     a, b = fixed.landmarks, moving.landmarks
-    if a is not None and b is not None and len(a.points) != len(b.points):
-        raise EvaluationError(
-            f"{pair.name}: {len(a.points)} fixed and {len(b.points)} moving landmarks do not correspond; correct them"
-        )
+    if a is not None and b is not None and (wrong := mismatch(a, b)):
+        raise EvaluationError(f"{pair.name}: {wrong}")
     some_label = fixed.label is not None or moving.label is not None
     if not structures and (labels or (some_label and (a is None or b is None))):
         raise EvaluationError(f"{pair.name}: no structure is in both label maps; correct them or leave the pair out")
@@ -85,6 +84,13 @@ def _structures(pair: Pair, fixed: LoadedScan, moving: LoadedScan, labels: Mappi
             raise EvaluationError(f"{pair.name}: the {role} image '{scan.image}' has no label map; add it")
     if fixed.label is None or moving.label is None:
         return {}
+    values = {segment.name: segment.value for segment in moving.label.segments}
+    for segment in fixed.label.segments:
+        if values.get(segment.name, segment.value) != segment.value:
+            raise EvaluationError(
+                f"{pair.name}: segment '{segment.name}' has the value {segment.value} in the fixed label map and "
+                f"{values[segment.name]} in the moving one; give it one value"
+            )
     common = [int(v) for v in np.intersect1d(fixed.label.array, moving.label.array) if v != 0]
     names = labels or {value: f"label {value}" for value in common}
     return {value: name for value, name in names.items() if value in common}

@@ -49,6 +49,12 @@ def count_file_phases(source: Source) -> int:
         return _phases(opened.reader)
 
 
+def read_metadata(source: Source) -> dict[str, str]:
+    """What a file's header says beside its geometry, by its keys. Raises as `read_file`."""
+    with _open(source) as opened:
+        return {key: opened.reader.GetMetaData(key) for key in opened.reader.GetMetaDataKeys()}
+
+
 def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
     """Voxels (z, y, x) in the file's own type and grid of a 3D file or of one time point of a 4D file.
 

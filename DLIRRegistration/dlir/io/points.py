@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError, OutputError
 from dlir.geometry import ImageGrid
+from dlir.io.text import decode
 from dlir.io.writing import write_text
 
 POINT_SUFFIXES = (".csv", ".txt", ".pts", ".json", ".fcsv")
@@ -40,6 +41,17 @@ class Landmarks:
             raise ValueError(f"points of shape {self.points.shape} with {len(self.labels)} labels are not (N, 3)")
 
 
+def mismatch(fixed: Landmarks, moving: Landmarks) -> str | None:
+    """Why landmarks do not correspond one by one, for messages; None where nothing speaks against it."""
+    if len(fixed.points) != len(moving.points):
+        return f"{len(fixed.points)} fixed and {len(moving.points)} moving landmarks do not correspond; correct them"
+    if sorted(fixed.labels) == sorted(moving.labels) and fixed.labels != moving.labels:
+        pairs = enumerate(zip(fixed.labels, moving.labels, strict=True), 1)
+        at, one, other = next((i, _short([a]), _short([b])) for i, (a, b) in pairs if a != b)
+        return f"landmarks are in another order: point {at} is '{one}' (fixed) and '{other}' (moving); order them alike"
+    return None
+
+
 class _Parsed(NamedTuple):
     """Rows as they stand in a file; `frame` is "unstated" where the file does not say what they are."""
 
@@ -57,8 +69,9 @@ def read_landmarks(
 ) -> Landmarks:
     """Landmarks of a file, in LPS mm.
 
-    path: .csv (x, y, z in LPS mm, with or without a header that may name a label column), .txt or .pts (elastix:
-    'point' or 'index', count, rows), .mrk.json or .fcsv (Slicer). grid: the image on which voxel indices count.
+    path: .csv (x, y, z in LPS mm, with or without a header that may name a label column; with one, semicolons or tabs
+    may separate and commas stand for points), .txt or .pts (elastix: 'point' or 'index', count, rows), .mrk.json or
+    .fcsv (Slicer); in any encoding that `decode` knows. grid: the image on which voxel indices count.
     indices: the rows are voxel indices (x, y, z) although the file does not say so. role: how messages call it.
     Raises ImageError for a file that cannot be read or does not hold what it should; GeometryError for indices
     without a grid or outside of it.
@@ -69,17 +82,17 @@ def read_landmarks(
     if parse is None:
         raise ImageError(f"{name} has an unknown type; give one of {', '.join(POINT_SUFFIXES)}")
     try:
-        parsed = parse(file.read_text(encoding="utf-8-sig"))
+        parsed = parse(decode(file.read_bytes()))
         points = _numbers(parsed)
         frame = _frame(parsed, file, indices)
     except OSError as error:
         raise ImageError(f"{name} cannot be opened ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise ImageError(f"{name} is not a text file; export the landmarks again") from error
     except csv.Error as error:
         raise ImageError(f"{name} is not a table of comma-separated values ({error}); correct the file") from error
     except _FormatError as error:
         raise ImageError(f"{name}: {error}") from error
+    except ValueError as error:
+        raise ImageError(f"{name} is not a text file; export the landmarks again") from error
     if frame == "index":
         points = _from_indices(name, points, grid)
     elif frame == "RAS":
@@ -163,18 +176,24 @@ def _short(row: Sequence[object]) -> str:
 
 def _parse_csv(text: str) -> _Parsed:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    separator = next((mark for mark in ";\t" if lines and _is_header(lines[0].split(mark))), ",")
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
     if not rows or _is_number(rows[0][0]):
         return _Parsed(rows, (), "unstated")
     header = [cell.lower() for cell in rows[0]]
-    if not {"x", "y", "z"} <= set(header):
+    if not _is_header(header):
         raise _FormatError(f"columns x, y and z are missing in the header ({_short(rows[0])}); name them, in LPS mm")
     columns = [header.index(axis) for axis in "xyz"]
     short = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
     if short is not None:
         raise _FormatError(f"point {short} has {len(rows[short])} columns instead of {len(header)}; correct the file")
     labels = tuple(row[header.index("label")] for row in rows[1:]) if "label" in header else ()
-    return _Parsed([[row[i] for i in columns] for row in rows[1:]], labels, "unstated")
+    decimals = str.maketrans(",", ".") if separator != "," else {}
+    return _Parsed([[row[i].translate(decimals) for i in columns] for row in rows[1:]], labels, "unstated")
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    return {"x", "y", "z"} <= {cell.strip(' "').lower() for cell in cells}
 
 
 def _parse_elastix(text: str) -> _Parsed:
@@ -220,7 +239,7 @@ def _parse_fcsv(text: str) -> _Parsed:
     if system not in systems:
         raise _FormatError(f"is in coordinate system '{_short([system])}'; save it from Slicer in LPS or RAS")
     rows = list(csv.reader(line for line in text.splitlines() if line.strip() and not line.startswith("#")))
-    columns = stated.get("columns", _FCSV_COLUMNS).split(",")
+    columns = [column.strip() for column in stated.get("columns", _FCSV_COLUMNS).split(",")]
     where = [columns.index(axis) if axis in columns else len(columns) for axis in "xyz"]
     at = columns.index("label") if "label" in columns else len(columns)
     labels = tuple(row[at] if at < len(row) else "" for row in rows)

@@ -11,7 +11,7 @@ from typing import IO
 
 from dlir.errors import note
 
-_WARNING = re.compile(r"^WARNING: In .*\n\w+ \(\w+\): (.+(?:\n.+)*)", re.M)
+_WARNING = re.compile(r"^WARNING: In .*\n(?:\w+ \(\w+\): )?(.+(?:\n.+)*)", re.M)
 # About what DLIR decides and tells in its own words: see `dlir.io.placing`.
 _SETTLED = ("has unexpected scales in sform", "is Analyze file and it's deprecated")
 

@@ -13,6 +13,7 @@ from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io.dicom import count_dicom_phases, is_dicom_source, read_dicom
 from dlir.io.files import count_file_phases, read_file
+from dlir.io.segments import Segment, segments_of_layer
 from dlir.io.source import Source, parse_source
 
 Spec = str | os.PathLike[str]
@@ -24,12 +25,14 @@ _LARGEST_LABEL = 2**31 - 1
 class Volume:
     """A 3D image in memory.
 
-    array: (z, y, x). grid: where it lies, LPS mm. source: what the user typed to name it, for messages.
+    array: (z, y, x). grid: where it lies, LPS mm. source: what the user typed to name it, for messages. segments: which
+    of its values have names, where it is a label map whose file says so.
     """
 
     array: NDArray[Any]
     grid: ImageGrid
     source: str
+    segments: tuple[Segment, ...] = ()
 
 
 def count_phases(spec: Spec, role: str = "image") -> int:
@@ -82,16 +85,18 @@ def read_grid(spec: Spec, role: str = "reference image") -> ImageGrid:
     return _load(parse_source(spec, role))[1]
 
 
-def read_label(spec: Spec, image: Volume | ImageGrid, role: str = "moving label") -> Volume:
+def read_label(spec: Spec, image: Volume | ImageGrid | None, role: str = "moving label") -> Volume:
     """A label map in its native integer type; whole numbers stored as floating point become int32.
 
-    spec: as for `read_image`. image: the image that the labels belong to, or its grid.
+    spec: as for `read_image`; for a segmentation of several layers '#' chooses one. image: the image that the labels
+    belong to, or its grid, on which they are placed where they lie on its voxels but have another extent or order of
+    axes; None leaves them where they are.
     Raises ImageError as `read_image`, and for values that are not whole numbers; GeometryError where the
     labels do not lie on the voxels of the image.
     """
     source = parse_source(spec, role)
-    array, grid = _load(source)
-    _check_same_grid(source, grid, image)
+    segments = segments_of_layer(source)
+    array, grid = read_dicom(source) if is_dicom_source(source) else read_file(source)
     if not np.issubdtype(array.dtype, np.integer):
         # The range comes first, with a comparison that is also false for NaN.
         if not (np.abs(array) <= _LARGEST_LABEL).all() or (array != np.round(array)).any():
@@ -100,7 +105,9 @@ def read_label(spec: Spec, image: Volume | ImageGrid, role: str = "moving label"
                 "nearest-neighbour interpolation"
             )
         array = array.astype(np.int32)
-    return Volume(array, grid, source.typed)
+    if image is not None:
+        array, grid = _placed(source, array, grid, image)
+    return Volume(array, grid, source.typed, segments)
 
 
 def read_mask(spec: Spec, image: Volume | ImageGrid, role: str = "fixed mask") -> Volume:
@@ -119,13 +126,31 @@ def _load(source: Source) -> tuple[NDArray[Any], ImageGrid]:
     return array, grid
 
 
-def _check_same_grid(source: Source, grid: ImageGrid, image: Volume | ImageGrid) -> None:
-    image_grid, name = (image, "its image") if isinstance(image, ImageGrid) else (image.grid, f"image '{image.source}'")
-    if not grid.same_as(image_grid):
+def _placed(
+    source: Source, array: NDArray[Any], grid: ImageGrid, image: Volume | ImageGrid
+) -> tuple[NDArray[Any], ImageGrid]:
+    """Labels on the voxels of their image. Raises GeometryError where they lie between or outside of them."""
+    onto, name = (image, "its image") if isinstance(image, ImageGrid) else (image.grid, f"image '{image.source}'")
+    if grid.same_as(onto):
+        return array, grid
+    voxels = grid.voxels_in(onto)
+    if voxels is None:
         raise GeometryError(
-            f"{source.name} does not lie on the voxels of {name}: {_describe(grid)}, image {_describe(image_grid)}; "
+            f"{source.name} does not lie on the voxels of {name}: {_describe(grid)}, image {_describe(onto)}; "
             "resample the labels onto the image with nearest-neighbour interpolation"
         )
+    axes, turned = np.abs(voxels[:, :3]).argmax(1), voxels[:, :3].sum(1) < 0
+    there = array.T.transpose(axes)
+    there = np.flip(there, np.flatnonzero(turned).tolist())
+    first = voxels[:, 3] - turned * (np.array(there.shape) - 1)
+    low, high = np.clip(first, 0, onto.size), np.clip(first + there.shape, 0, onto.size)
+    placed = np.zeros(onto.shape, array.dtype)
+    taken = there[tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))]
+    placed.T[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = taken
+    lost = np.count_nonzero(array) - np.count_nonzero(placed)
+    if lost:
+        raise GeometryError(f"{source.name} has {lost} labelled voxels outside of {name}; give the image it belongs to")
+    return placed, onto
 
 
 def _describe(grid: ImageGrid) -> str:

@@ -59,6 +59,22 @@ def stem(spec: str | os.PathLike[str]) -> str:
     return next((name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)), name)
 
 
+def reported_name(name: str, *, full: bool = False) -> str:
+    """What a report that is passed on calls an image: the file without the folders above it.
+
+    A folder is not named at all, because folders of DICOM are often called as the patient. full: the whole path in
+    either case. A name that is no path, as of a node in Slicer, stays.
+    """
+    path, phase = split_spec(name)
+    if not os.path.exists(path):
+        return name
+    if full:
+        shown = os.path.abspath(path)
+    else:
+        shown = "DICOM folder" if os.path.isdir(path) else os.path.basename(path)
+    return shown if phase is None else f"{shown}#{phase}"
+
+
 def parse_source(spec: str | os.PathLike[str], role: str) -> Source:
     """The source that `spec` names. Raises ImageError where there is none, or no number follows the '#'."""
     typed = os.fspath(spec)

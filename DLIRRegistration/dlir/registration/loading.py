@@ -15,6 +15,7 @@ from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io import Landmarks, Volume, read_image, read_label, read_landmarks, read_mask
 from dlir.io.arrays import read_array
+from dlir.io.points import mismatch
 from dlir.io.reading import intensities
 from dlir.registration.choices import Initialization
 from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest
@@ -55,10 +56,8 @@ class Loaded:
                     f"mask '{mask.source}' does not lie on '{image.source}'; resample it onto the image"
                 )
         fixed, moving = self.fixed_landmarks, self.moving_landmarks
-        if fixed is not None and moving is not None and len(fixed.points) != len(moving.points):
-            raise GeometryError(
-                f"{len(fixed.points)} fixed and {len(moving.points)} moving landmarks do not correspond; correct them"
-            )
+        if fixed is not None and moving is not None and (wrong := mismatch(fixed, moving)):
+            raise GeometryError(wrong)
 
     @property
     def start(self) -> CompositeTransform:

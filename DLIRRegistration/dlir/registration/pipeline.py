@@ -6,7 +6,7 @@ that a wrong name is told at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlir.registration.choices import Initialization
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 class Finished:
     """What a request gave.
 
-    report: plain values, ready for JSON: `build_report` and `Propagated.report`, and "outputs", the names of the
-    files by what they are. files: their paths.
+    request: with each layer of a segmentation for itself. report: plain values, ready for JSON: `build_report` and
+    `Propagated.report`, "outputs", the names of the files by what they are, and "segments", where moving labels name
+    them. files: their paths.
     """
 
     request: RegistrationRequest
@@ -72,10 +73,13 @@ def run_into(
     from dlir.io import write_json
     from dlir.model.catalogue import resolve_model
     from dlir.model.file import read_header
+    from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
     from dlir.registration.outputs import output_names, write_outputs
 
-    clock, model, names = Clock(), resolve_model(request.model), output_names(request)
+    clock, model = Clock(), resolve_model(request.model)
+    request, segments = by_layers(request)
+    names = output_names(request)
     known = read_header(model)  # what is damaged, or cannot be written, is refused before there is work
     for name in names.values():
         outputs.file(name)
@@ -97,10 +101,13 @@ def run_into(
         propagated = propagate(loaded, outcome.value, request.comparisons)
     with clock.step("figures"):
         progress("figures", 0.8)
-        report = build_report(loaded, outcome.value, header, outcome.device) | propagated.report
+        full = request.outputs.full_paths
+        report = build_report(loaded, outcome.value, header, outcome.device, full) | propagated.report
     with clock.step("write"):
         write_outputs(outputs, request, loaded, outcome.value, propagated, part_of(progress, 0.9, 1.0))
     report["outputs"] = names
+    if segments:
+        report["segments"] = [asdict(segment) for segment in segments]
     report["seconds"] |= {step: round(seconds, 4) for step, seconds in clock.seconds.items()}
     if "report" in names:
         write_json(outputs.file(names["report"]), report)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir import __version__
-from dlir.io.reading import Volume
+from dlir.io.source import reported_name
 from dlir.metrics.folding import describe, jacobian_statistics
 from dlir.metrics.scores import defined
 from dlir.model.file import ModelHeader
@@ -29,19 +29,22 @@ REPORT_VERSION = 1
 _BLOCK = 1 << 20
 
 
-def build_report(loaded: Loaded, result: RegistrationResult, model: ModelHeader, device: str) -> dict[str, Any]:
+def build_report(
+    loaded: Loaded, result: RegistrationResult, model: ModelHeader, device: str, full_paths: bool = False
+) -> dict[str, Any]:
     """What was done and what came of it.
 
-    device: where it ran in the end (`Outcome.device`). Figures that are not defined are None.
+    device: where it ran in the end (`Outcome.device`). full_paths: whether images are named with the folders above
+    them. Figures that are not defined are None.
     """
     keeps_orientation = loaded.start.linear and float(np.linalg.det(loaded.start.matrix[:3, :3])) > 0
     mask = None if loaded.fixed_mask is None else loaded.fixed_mask.array
     return {
         "report_version": REPORT_VERSION,
-        "fixed": _image(loaded.fixed),
-        "moving": _image(loaded.moving),
-        "fixed_mask": loaded.fixed_mask and loaded.fixed_mask.source,
-        "moving_mask": loaded.moving_mask and loaded.moving_mask.source,
+        "fixed": {"file": reported_name(loaded.fixed.source, full=full_paths), **loaded.fixed.grid.to_dict()},
+        "moving": {"file": reported_name(loaded.moving.source, full=full_paths), **loaded.moving.grid.to_dict()},
+        "fixed_mask": loaded.fixed_mask and reported_name(loaded.fixed_mask.source, full=full_paths),
+        "moving_mask": loaded.moving_mask and reported_name(loaded.moving_mask.source, full=full_paths),
         "model": describe_model(model),
         "initialization": result.initialization,
         "similarity": _similarity(loaded, result),
@@ -144,10 +147,3 @@ def _chosen(a: NDArray[Any], b: NDArray[Any], where: NDArray[np.bool_]) -> Itera
     for start in range(0, chosen.size, _BLOCK):
         block = slice(start, start + _BLOCK)
         yield np.stack([flat_a[block][chosen[block]], flat_b[block][chosen[block]]]).astype(float)
-
-
-# -- small things -------------------------------------------------------------------------------------
-
-
-def _image(volume: Volume) -> dict[str, Any]:
-    return {"file": volume.source, **volume.grid.to_dict()}

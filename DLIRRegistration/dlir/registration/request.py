@@ -55,11 +55,13 @@ class Outputs:
 
     folder: made where missing. form: "files" writes images, report.json and moving_landmarks.csv; "arrays" writes
     .npy files for another process of ours. displacement: whether the displacement field (mm, LPS) is written too.
+    full_paths: whether the report names images with the folders above them.
     """
 
     folder: str
     form: str = "files"
     displacement: bool = False
+    full_paths: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in OUTPUT_FORMS:
@@ -75,7 +77,7 @@ class RegistrationRequest:
     fixed_mask, moving_mask: not 0 where the figures of the report count.
     moving_labels: layers of labels drawn on the moving image, to be brought onto the fixed image's grid.
     fixed_labels: layers drawn on the fixed image that `comparisons` scores them against; None compares every value of
-    the one fixed and the one moving layer, under its number.
+    the one fixed and the one moving layer, under its number, or what has the same name on both sides, see `by_layers`.
     backward_labels: layers drawn on the fixed image, to be carried onto the moving image's grid.
     moving_landmarks: to be brought onto the fixed image. fixed_landmarks: those they correspond to, one by one, for
     the target registration error.

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dlir.errors import GeometryError, TransformError, shown
+from dlir.errors import GeometryError, TransformError, note, notes_to, shown
 from dlir.geometry import ImageGrid
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
+from dlir.io.source import IMAGE_ENDINGS
+from dlir.io.text import decode
 from dlir.io.writing import replacing, writable
+from dlir.transforms.itk_records import (
+    COMPOSITE,
+    HEADER,
+    NO_TRANSFORM,
+    FormatError,
+    Record,
+    matlab_as_text,
+    parse,
+    unknown,
+)
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, DisplacementTransform, Part
 
 _TEXT_START = b"#Insight Transform File"
 _TEXT_TAIL_BYTES = 1 << 16
+_TEXT_SUFFIXES = (".txt", ".tfm")
+_START_BYTES = 1 << 12
 _RESERVE = 1 << 16
+_NAMELESS = "cannot be used: it holds a transform of a type that SimpleITK does not name; write it as an affine one"
 _EXACT, _DENSE = ".h5", ".npz"
 
 
@@ -55,8 +71,19 @@ def write_transform(path: Path, transform: CompositeTransform) -> None:
     with replacing(path) as temporary, quiet:
         _reserve(temporary, transform)
         sitk.WriteTransform(composite, writable(temporary))
-        if _is_cut(temporary):  # ITK does not report a text file that it could not write whole
+        if _lacks_end(temporary):  # ITK does not report a text file that it could not write whole
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _lacks_end(path: Path) -> bool:
+    """Whether a text file that ITK wrote ends before the fixed parameters of its last transform do."""
+    with path.open("rb") as file:
+        if file.read(len(_TEXT_START)) != _TEXT_START:
+            return path.stat().st_size == 0
+        file.seek(max(0, path.stat().st_size - _TEXT_TAIL_BYTES))
+        tail = file.read()
+    lines = tail.splitlines() or [b""]
+    return not (tail.endswith(b"\n") and lines[-1].startswith(b"FixedParameters:"))
 
 
 def _reserve(path: Path, transform: CompositeTransform) -> None:
@@ -73,57 +100,106 @@ def _reserve(path: Path, transform: CompositeTransform) -> None:
 def read_transform(path: Path) -> CompositeTransform:
     """Read an ITK transform: linear ones, cubic B-splines, and composites of them.
 
+    Several linear transforms in a text file that names no composite are applied as if it did: the last one first.
     Raises TransformError naming the file where it is missing, damaged, or holds anything else.
     """
+    name = f"transform '{shown(path)}'"
+    if not path.is_file():
+        raise TransformError(f"{name} does not exist; check the path")
+    require_utf8(path, name, TransformError)
+    try:
+        if path.name.lower().endswith(".xfm"):
+            raise FormatError("is a file of MINC, whose axes SimpleITK does not turn into LPS; convert it to .tfm")
+        if path.name.lower().endswith(IMAGE_ENDINGS):
+            raise FormatError(
+                "is an image and no ITK transform: displacement fields are not read; give an .h5, .tfm or .txt file"
+            )
+        text = _text(path)
+        if text is None:
+            return CompositeTransform(tuple(_flatten(_read_binary(path))))
+        records, remark = parse(text)
+        parts = tuple(part for record in reversed(records) for part in _flatten(_read_record(record)))
+    except OSError as error:
+        raise TransformError(f"{name} cannot be opened ({error.strerror}); check its permissions") from None
+    except FormatError as error:
+        raise TransformError(f"{name} {error}") from None
+    except (GeometryError, TransformError) as error:
+        raise TransformError(f"{name} cannot be used: {error}") from None
+    if remark:
+        note(f"{name} {remark}")
+    return CompositeTransform(parts)
+
+
+def _text(path: Path) -> str | None:
+    """A file as ITK's text format; None for HDF5. Raises FormatError for what is no text though its name says so."""
+    ending = path.suffix.lower()
+    with path.open("rb") as file:
+        data = file.read(_START_BYTES)
+        try:
+            decode(data)
+        except ValueError:
+            if ending in _TEXT_SUFFIXES:
+                raise FormatError(NO_TRANSFORM) from None
+            return matlab_as_text(data + file.read()) if ending == ".mat" else None
+        try:
+            return decode(data + file.read())
+        except ValueError:
+            raise FormatError(NO_TRANSFORM) from None
+
+
+def _read_record(record: Record) -> Any:
+    """The SimpleITK transform of a record, in a composite, which also SimpleITK's nameless types can be used in."""
+    composite = Record(f"{COMPOSITE}_double_3_3", {"Parameters": "", "FixedParameters": ""})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "transform.tfm"
+        path.write_text(HEADER + composite.text() + record.text(), encoding="utf-8")
+        return _read_binary(path)
+
+
+def _read_binary(path: Path) -> Any:
+    """The SimpleITK transform of a file. Raises FormatError where ITK finds none, or more than one."""
     import SimpleITK as sitk
 
-    if not path.is_file():
-        raise TransformError(f"transform '{shown(path)}' does not exist; check the path")
-    name = require_utf8(path, f"transform '{shown(path)}'", TransformError)
+    heard: list[str] = []
     try:
-        with quiet:
-            transform = sitk.ReadTransform(name)
-    except RuntimeError:
-        raise TransformError(
-            f"transform '{path}' is damaged or no ITK transform; give an .h5, .tfm or .txt file that ITK wrote"
-        ) from None
-    if _is_cut(path):
-        raise TransformError(f"transform '{path}' is damaged: its end is missing; copy or write it again")
+        with notes_to(heard.append), quiet:
+            transform = sitk.ReadTransform(str(path))
+    except (KeyError, TypeError):  # from its Downcast, as the next
+        raise FormatError(_NAMELESS) from None
+    except RuntimeError as error:
+        raise FormatError(_NAMELESS if "is not of type" in str(error) else NO_TRANSFORM) from None
+    for warning in heard:
+        if "more than one transform" in warning:
+            raise FormatError("holds several transforms, of which SimpleITK reads one; write them as one composite")
+        note(warning)
     if transform.GetDimension() != 3:
-        raise TransformError(f"transform '{path}' is not three-dimensional; give a 3D transform")
-    try:
-        return CompositeTransform(tuple(_flatten(transform.Downcast())))
-    except (GeometryError, TransformError) as error:
-        raise TransformError(f"transform '{path}' cannot be used: {error}") from None
-
-
-def _is_cut(path: Path) -> bool:
-    """Whether a text file ends before the fixed parameters of its last transform do.
-
-    ITK reads such a file and leaves out, or fills up, what is missing.
-    """
-    with path.open("rb") as file:
-        if file.read(len(_TEXT_START)) != _TEXT_START:
-            return path.stat().st_size == 0
-        file.seek(max(0, path.stat().st_size - _TEXT_TAIL_BYTES))
-        tail = file.read()
-    lines = tail.splitlines() or [b""]
-    return not (tail.endswith(b"\n") and lines[-1].startswith(b"FixedParameters:"))
+        raise FormatError("is not three-dimensional; give a 3D transform")
+    return transform
 
 
 def _flatten(transform: Any) -> list[Part]:
+    """The parts in the order in which they are applied. ITK's files hold no composite within a composite."""
     import SimpleITK as sitk
 
+    parts = [transform]
     if isinstance(transform, sitk.CompositeTransform):
-        parts: list[Part] = []
-        for i in reversed(range(transform.GetNumberOfTransforms())):
-            parts += _flatten(transform.GetNthTransform(i).Downcast())
-        return parts
-    if isinstance(transform, sitk.BSplineTransform):
-        return [_bspline_from_sitk(transform)]
+        try:
+            parts = [transform.GetNthTransform(i) for i in reversed(range(transform.GetNumberOfTransforms()))]
+        except (KeyError, TypeError, RuntimeError):  # a type without a name, which only the whole can be asked about
+            parts = [transform]
+    return [_part_from_sitk(part) for part in parts]
+
+
+def _part_from_sitk(transform: Any) -> Part:
+    import SimpleITK as sitk
+
     if transform.IsLinear():
-        return [_linear_from_sitk(transform)]
-    raise TransformError(f"it holds a {transform.GetName()}, neither linear nor a B-spline; convert it first")
+        return _linear_from_sitk(transform)
+    if isinstance(transform, sitk.BSplineTransform):
+        return _bspline_from_sitk(transform)
+    if isinstance(transform, sitk.CompositeTransform):  # SimpleITK's form of a type that it does not name
+        raise FormatError(_NAMELESS)
+    raise FormatError(unknown(transform.GetName()))
 
 
 def _linear_from_sitk(transform: Any) -> AffineTransform:

@@ -77,7 +77,7 @@ def test_report_tells_what_was_done(pair: Pair, output: Path) -> None:
     printed = succeed(pair.register(output, "--json", *labels))
     report = json.loads(printed)
     assert report == json.loads((output / "report.json").read_text())
-    assert report["fixed"]["file"] == str(pair.fixed)
+    assert report["fixed"]["file"] == pair.fixed.name
     assert report["model"]["name"] == "tiny"
     assert report["model"]["licence"] == "CC0"
     assert len(report["model"]["sha256"]) == 64
@@ -93,6 +93,22 @@ def test_report_tells_what_was_done(pair: Pair, output: Path) -> None:
     assert report["jacobian"]["sd"] == pytest.approx(jacobian.std(), rel=1e-5)
     assert report["jacobian"]["min"] == pytest.approx(jacobian.min(), rel=1e-5)
     assert report["jacobian"]["folding_count"] == (jacobian <= 0).sum()
+
+
+def test_the_report_names_files_and_no_folders(pair: Pair, output: Path) -> None:
+    """Where it is passed on, the folders above the files, often called as the patient, do not go along."""
+    labels = ("--moving-label", pair.moving_label, "--fixed-label", pair.fixed_label)
+    masks = ("--fixed-mask", pair.fixed_label, "--moving-mask", pair.moving_label)
+    printed = succeed(pair.register(output, "--json", *labels, *masks))
+    for text in (printed, (output / "report.json").read_text()):
+        assert str(pair.folder) not in text
+        assert pair.folder.name not in text
+    report = json.loads(printed)
+    names = [report["moving"]["file"], report["fixed_mask"], report["moving_mask"]]
+    assert names == [pair.moving.name, pair.fixed_label.name, pair.moving_label.name]
+    report = json.loads(succeed(pair.register(output, "--json", "--full-paths", *masks)))
+    assert report["fixed"]["file"] == str(pair.fixed)
+    assert report["moving_mask"] == str(pair.moving_label)
 
 
 def test_label_scores_are_those_of_the_written_labels(pair: Pair, output: Path) -> None:
@@ -125,7 +141,7 @@ def test_masks_restrict_the_figures(pair: Pair, output: Path, tmp_path: Path) ->
     assert report["jacobian"]["mean"] == pytest.approx(jacobian.mean(), rel=1e-5)
     both = within & (_resample(pair, output, pair.moving_label, sitk.sitkNearestNeighbor) > 0)
     assert report["similarity"]["voxels_after"] == both.sum()
-    assert report["fixed_mask"] == str(pair.fixed_label)
+    assert report["fixed_mask"] == pair.fixed_label.name
 
 
 def test_an_initial_transform_is_part_of_the_result(pair: Pair, output: Path, tmp_path: Path) -> None:

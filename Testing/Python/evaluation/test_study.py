@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from dlir.evaluation.study import RESULTS, Study
 from dlir.io.writing import write_image
 from dlir.transforms.files import load_transform
 from evaluation_runs import GRID, Listed, Shift, shift_of, two_subjects
+from segment_files import save_segmentation
 
 
 @pytest.fixture
@@ -170,6 +172,20 @@ def test_a_structure_that_one_map_lacks_is_left_out(data: Listed, folder: Path, 
     none = spoiled(data, 0, label=str(tmp_path / "none.nrrd"))
     outcome = Study(folder / "none").run(none, none.pairs()[:1], [Identity()])
     assert "no structure is in both label maps" in outcome.problems[0].message
+
+
+def test_a_structure_of_two_values_is_a_problem(data: Listed, folder: Path, tmp_path: Path) -> None:
+    label = data.listed[0].fixed.read_label(data.listed[0].fixed.read_image())
+    assert label is not None
+    for number, values in enumerate(((1, 2), (2, 1))):
+        names = [("shell", 0, values[0]), ("core", 0, values[1])]
+        save_segmentation(tmp_path / f"{number}.seg.nrrd", label.array[None], GRID, names)
+    one, other = (str(tmp_path / f"{number}.seg.nrrd") for number in (0, 1))
+    pair = data.listed[0]
+    pairs = [Pair(replace(pair.fixed, label=one), replace(pair.moving, label=moving)) for moving in (one, other)]
+    outcomes = [Study(folder / str(i)).run(data, [pair], [Identity()]) for i, pair in enumerate(pairs)]
+    assert outcomes[0].problems == []
+    assert "segment 'shell' has the value 1 in the fixed label map and 2" in outcomes[1].problems[0].message
 
 
 def test_landmarks_that_do_not_correspond_are_a_problem(data: Listed, folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dlir.errors import GeometryError, ImageError, OutputError
 from dlir.geometry import ImageGrid
-from dlir.io.points import Landmarks, read_landmarks, write_landmarks
+from dlir.io.points import Landmarks, mismatch, read_landmarks, write_landmarks
 
 POINTS = np.array([[1.5, -2.0, 3.25], [-10.0, 20.0, 1e-7]])
 NAMES = ("apex, inner", 'the "base"')
@@ -75,6 +75,41 @@ def test_every_coordinate_survives_exactly(
 )
 def test_csv_with_and_without_header(tmp_path: Path, text: str) -> None:
     np.testing.assert_array_equal(read_landmarks(_write(tmp_path / "a.csv", text)).points, POINTS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x;y;z;label\n1,5;-2;3,25;a, b\n-10;20;1e-7;Höhe\n",
+        "x\ty\tz\tlabel\r\n1.5\t-2\t3,25\ta, b\r\n-10\t20\t1e-7\tHöhe\r\n",
+        'label,x,y,z\n"a, b",1.5,-2,3.25\nHöhe,-10,20,1e-7\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252"])
+def test_what_spreadsheets_save(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    read = read_landmarks(tmp_path / "a.csv")
+    np.testing.assert_array_equal(read.points, POINTS)
+    assert read.labels == ("a, b", "Höhe")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_other_formats_in_other_encodings(tmp_path: Path, encoding: str) -> None:
+    texts = {"a.fcsv": "F1,-1.5,2,3.25,0,0,0,1,1,1,0,Höhe,,\n", "a.txt": "point\r\n1\r\n1.5 -2 3.25\r\n"}
+    for name, text in (texts | {"a.mrk.json": _markups().replace("apex", "Höhe")}).items():
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        read = read_landmarks(tmp_path / name)
+        np.testing.assert_array_equal(read.points, POINTS[:1])
+        assert read.labels in (("Höhe",), ())
+
+
+@pytest.mark.data
+def test_cases(shared_cases: Path) -> None:
+    folder = shared_cases / "21_small_misleading_messages"
+    latin, wide = read_landmarks(folder / "latin1_labels.csv"), read_landmarks(folder / "utf16.csv")
+    np.testing.assert_array_equal(latin.points, [[10, 20, 12]])
+    np.testing.assert_array_equal(wide.points, [[10, 20, 12]])
+    assert latin.labels == ("Höhe",)
 
 
 @pytest.mark.parametrize(("system", "sign"), [("LPS", 1), ("RAS", -1)])
@@ -147,6 +182,9 @@ def test_lung_landmarks(shared_data: Path, indices: bool) -> None:
         ("a.csv", "r,a,s\n1,2,3\n", ["columns x, y and z are missing", "(r, a, s)", "LPS"]),
         ("a.csv", "x,y,z\n1,2,3\n1,2\n", ["point 2", "2 columns instead of 3"]),
         ("a.csv", "1;2;3\n", ["columns x, y and z"]),
+        ("a.csv", "1,5;2,5;3,5\n", ["point 1", "(1, 5;2, 5;3, 5)"]),
+        ("a.csv", "x,y,z\n1,5,2,5,3,5\n", ["point 1", "6 columns instead of 3"]),
+        ("a.csv", "x\0y\0z", ["is not a text file"]),
         ("a.txt", "", ["number of points"]),
         ("a.txt", "1 2 3\n", ["number of points"]),
         ("a.txt", "point\n3\n1 2 3\n", ["announces 3 points and holds 1"]),
@@ -199,6 +237,16 @@ def test_unknown_type_is_not_written(tmp_path: Path, refusal: Callable[..., obje
     with refusal(OutputError, "a.vtk", ".csv", "rename"):
         write_landmarks(tmp_path / "a.vtk", Landmarks(POINTS))
     assert not list(tmp_path.iterdir())
+
+
+def test_landmarks_that_do_not_correspond() -> None:
+    """Where both sides name the same points, their names must agree; else the order counts."""
+    named = Landmarks(POINTS, ("a", "b"))
+    for other in (named, Landmarks(POINTS), Landmarks(POINTS, ("F-1", "F-2"))):
+        assert mismatch(named, other) is None
+    swapped = mismatch(named, Landmarks(POINTS, ("b", "a")))
+    assert swapped == "landmarks are in another order: point 1 is 'a' (fixed) and 'b' (moving); order them alike"
+    assert mismatch(named, Landmarks(POINTS[:1])) == "2 fixed and 1 moving landmarks do not correspond; correct them"
 
 
 def test_landmarks_of_the_wrong_shape() -> None:

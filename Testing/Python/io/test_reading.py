@@ -341,10 +341,47 @@ def test_labels_on_another_grid(tmp_path: Path, grid: ImageGrid, refusal: Callab
         read_label(path, image, "fixed label")
     with refusal(GeometryError, "moving label", "seg.nrrd", "its image", "resample"):
         read_label(path, grid)
-    small = ImageGrid((4, 6, 7), grid.spacing, grid.origin, grid.direction)
+    small = ImageGrid((4, 6, 7), grid.spacing, shifted.origin, grid.direction)
     path = _save(tmp_path / "small.nrrd", labels[:4], small)
     with refusal(GeometryError, "fixed mask", "small.nrrd", "7×6×4", "7×6×5"):
         read_mask(path, image, "fixed mask")
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("flips", [(False, False, False), (True, False, True)])
+def test_labels_of_another_extent_are_placed_on_the_voxels_of_their_image(
+    tmp_path: Path, grid: ImageGrid, axes: tuple[int, ...], flips: tuple[bool, ...]
+) -> None:
+    """Smaller, larger, of one slice, with axes in another order: as ITK's nearest neighbour puts them."""
+    for start, size in (((1, 2, 0), (4, 3, 5)), ((-2, -1, -3), (11, 9, 12)), ((3, 0, 2), (4, 6, 1))):
+        cropped = grid.lattice(start, (1, 1, 1), size).permuted(axes, flips)
+        array = np.random.default_rng(0).integers(0, 4, cropped.shape).astype(np.uint8)
+        array[~grid.contains(cropped.voxel_centers())] = 0
+        path = _save(tmp_path / "seg.nrrd", array, cropped)
+        read = read_label(path, grid)
+        onto = sitk.Resample(
+            sitk.ReadImage(str(path)), grid.to_sitk(np.zeros(grid.shape)), sitk.Transform(), sitk.sitkNearestNeighbor
+        )
+        np.testing.assert_array_equal(read.array, sitk.GetArrayFromImage(onto))
+        assert read.array.any()
+        assert read.array.dtype == np.uint8
+        assert read.grid == grid
+        np.testing.assert_array_equal(read_mask(path, grid).array, read.array > 0)
+        alone = read_label(path, None)
+        assert alone.grid.same_as(cropped)
+        np.testing.assert_array_equal(alone.array, array)
+
+
+def test_labels_outside_of_their_image(tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object]) -> None:
+    larger = grid.lattice((0, 0, -1), (1, 1, 1), (7, 6, 6))
+    labels = np.zeros(larger.shape, np.uint8)
+    labels[0, :2, 0] = 3
+    path = _save(tmp_path / "seg.nrrd", labels, larger)
+    with refusal(GeometryError, "moving label", "seg.nrrd", "2 labelled voxels outside of image 'heart'"):
+        read_label(path, Volume(_values(grid), grid, "heart"))
+    far = _save(tmp_path / "far.nrrd", labels, grid.lattice((40, 0, 0), (1, 1, 1), (7, 6, 6)))
+    with refusal(GeometryError, "far.nrrd", "2 labelled voxels outside"):
+        read_label(far, grid)
 
 
 def test_masks_are_bool_and_not_empty(tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object]) -> None:
