@@ -74,6 +74,7 @@ def shown(text: str | os.PathLike[str]) -> str:
     r"""Text in one line that can be printed and stored anywhere; bytes that are no UTF-8 as in "caf\xe9.nrrd"."""
     text = os.fspath(text).replace("\r", "\\r").replace("\n", "\\n")
     text = re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+    text = re.sub("[\x00-\x1f\x7f]", lambda control: f"\\x{ord(control[0]):02x}", text)
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -172,7 +172,7 @@ def test_unexpected_error_leaves_nothing(pair: Pair, output: Path, monkeypatch: 
 def test_out_of_memory_is_one_line(pair: Pair, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dlir.registration.oneshot import Registration
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
 
     monkeypatch.setattr(Registration, "__call__", fail)
