@@ -54,7 +54,9 @@ class Session:
 
         def run(device: torch.device) -> RegistrationResult:
             steps = _in_words(progress, len(network.spec.stages))
-            return Registration(network, device)(loaded.fixed, loaded.moving, loaded.started, progress=steps)
+            registration = Registration(network, device)
+            registration.check(loaded.fixed, loaded.moving)  # before their start is looked for
+            return registration(loaded.fixed, loaded.moving, loaded.started, progress=steps)
 
         return run_with_fallback(run, device, notify)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_rounded_lengths_are_close_enough() -> None:
     "spec", [StageSpec(**CINE), StageSpec("affine", (2, 2, 2), (4, 8)), StageSpec(**CINE | {"max_displacement": None})]
 )
 def test_dictionary_goes_through_json_and_back(spec: StageSpec) -> None:
-    assert StageSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert StageSpec.from_dict(json.loads(json.dumps(asdict(spec)))) == spec
 
 
 # -- the receptive field -----------------------------------------------------------------------------
