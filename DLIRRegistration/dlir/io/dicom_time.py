@@ -23,6 +23,7 @@ _TEMPORAL, _FRAME, _ACQUIRED, _TRIGGER, _NUMBER, _CONTENT, _INSTANCE = range(len
 
 # Trigger times of a cine are as even as its frames; those of one image a heartbeat jitter by some milliseconds.
 _SHORTEST_FRAME_MS = 10
+_DAY, _LONGEST = 86_400, 64_800  # seconds; nobody is imaged for eighteen hours
 _UNEVEN = 2  # longest step of even trigger times, in shortest ones
 
 
@@ -34,6 +35,7 @@ def order_in_time(clocks: NDArray[np.float64], name: str) -> NDArray[np.intp]:
     """
     if clocks.shape[1] == 1:
         return np.zeros(clocks.shape[:2], np.intp)
+    clocks = _over_midnight(clocks)
     deciding = _deciding(clocks, name)
     _require_same_time_points(clocks, name)
     # Copies of an image may have been written at different times, but keep its number.
@@ -44,6 +46,16 @@ def order_in_time(clocks: NDArray[np.float64], name: str) -> NDArray[np.intp]:
             "none; remove copies, or export the original series"
         )
     return np.array([np.lexsort(frames[:, deciding[::-1]].T) for frames in clocks])
+
+
+def _over_midnight(clocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same clocks with times after midnight behind those before it where no date, or one for all, tells of it."""
+    clocks = clocks.copy()
+    for c in (_ACQUIRED, _CONTENT):
+        moments = clocks[..., c]
+        if np.ptp(moments) > _LONGEST and np.ptp(moments // _DAY) == 0:
+            moments[moments % _DAY < _DAY / 2] += _DAY
+    return clocks
 
 
 def _require_same_time_points(clocks: NDArray[np.float64], name: str) -> None:

@@ -21,6 +21,7 @@ from dlir.io.integrity import is_damaged
 from dlir.io.memory import memory_limit
 from dlir.io.names import require_utf8
 from dlir.io.nifti import NiftiHeader, read_nifti_header
+from dlir.io.packed import beginning, is_gzip
 from dlir.io.placing import grid_of
 from dlir.io.quiet import quiet
 from dlir.io.source import Source
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 # Formats whose headers place the voxels in space. In others ITK takes 1 mm for what is not said.
 _PLACING = ("Nifti", "Nrrd", "Meta", "Gipl", "VTK", "HDF5", "MINC")
+# Formats that SimpleITK knows by a file's name: where and how its content begins, and what the name ends in.
+_FORMATS = {
+    "NRRD": (0, b"NRRD0", (".nrrd", ".nhdr")),
+    "MetaImage": (0, b"ObjectType", (".mha", ".mhd")),
+    "NIfTI": (344, b"n+1\0", (".nii", ".nii.gz")),
+}
 # Of a voxel in memory, at least.
 _BYTES = 4
 
@@ -171,7 +178,22 @@ def _header_error(source: Source, error: RuntimeError) -> ImageError | GeometryE
             f"{source.name}: direction matrix is singular or its columns are not perpendicular; "
             "correct the image header or resample the image onto a straight grid"
         )
-    return ImageError(f"{source.name} cannot be read as an image; give an undamaged NIfTI, NRRD, MHA or DICOM image")
+    return ImageError(f"{source.name} cannot be read as an image{_advice(source.path)}")
+
+
+def _advice(path: Path) -> str:
+    """What makes a file readable: another name where its content is of another format, or no compression."""
+    try:
+        content, packed = beginning(path, 348), is_gzip(path)
+    except (OSError, EOFError, zlib.error):
+        content, packed = b"", False
+    for kind, (at, start, endings) in _FORMATS.items():
+        if content[at:].startswith(start):
+            if packed and kind != "NIfTI":
+                return f": it is {kind} compressed by gzip; unpack it and let its name end in {endings[0]}"
+            if not path.name.lower().endswith(endings):
+                return f": it is {kind} under another name; let that end in {endings[packed]}"
+    return "; give an undamaged NIfTI, NRRD, MHA or DICOM image"
 
 
 def _check_kind(source: Source, reader: sitk.ImageFileReader) -> None:

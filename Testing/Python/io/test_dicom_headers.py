@@ -72,6 +72,15 @@ ORDERED: dict[str, Tags] = {
         "0008|0032": ("235900", "235959.9", "000001", "000100")[t],
         "0020|0013": SHUFFLED[t],
     },
+    "over midnight without a date": lambda z, t: {
+        "0008|0032": ("235900", "235959.9", "000001", "000100")[t],
+        "0020|0013": SHUFFLED[t],
+    },
+    "over midnight, a date that hides when it was": lambda z, t: {
+        "0008|0023": "19000101",
+        "0008|0033": ("235900", "235959.9", "000001", "000100")[t],
+        "0020|0013": 4 * z + t,
+    },
     "a date that hides when it was": lambda z, t: {"0008|0022": "20240000", "0008|0032": _clock(t)},
     "content time": lambda z, t: {"0008|0033": _clock(t)},
     "content time in order with the numbers": lambda z, t: {"0008|0033": _clock(t), "0020|0013": 4 * z + t},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import struct
 import subprocess
@@ -159,6 +160,26 @@ def test_missing_and_unreadable_files(tmp_path: Path, refusal: Callable[..., obj
     (tmp_path / "empty.nii.gz").touch()
     with refusal(ImageError, "empty.nii.gz", "empty file", "again"):
         read_image(tmp_path / "empty.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name", "packed", "words"),
+    [
+        ("nrrd", "a.nii", False, ": it is NRRD under another name; let that end in .nrrd"),
+        ("mha", "a", False, ": it is MetaImage under another name; let that end in .mha"),
+        ("nii", "a.nrrd", False, ": it is NIfTI under another name; let that end in .nii"),
+        ("nii", "a.gz", True, ": it is NIfTI under another name; let that end in .nii.gz"),
+        ("mha", "a.mha.gz", True, ": it is MetaImage compressed by gzip; unpack it and let its name end in .mha"),
+        ("nrrd", "a.nrrd", True, ": it is NRRD compressed by gzip; unpack it and let its name end in .nrrd"),
+    ],
+)
+def test_whole_files_under_another_name(
+    tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object], suffix: str, name: str, packed: bool, words: str
+) -> None:
+    content = _save(tmp_path / f"whole.{suffix}", _values(grid), grid).read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
+    with refusal(ImageError, f"/{name}' cannot be read as an image{words}"):
+        read_image(tmp_path / name)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the super-user may read every file")
