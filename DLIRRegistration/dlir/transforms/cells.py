@@ -36,6 +36,8 @@ _APART = 48
 ON_BORDER = 1e-6
 # Cells whose numbers fit 16 bits, which are sorted in a fraction of the time.
 _MOST_SHORT = 1 << 15
+# Numbers of cells, with some to spare, that single precision tells apart.
+_MOST_SINGLE = 1 << 23
 
 # The B-splines of the control points at -1, 0, 1 and 2 at a place t in [0, 1]: row p, coefficients of t^p.
 _POWERS = ((1 / 6, 4 / 6, 1 / 6, 0.0), (-0.5, 0.0, 0.5, 0.0), (0.5, -1.0, 0.5, 0.0), (-1 / 6, 0.5, -0.5, 1 / 6))
@@ -139,15 +141,18 @@ class _Cells:
     @torch.no_grad()
     def of(cls, coefficients: Tensor, control: Tensor, box: _Box, to_control: Tensor, *, derivatives: bool) -> _Cells:
         nx, ny, _ = box.shape
-        strides = control.new_tensor([[1, nx, nx * ny]])
-        numbers, chosen = torch.arange(box.cells), None
-        if len(numbers) > control.shape[1]:
+        exact = float(box.high[2] + 1) * nx * ny < _MOST_SINGLE
+        strides = torch.tensor([[1, nx, nx * ny]], dtype=control.dtype if exact else torch.float64)
+        chosen = None
+        if box.cells > control.shape[1]:
             cell = torch.minimum(torch.maximum(control.nan_to_num(0).floor_(), box.low), box.high).sub_(box.low)
-            numbers = chosen = torch.unique((strides @ cell)[0].long())
+            chosen = torch.unique((strides @ cell.to(strides.dtype))[0].long())
+        numbers = torch.arange(box.cells) if chosen is None else chosen
         first = torch.stack([numbers % nx, numbers // nx % ny, numbers // (nx * ny)]) + box.low.long() - 1
         straight = _diagonal(to_control)
         polynomials = _polynomials(coefficients, first, straight, derivatives=derivatives)
-        return cls(box, strides, float(strides @ box.low), chosen, polynomials.unbind(0), to_control, straight)
+        start = float(strides @ box.low.to(strides.dtype))
+        return cls(box, strides, start, chosen, polynomials.unbind(0), to_control, straight)
 
 
 def _reach(control: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +189,7 @@ def _sort(cells: _Cells, control: Tensor, cell: Tensor, place: Tensor) -> tuple[
     torch.floor(control, out=cell)
     if cells.box.bounds is not None:
         torch.minimum(torch.maximum(cell.nan_to_num_(0), cells.box.low, out=cell), cells.box.high, out=cell)
-    number = (cells.strides @ cell)[0].sub_(cells.first)
+    number = (cells.strides @ cell.to(cells.strides.dtype))[0].sub_(cells.first)
     total = len(cells.polynomials)
     if cells.chosen is not None:
         number = torch.searchsorted(cells.chosen.to(number), number)

@@ -180,6 +180,18 @@ def test_the_smallest_grid_has_one_interval() -> None:
     torch.testing.assert_close(found, torch.full((1, 3, 3), 2.5, dtype=torch.float64))
 
 
+def test_cells_too_many_for_single_precision_are_told_apart() -> None:
+    # 42 million control points, all of one row in memory.
+    row = torch.randn(2201, generator=torch.Generator().manual_seed(0))
+    points = torch.rand(1, 3, 1000, generator=torch.Generator().manual_seed(1))
+    control = 1 + points * torch.tensor([2195.0, 1595.0, 8.9])[:, None]
+    (found,) = evaluate_points(row.expand(1, 3, 12, 1600, 2201), control)
+    (expected,) = evaluate_points(
+        row.double().expand(1, 3, 4, 4, 2201), torch.cat([control[:, :1], 1 + points[:, 1:]], 1)
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 # -- bounds ------------------------------------------------------------------------------------------
 
 
