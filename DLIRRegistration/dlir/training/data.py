@@ -33,7 +33,8 @@ def load_data(
     where what is left makes no pairs.
     """
     if data.is_file() and len(config.sources) > 1:
-        raise ConfigError(f"manifest '{data}' is one source and the configuration has {len(config.sources)}; copy it and leave one")
+        count = len(config.sources)
+        raise ConfigError(f"manifest '{data}' is one source and the configuration has {count}; copy it and leave one")
     found = [find(source, data, notice) for source in config.sources]
     images = dict.fromkeys((f.image, f.mask) for entries in found for entry in entries for f in _scans(entry))
     prepared: dict[tuple[str, str], Prepared] = {}
