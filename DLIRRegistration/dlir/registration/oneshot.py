@@ -75,9 +75,7 @@ class Registration:
         Raises GeometryError for images that do not overlap, or are too small for the model or too large for memory.
         """
         clock = Clock(progress, partial(torch.cuda.synchronize, self.device) if self.device.type == "cuda" else silent)
-        for volume in (fixed, moving):
-            self._check_size(volume)
-            require_memory(self.spec, volume.grid, volume.source)
+        self.require_sizes(fixed, moving)
         start = initialize(fixed, moving, initial, mode)
         with clock.step("preprocess", 0.0):
             pair = self._prepare(fixed, moving, start.transform)
@@ -87,6 +85,12 @@ class Registration:
         return RegistrationResult(transform, warped, jacobian, within, described, device, clock.seconds)
 
     # -- preprocessing ---------------------------------------------------------------------------
+
+    def require_sizes(self, *volumes: Volume) -> None:
+        """Raises GeometryError for a volume that is too small for the model or too large for memory."""
+        for volume in volumes:
+            self._check_size(volume)
+            require_memory(self.spec, volume.grid, volume.source)
 
     def _check_size(self, volume: Volume) -> None:
         working = self.spec.preprocessing.working_grid(volume.grid)

@@ -54,7 +54,9 @@ class Session:
 
         def run(device: torch.device) -> RegistrationResult:
             steps = _in_words(progress, len(network.spec.stages))
-            return Registration(network, device)(loaded.fixed, loaded.moving, loaded.started, progress=steps)
+            registration = Registration(network, device)
+            registration.require_sizes(loaded.fixed, loaded.moving)  # of which no start would help
+            return registration(loaded.fixed, loaded.moving, loaded.started, progress=steps)
 
         return run_with_fallback(run, device, notify)
 
