@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import math
 import struct
 import tempfile
@@ -121,6 +122,18 @@ def _damaged(source: Source) -> ImageError:
 
 @contextmanager
 def _open(source: Source) -> Iterator[_Opened]:
+    """As `_readable`, and the locale of the process stays what it is: ITK's VTK reader leaves that of C behind."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        with _readable(source) as opened:
+            yield opened
+    finally:
+        if locale.setlocale(locale.LC_ALL) != before:
+            locale.setlocale(locale.LC_ALL, before)
+
+
+@contextmanager
+def _readable(source: Source) -> Iterator[_Opened]:
     """The file as SimpleITK can read it: itself, or the same image in a temporary file."""
     require_utf8(source.path, source.name, ImageError)
     try:

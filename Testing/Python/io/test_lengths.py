@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -99,3 +100,10 @@ def test_formats_without_a_voxel_size(tmp_path: Path, refusal: Refusal) -> None:
     for suffix in ("gipl", "vtk", "h5"):
         sitk.WriteImage(image, str(tmp_path / f"a.{suffix}"))
         np.testing.assert_allclose(read_image(tmp_path / f"a.{suffix}").grid.spacing, (1.3, 1.3, 8), rtol=1e-6)
+
+
+def test_the_locale_of_the_process_stays(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(VALUES), str(tmp_path / "a.vtk"))
+    before = locale.setlocale(locale.LC_ALL)
+    read_image(tmp_path / "a.vtk")
+    assert locale.setlocale(locale.LC_ALL) == before
