@@ -68,10 +68,8 @@ def intensities(native: NDArray[Any], name: str) -> NDArray[np.float32]:
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         wrong = array.size - int(np.isfinite(array).sum())
-        raise ImageError(
-            f"{name} has {wrong} voxels that are not finite numbers (NaN or infinite); "
-            "replace them, for example by the background value"
-        )
+        voxels = "1 voxel that is not a finite number" if wrong == 1 else f"{wrong} voxels that are not finite numbers"
+        raise ImageError(f"{name} has {voxels} (NaN or infinite); replace them, for example by the background value")
     if low == high:
         raise ImageError(f"{name} has the value {low:g} in every voxel; check that it is the right one")
     return array

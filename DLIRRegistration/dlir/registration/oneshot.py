@@ -101,7 +101,7 @@ class Registration:
                 extent = " x ".join(f"{e:.0f}" for e in working.extent)
                 raise GeometryError(
                     f"{volume.source} measures {extent} mm, less than the {needed} mm that this model needs; "
-                    "use a larger field of view or another model"
+                    "correct its voxel size if that is wrong, or use a larger field of view or another model"
                 )
 
     def _prepare(self, fixed: Volume, moving: Volume, start: CompositeTransform) -> _Pair:

@@ -128,9 +128,9 @@ IMAGES: list[tuple[Callable[[Path], Path | str], tuple[str, ...]]] = [
     (_late_phase, ("no time point 3", "#0 to #2")),
     (_colour, ("3 values per voxel", "give an image with one")),
     (_constant, ("value 7 in every voxel", "check")),
-    (_not_a_number, ("1 voxels that are not finite", "replace them")),
-    (_infinite, ("1 voxels that are not finite", "replace them")),
-    (_small, ("less than the", "use a larger field of view or another model")),
+    (_not_a_number, ("1 voxel that is not a finite number", "replace them")),
+    (_infinite, ("1 voxel that is not a finite number", "replace them")),
+    (_small, ("less than the", "correct its voxel size", "use a larger field of view or another model")),
     (_singular, ("direction", "singular", "correct the image header")),
     (_empty_folder, ("no DICOM image", "give a DICOM folder")),
 ]
