@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, say
-from dlir.cli.evaluate import Baseline, DataKind, check_packages, finish, make_methods, of_split, run
+from dlir.cli.evaluate import Baseline, DataKind, check_baselines, check_packages, finish, make_methods, of_split, run
 from dlir.cli.train import ConfigOption, PresetOption, read_configuration
 from dlir.errors import EvaluationError, OptionError, OutputError
 from dlir.registration.choices import Device, Initialization
@@ -53,6 +53,7 @@ def crossvalidate(
     and the training runs in fold-1-of-3 and so on.
     """
     check_packages()
+    check_baselines(baseline or [])
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
     from dlir.evaluation.folds import make_folds, subjects_of

@@ -111,6 +111,7 @@ def evaluate(
     chosen = open_data_set(dataset.value, data)
     pairs = select(of_split(chosen.pairs(), testing=True), subjects or [], limit)
     methods = make_methods(models or [], [b.value for b in baseline or []], stages, masked, device.value)
+    check_baselines(baseline or [])
     with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
         with progress_bar(wanted=not json) as progress:
             evaluated = run(output, initialize.value, chosen, pairs, methods, progress)
@@ -122,6 +123,16 @@ def check_packages() -> None:
     for package in ("pandas", "scipy", "matplotlib"):
         if importlib.util.find_spec(package) is None:
             raise OutputError(f"an evaluation needs '{package}', which is not installed: pip install 'dlir[eval]'")
+
+
+def check_baselines(baselines: Sequence[Baseline]) -> None:
+    """Raises OutputError, before any work, where the program of a baseline is missing."""
+    for baseline in baselines:
+        package = "ants" if baseline is Baseline.syn else "itk"
+        if importlib.util.find_spec(package) is None:
+            raise OutputError(
+                f"--baseline {baseline.value} needs '{package}', which is not installed: pip install 'dlir[bench]'"
+            )
 
 
 def of_split(pairs: list[Pair], *, testing: bool) -> list[Pair]:

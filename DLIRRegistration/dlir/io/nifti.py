@@ -54,7 +54,7 @@ _FIELDS = {
 _LENGTHS = {1: 348, 2: 540}
 _MAGICS = (b"n+1", b"ni1", b"n+2", b"ni2")
 _REAL = {16: "f4", 64: "f8"}
-_UNITS = {1: 1000.0, 3: 1e-3}  # metres and micrometres; others are millimetres or say nothing
+_UNITS = {1: ("m", 1000.0), 3: ("um", 1e-3)}  # others are mm or say nothing
 _START = 352
 
 
@@ -87,12 +87,12 @@ class NiftiHeader:
     @property
     def spacing(self) -> Vector3 | None:
         """The voxel size in pixdim, in mm; None where it states none."""
-        x, y, z = (abs(v) * self._unit for v in self.fields["pixdim"][1:4])
+        x, y, z = (abs(v) * self.unit[1] for v in self.fields["pixdim"][1:4])
         return (x, y, z) if all(0 < v < math.inf for v in (x, y, z)) else None
 
     def numbers(self, lengths: Sequence[float]) -> list[float]:
         """Lengths in mm as the header writes them."""
-        return [length / self._unit for length in lengths]
+        return [length / self.unit[1] for length in lengths]
 
     @property
     def sform(self) -> NDArray[np.float64] | None:
@@ -125,12 +125,14 @@ class NiftiHeader:
         return self._in_lps(matrix)
 
     def _in_lps(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        in_lps: NDArray[np.float64] = matrix * np.array([[-1.0], [-1.0], [1.0]]) * self._unit
+        in_lps: NDArray[np.float64] = matrix * np.array([[-1.0], [-1.0], [1.0]]) * self.unit[1]
         return in_lps
 
     @property
-    def _unit(self) -> float:
-        return 1.0 if self.is_analyze else _UNITS.get(self.fields["units"] & 7, 1.0)
+    def unit(self) -> tuple[str, float]:
+        """The unit of the header's lengths, and what it is in mm."""
+        mm = ("mm", 1.0)
+        return mm if self.is_analyze else _UNITS.get(self.fields["units"] & 7, mm)
 
     @property
     def _scaling(self) -> tuple[float, float]:

@@ -44,8 +44,7 @@ def _from_itk(name: str, path: Path, reader: sitk.ImageFileReader) -> ImageGrid:
         raise GeometryError("the header states no voxel size; write it there, in mm")
     unit, factor = found
     grid = _itk_grid(reader, [factor * s for s in reader.GetSpacing()], [factor * o for o in reader.GetOrigin()])
-    if factor != 1:
-        note(f"{name} states its lengths in {unit}; its voxels measure {_mm(grid.spacing)}")
+    _tell_unit(name, unit, grid)
     return grid
 
 
@@ -62,7 +61,9 @@ def _from_nifti(name: str, reader: sitk.ImageFileReader, nifti: NiftiHeader) -> 
             if stated is None or np.allclose(nifti.numbers(stated), 1):
                 instead = "states none" if stated is None else f"says {_mm(stated)}"
                 note(f"{name} has voxels of {_mm(lengths)} by its sform, which is taken; its pixdim {instead}")
-                return _placed(_itk_shape(reader), lengths, sform)
+                grid = _placed(_itk_shape(reader), lengths, sform)
+                _tell_unit(name, nifti.unit[0], grid)
+                return grid
             if not np.allclose(nifti.numbers(lengths), 1):
                 raise GeometryError(
                     f"the header states two voxel sizes, {_mm(lengths)} by its sform and {_mm(stated)} by its pixdim; "
@@ -71,8 +72,14 @@ def _from_nifti(name: str, reader: sitk.ImageFileReader, nifti: NiftiHeader) -> 
     if stated is None:
         raise GeometryError("the header states no voxel size; write it there, in mm")
     grid = _itk_grid(reader, stated, reader.GetOrigin())
+    _tell_unit(name, nifti.unit[0], grid)
     _tell_placement(name, grid, nifti)
     return grid
+
+
+def _tell_unit(name: str, unit: str, grid: ImageGrid) -> None:
+    if unit != "mm":
+        note(f"{name} states its lengths in {unit}; its voxels measure {_mm(grid.spacing)}")
 
 
 def _tell_placement(name: str, grid: ImageGrid, nifti: NiftiHeader) -> None:

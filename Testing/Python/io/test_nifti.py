@@ -106,12 +106,28 @@ def test_no_voxel_size_at_all(tmp_path: Path, refusal: Refusal) -> None:
         read_image(path)
 
 
-@pytest.mark.parametrize(("unit", "factor"), [(1, 1000.0), (2, 1.0), (3, 0.001), (0, 1.0)])
-def test_units_count_for_both(tmp_path: Path, unit: int, factor: float) -> None:
-    units = ("B", UNITS, (unit,))
-    np.testing.assert_allclose(read_grid(write(tmp_path / "a.nii", units)).spacing, factor * np.array(GRID.spacing))
-    with pytest.warns(ImageNote, match="by its sform"):
-        grid = read_grid(write(tmp_path / "a.nii", units, pixdim(1, 1, 1)))
+@pytest.mark.parametrize(
+    ("unit", "factor", "told"),
+    [
+        (1, 1000.0, ["states its lengths in m; its voxels measure 1300 x 1300 x 8000 mm"]),
+        (2, 1.0, []),
+        (3, 0.001, ["states its lengths in um; its voxels measure 0.0013 x 0.0013 x 0.008 mm"]),
+        (0, 1.0, []),
+    ],
+)
+def test_units_count_for_both(tmp_path: Path, unit: int, factor: float, told: list[str]) -> None:
+    def read(*edits: tuple[str, int, tuple[float, ...]]) -> tuple[ImageGrid, list[str]]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ImageNote)
+            grid = read_grid(write(tmp_path / "a.nii", ("B", UNITS, (unit,)), *edits))
+        return grid, [str(w.message).partition("' ")[2] for w in caught]
+
+    grid, notes = read()
+    np.testing.assert_allclose(grid.spacing, factor * np.array(GRID.spacing))
+    assert notes == told
+    grid, notes = read(pixdim(1, 1, 1))
+    assert "by its sform" in notes[0]
+    assert notes[1:] == told
     np.testing.assert_allclose(grid.index_to_physical[:3], factor * GRID.index_to_physical[:3], rtol=1e-5)
 
 
