@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ def test_a_continued_run_replaces_what_came_after_its_checkpoint_and_nothing_bef
     first = Board(tmp_path, 0)
     for iteration in (2, 4, 6):
         first.record("stage 1/2", iteration, ROW, None)
+    # TensorBoard reads files in the order of their names: of the second they are from, then of a count, as text.
+    time.sleep(1.1)
     Board(tmp_path, 4).record("stage 1/2", 6, {**ROW, "loss": -0.7}, None)
     losses = read(tmp_path).Scalars("training/loss")  # type: ignore[no-untyped-call]
     assert [(entry.step, round(entry.value, 3)) for entry in losses] == [(2, -0.5), (4, -0.5), (6, -0.7)]
