@@ -222,9 +222,13 @@ def test_whatever_a_file_holds_it_is_read_or_refused(content: bytes) -> None:
 # -- images that make pairs ---------------------------------------------------------------------------
 
 
+def write_five(folder: Path) -> None:
+    for name in "abcde":
+        write_volume(folder / f"{name}.nii.gz", np.random.default_rng(0).random(SHAPE))
+
+
 def test_images_of_a_subject_make_pairs_both_ways_in_order_of_time(tmp_path: Path) -> None:
-    for name in ("a", "b", "c", "d", "e"):
-        write_volume(tmp_path / f"{name}.nii.gz", np.random.default_rng(0).random(SHAPE))
+    write_five(tmp_path)
     text = "image,subject,time,split\nb.nii.gz,x,10,test\na.nii.gz,x,9,\nc.nii.gz,y,,\nd.nii.gz,y,,\ne.nii.gz,z,,\n"
     pairs = Manifest(write(tmp_path, text)).pairs()
     assert [pair.name for pair in pairs] == ["x b-to-a", "x a-to-b", "y d-to-c", "y c-to-d"]
@@ -232,8 +236,7 @@ def test_images_of_a_subject_make_pairs_both_ways_in_order_of_time(tmp_path: Pat
 
 
 def test_single_images_make_pairs_within_a_split(tmp_path: Path) -> None:
-    for name in ("a", "b", "c", "d", "e"):
-        write_volume(tmp_path / f"{name}.nii.gz", np.random.default_rng(0).random(SHAPE))
+    write_five(tmp_path)
     text = "image,subject,split\na.nii.gz,x,test\nb.nii.gz,,train\nc.nii.gz,z,test\nd.nii.gz,,train\ne.nii.gz,,\n"
     pairs = Manifest(write(tmp_path, text)).pairs()
     assert [pair.name for pair in pairs] == ["z c-to-x a", "x a-to-z c", "d-to-b", "b-to-d"]

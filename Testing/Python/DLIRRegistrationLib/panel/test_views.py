@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from mrml import MRML
     from panel_bench import Bench
     from slicer_windows import Windows
-
-
-@pytest.fixture
-def windows(scene: MRML) -> Iterator[Windows]:
-    """Slicer's windows with their layouts, drawn offscreen; the test is skipped where nothing can be drawn."""
-    from mrml import skip_without_rendering
-    from slicer_windows import Windows
-
-    skip_without_rendering()
-    shown = Windows(scene)
-    yield shown
-    shown.close()
 
 
 @pytest.fixture
