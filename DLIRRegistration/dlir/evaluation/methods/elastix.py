@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import EvaluationError
 from dlir.evaluation.methods.base import Registered, before_shift
-from dlir.evaluation.methods.elastix_settings import parameter_maps
+from dlir.evaluation.methods.elastix_settings import ParameterMap, parameter_maps
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.model.preprocessing import intensity_range
@@ -30,7 +30,7 @@ class ElastixMethod:
 
     stages: see `parameter_maps`; those up to the stage that it is compared with. preprocessing: its intensity range
     is used; the image's voxels are not changed. bending: with bending energy. masked: inside the fixed mask, where
-    a pair has one.
+    a pair has one. maps: elastix's parameters, instead of those of stages.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class ElastixMethod:
         *,
         bending: bool = False,
         masked: bool = False,
+        maps: Sequence[ParameterMap] | None = None,
     ) -> None:
         self.name, self._preprocessing, self._masked = name, preprocessing, masked
-        self._maps = parameter_maps(stages, bending=bending)
+        self._maps = parameter_maps(stages, bending=bending) if maps is None else list(maps)
         self.settings: Mapping[str, Any] = {
             "method": "elastix",
             "parameters": self._maps,
@@ -91,11 +92,11 @@ def part_of(parameters: Mapping[str, Sequence[str]]) -> Part:
     """
     kind = parameters["Transform"][0]
     values = np.array(parameters["TransformParameters"], float)
-    if kind == "AffineTransform":
+    if kind in ("AffineTransform", "EulerTransform"):
         center = np.array(parameters["CenterOfRotationPoint"], float)
         matrix = np.eye(4)
-        matrix[:3, :3] = values[:9].reshape(3, 3)
-        matrix[:3, 3] = values[9:] + center - matrix[:3, :3] @ center
+        matrix[:3, :3] = values[:9].reshape(3, 3) if kind == "AffineTransform" else _rotation(parameters)
+        matrix[:3, 3] = values[-3:] + center - matrix[:3, :3] @ center
         return AffineTransform(matrix)
     if kind == "BSplineTransform":
         x, y, z = (int(n) for n in parameters["GridSize"])
@@ -105,6 +106,17 @@ def part_of(parameters: Mapping[str, Sequence[str]]) -> Part:
         grid = ImageGrid((z, y, x), spacing, origin, tuple(direction.ravel()))  # type: ignore[arg-type]
         return BSplineTransform(values.reshape(3, z, y, x), grid)
     raise EvaluationError(f"elastix gave a {kind}, which cannot be evaluated; use the settings of a model's stages")
+
+
+def _rotation(parameters: Mapping[str, Sequence[str]]) -> NDArray[np.float64]:
+    """(3, 3) of an Euler transform, whose first parameters are the angles about x, y and z in radians."""
+    x, y, z = (float(angle) for angle in parameters["TransformParameters"][:3])
+    about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
+    about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    about_z = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
+    zyx = parameters["ComputeZYX"][0] == "true"
+    rotation: NDArray[np.float64] = about_z @ about_y @ about_x if zyx else about_z @ about_x @ about_y
+    return rotation
 
 
 def _import_itk() -> Any:

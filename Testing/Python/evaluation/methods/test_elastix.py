@@ -119,8 +119,9 @@ def test_settings_tell_apart_what_differs() -> None:
         ElastixMethod("a", STAGES, PREPROCESSING, masked=True),
         ElastixMethod("a", STAGES[:1], PREPROCESSING),
         ElastixMethod("a", STAGES, Preprocessing((2.0, 2.0, 2.0), window=(-1000, 0))),
+        ElastixMethod("a", STAGES, PREPROCESSING, maps=[{"Transform": ["EulerTransform"]}]),
     ]
-    assert len({settings_digest(method) for method in methods}) == 5
+    assert len({settings_digest(method) for method in methods}) == 6
     assert settings_digest(methods[0]) == settings_digest(ElastixMethod("b", STAGES, PREPROCESSING))
 
 
@@ -146,6 +147,22 @@ def test_an_affine_map_is_about_its_centre() -> None:
     np.testing.assert_allclose(part_of(values).apply(points), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("zyx", [False, True])
+def test_a_rigid_map_is_about_its_centre(zyx: bool) -> None:
+    angles, shift, center = (0.4, -0.3, 0.7), (5.0, -6.0, 7.0), (10.0, 20.0, -30.0)
+    values = {
+        "Transform": ["EulerTransform"],
+        "TransformParameters": [repr(v) for v in (*angles, *shift)],
+        "CenterOfRotationPoint": [repr(v) for v in center],
+        "ComputeZYX": ["true" if zyx else "false"],
+    }
+    reference = sitk.Euler3DTransform(center, *angles, shift)
+    reference.SetComputeZYX(zyx)
+    points = np.random.default_rng(0).uniform(-50, 50, (20, 3))
+    expected = [reference.TransformPoint(point.tolist()) for point in points]
+    np.testing.assert_allclose(part_of(values).apply(points), expected, atol=1e-9)
+
+
 def test_other_transforms_are_refused() -> None:
-    with pytest.raises(EvaluationError, match="EulerTransform"):
-        part_of({"Transform": ["EulerTransform"], "TransformParameters": ["0"] * 6})
+    with pytest.raises(EvaluationError, match="SimilarityTransform"):
+        part_of({"Transform": ["SimilarityTransform"], "TransformParameters": ["0"] * 7})
