@@ -17,6 +17,8 @@ from dlir.registration.choices import Device
 from dlir.registration.progress import Progress, silent
 
 EXIT_ERROR = 2
+# The result was written, and is no better than the user said that it has to be.
+EXIT_VERDICT = 3
 EXIT_INTERRUPTED = 130
 
 DeviceOption = Annotated[

@@ -7,18 +7,21 @@ from typing import Annotated
 
 import typer
 
-from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, print_json, progress_bar, say
+from dlir.cli.common import EXIT_VERDICT, DeviceOption, JsonOption, interrupt_says, print_json, progress_bar, say
 from dlir.cli.tables import print_report
-from dlir.registration.choices import DEFAULT_MODEL, Device, Initialization
+from dlir.registration.choices import DEFAULT_MODEL, Device, FailOn, Initialization
 from dlir.registration.pipeline import run
 from dlir.registration.request import Outputs, RegistrationRequest
+from dlir.registration.verdict import Verdict
 
 
 def register(
     fixed: Annotated[str, typer.Option(help="Image that stays: NIfTI, NRRD, MHA, DICOM folder or .zip; 4D as FILE#7.")],
     moving: Annotated[str, typer.Option(help="Image that is brought onto the fixed one.")],
     output: Annotated[Path, typer.Option(help="Folder for the files; made where missing.")],
-    model: Annotated[str, typer.Option(help="Name (see `dlir models`) or file of the model.")] = DEFAULT_MODEL,
+    model: Annotated[
+        str, typer.Option(help="Name (see `dlir models`) or file of the model; auto picks one made for such images.")
+    ] = DEFAULT_MODEL,
     moving_label: Annotated[str | None, typer.Option(help="Labels of the moving image, to be propagated.")] = None,
     fixed_label: Annotated[str | None, typer.Option(help="Labels of the fixed image, to score the result by.")] = None,
     fixed_mask: Annotated[str | None, typer.Option(help="Where in the fixed image the report's figures count.")] = None,
@@ -37,6 +40,9 @@ def register(
     full_paths: Annotated[
         bool, typer.Option("--full-paths", help="Name the images in report.json with the folders above them.")
     ] = False,
+    fail_on: Annotated[
+        FailOn | None, typer.Option("--fail-on", help="Exit with code 3 where the verdict is this or worse.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Register MOVING to FIXED.
@@ -45,6 +51,9 @@ def register(
     --moving-label warped_label.nrrd, and with --displacement displacement.nrrd (mm, LPS): all on the fixed
     image's grid; with --moving-landmarks moving_landmarks.csv, where they lie on the fixed image (mm, LPS). All
     together or none.
+
+    Ends with a verdict: good, check (look before relying on it) or failed. Exit code 0 whatever it is, unless
+    --fail-on asks for 3; 2 where the input is refused and nothing written.
     """
     request = RegistrationRequest(
         fixed,
@@ -68,3 +77,5 @@ def register(
             print_json(finished.report)
         else:
             print_report(finished.report, output)
+        if fail_on is not None and Verdict.from_report(finished.report).reaches(fail_on.value):
+            raise typer.Exit(EXIT_VERDICT)

@@ -53,11 +53,12 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     spread = "  ".join(f"{name} {number(jacobian[name])}" for name in ("mean", "sd", "min", "max"))
     print(f"Jacobian  {spread}")
     print(f"start     {_start(report['initialization'])}")
-    print(f"model     {report['model']['name']} on {report['device']}, {_duration(report['seconds'])}")
+    print(f"model     {_model(report['model'])} on {report['device']}, {_duration(report['seconds'])}")
     layers = [name for key, name in report["outputs"].items() if key.startswith("warped_label")]
     for segment in report.get("segments", ()):
         print(f"segment   {segment['name']}: value {segment['value']} of {layers[segment['layer']]}")
     print(f"files     {folder}{'' if str(folder).endswith('/') else '/'}: {', '.join(report['outputs'].values())}")
+    print(f"verdict   {report['verdict']['level']}: {report['verdict']['reason']}")
 
 
 def _landmark_rows(landmarks: dict[str, Any] | None) -> list[list[str]]:
@@ -69,6 +70,14 @@ def _landmark_rows(landmarks: dict[str, Any] | None) -> list[list[str]]:
     return [[name, number(before[key], ".2f"), number(after[key], ".2f")] for name, key in named]
 
 
+def _model(model: dict[str, Any]) -> str:
+    """Its name and, where it was chosen, how far the images are from what each model was made for."""
+    if "distances" not in model:
+        return str(model["name"])
+    told = ", ".join(f"{name} {number(distance, '.1f')}" for name, distance in model["distances"].items())
+    return f"{model['name']} (chosen; distance of the images from what a model was made for: {told})"
+
+
 def _start(initialization: dict[str, Any]) -> str:
     moved = f"{initialization['center_distance_mm']:.1f} mm between the centers"
     start = f"{initialization['mode']} ({moved}, overlap {100 * initialization['overlap']:.0f} %)"
@@ -76,6 +85,6 @@ def _start(initialization: dict[str, Any]) -> str:
 
 
 def _duration(seconds: dict[str, float]) -> str:
-    around = {"read", "load", "labels", "figures", "write"}
+    around = {"read", "choose", "load", "labels", "figures", "verdict", "write"}
     inner = sum(value for name, value in seconds.items() if name not in around)
     return f"{inner:.2f} s (and {sum(seconds.values()) - inner:.2f} s to read, load, judge and write)"

@@ -12,6 +12,7 @@ from dlir import __version__
 from dlir.errors import ModelError, shown
 from dlir.io.names import require_utf8
 from dlir.io.writing import write_bytes
+from dlir.model.domain import Domain
 from dlir.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -26,13 +27,17 @@ _MAX_HEADER_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What a model file says of itself, read without its weights and without torch."""
+    """What a model file says of itself, read without its weights and without torch.
+
+    domain: what it was made for; None in files of a DLIR that did not write it.
+    """
 
     path: Path
     spec: ModelSpec
     card: dict[str, Any]
     code_version: str
     digest: str
+    domain: Domain | None = None
 
     @property
     def between_persons(self) -> bool:
@@ -90,9 +95,10 @@ def _parse(path: Path, content: Any, *, intact: bool) -> ModelHeader:
     try:
         spec = ModelSpec.from_dict(content["spec"])
         card, code, digest = dict(content["card"]), str(content["code_version"]), str(content["sha256"])
+        domain = None if content.get("domain") is None else Domain.from_dict(content["domain"])
     except (KeyError, TypeError, ValueError, ModelError) as error:
         raise ModelError(f"model file '{path}' is damaged: {error}; fetch it again") from None
-    return ModelHeader(path, spec, card, code, digest)
+    return ModelHeader(path, spec, card, code, digest, domain)
 
 
 def _digest(weights: dict[str, Any]) -> str:
@@ -106,8 +112,8 @@ def _digest(weights: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def save_model(path: Path, model: MultiStageModel, card: dict[str, Any]) -> None:
-    """Write the model and its card, whole or not at all. Raises OutputError."""
+def save_model(path: Path, model: MultiStageModel, card: dict[str, Any], domain: Domain | None = None) -> None:
+    """Write the model, its card and its domain, whole or not at all. Raises OutputError."""
     from safetensors.torch import save
 
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -116,6 +122,7 @@ def save_model(path: Path, model: MultiStageModel, card: dict[str, Any]) -> None
         "code_version": __version__,
         "spec": model.spec.to_dict(),
         "card": card,
+        "domain": domain and domain.to_dict(),
         "sha256": _digest(weights),
     }
     text = json.dumps(content)
@@ -124,8 +131,9 @@ def save_model(path: Path, model: MultiStageModel, card: dict[str, Any]) -> None
 
 
 def rewrite_card(path: Path, card: dict[str, Any]) -> None:
-    """Give a model file another card; its weights and their digest stay as they are. Raises ModelError, OutputError."""
-    save_model(path, load_model(path)[0], card)
+    """Give a model file another card; weights, their digest and domain stay. Raises ModelError, OutputError."""
+    model, header = load_model(path)
+    save_model(path, model, card, header.domain)
 
 
 def load_model(path: Path) -> tuple[MultiStageModel, ModelHeader]:

@@ -6,6 +6,10 @@ displacements and coefficients are in its voxels. `dlir.registration` turns resu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,8 +78,33 @@ class MultiStageModel(nn.Module):
         result: Tensor = torch.linalg.inv(scale) @ matrix @ scale
         return result
 
+    @contextmanager
+    def watched(self) -> Iterator[list[Tensor]]:
+        """Keeps what the networks make of pairs while entered: for each stage (B, F), its features averaged over space.
+
+        A pair unlike those of training shows in them; complete at the end, and on the CPU.
+        """
+        parts: list[list[Tensor]] = [[] for _ in self.networks]
+        handles = [
+            layer.register_forward_hook(partial(_keep, own))
+            for network, own in zip(self.networks, parts, strict=True)
+            for layer in network.watched_layers()  # type: ignore[operator]  # both kinds of network have it
+        ]
+        found: list[Tensor] = []
+        try:
+            yield found
+        finally:
+            for handle in handles:
+                handle.remove()
+        found += [torch.cat(own, 1).cpu() for own in parts if own]
+
     def _autocast(self, image: Tensor) -> torch.autocast:
         return torch.autocast(image.device.type, self.precision, enabled=self.precision != torch.float32)
+
+
+def _keep(parts: list[Tensor], layer: nn.Module, inputs: object, output: Tensor) -> None:
+    features = output.detach().float()
+    parts.append(features if features.dim() == 2 else features.mean((2, 3, 4)))
 
 
 def _concatenated(fixed: Tensor, warped: Tensor) -> Tensor:

@@ -43,6 +43,10 @@ class AffineNetwork(nn.Module):
         with torch.no_grad():
             self.output.weight.mul_(_INITIAL_OUTPUT_SCALE)
 
+    def watched_layers(self) -> tuple[nn.Module, ...]:
+        """Those whose output says what the network takes the pair for."""
+        return (self.decoder,)
+
     def forward(self, fixed: Tensor, moving: Tensor, shapes: tuple[Tensor, Tensor]) -> Tensor:
         features = [self._features(image, shape) for image, shape in zip((fixed, moving), shapes, strict=True)]
         raw: Tensor = self.output(self.decoder(torch.cat(features, 1))).float()

@@ -37,6 +37,10 @@ class DeformableNetwork(nn.Module):
         with torch.no_grad():
             self.output.weight.mul_(_INITIAL_OUTPUT_SCALE)
 
+    def watched_layers(self) -> tuple[nn.Module, ...]:
+        """Those whose output says what the network takes the pair for."""
+        return (self.encoder, self.head)
+
     def forward(self, pair: Tensor) -> Tensor:
         features = self.head(self.encoder(pair))
         # In single precision: a half-precision output would be off by hundredths of a millimetre on a coarse grid.

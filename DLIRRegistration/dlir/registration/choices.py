@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-DEFAULT_MODEL = "cardiac-cine"
+# Whichever installed model was made for such a pair.
+AUTO_MODEL = "auto"
+DEFAULT_MODEL = AUTO_MODEL
 
 
 class Device(str, Enum):
@@ -25,6 +27,13 @@ class Initialization(str, Enum):
     auto = "auto"
     centers = "centers"
     scanner = "scanner"
+
+
+class FailOn(str, Enum):
+    """The verdict that a command ends with exit code 3 for; check includes failed."""
+
+    check = "check"
+    failed = "failed"
 
 
 class OutputForm(str, Enum):

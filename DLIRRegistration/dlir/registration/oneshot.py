@@ -34,7 +34,7 @@ _RIGID = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class _Pair:
+class PreparedPair:
     """A pair on its way through the stages. moving: where the start is not linear, resampled through it already.
 
     start: the initialization, applied last. matrix: (4, 4), what of it is linear, from index to index of the working
@@ -51,6 +51,20 @@ class _Pair:
         """Whether the start neither stretches nor shears."""
         linear = self.start.matrix[:3, :3] if self.start.linear else np.eye(3)
         return bool(np.abs(linear.T @ linear - np.eye(3)).max() < _RIGID)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the networks made of a pair, before anything is resampled.
+
+    pair: as they saw it. progressed: their chain, in voxels of the working grids; transform: the same in LPS mm.
+    features: of each stage, see `MultiStageModel.watched`.
+    """
+
+    pair: PreparedPair
+    progressed: Progressed
+    transform: CompositeTransform
+    features: list[Tensor]
 
 
 class Registration:
@@ -77,12 +91,22 @@ class Registration:
         clock = Clock(progress, partial(torch.cuda.synchronize, self.device) if self.device.type == "cuda" else silent)
         self.check(fixed, moving)
         start = initialize(fixed, moving, initial, mode)
-        with clock.step("preprocess", 0.0):
-            pair = self._prepare(fixed, moving, start.transform)
-        transform = self._transform(pair, self._run_stages(pair, clock))
-        warped, jacobian, within = self._resample(transform, fixed, moving, clock)
+        found = self.predict(fixed, moving, start.transform, clock)
+        warped, jacobian, within = self._resample(found.transform, fixed, moving, clock)
         described, device = start.description, str(self.device)
-        return RegistrationResult(transform, warped, jacobian, within, described, device, clock.seconds)
+        return RegistrationResult(found.transform, warped, jacobian, within, described, device, clock.seconds, found)
+
+    @torch.inference_mode()
+    def predict(
+        self, fixed: Volume, moving: Volume, start: CompositeTransform, clock: Clock | None = None
+    ) -> Prediction:
+        """The networks alone, from a start: most of the time of a registration goes into what this leaves out."""
+        clock = clock or Clock()
+        with clock.step("preprocess", 0.0):
+            pair = self._prepare(fixed, moving, start)
+        with self.model.watched() as features:
+            progressed = self._run_stages(pair, clock)
+        return Prediction(pair, progressed, self._transform(pair, progressed), features)
 
     # -- preprocessing ---------------------------------------------------------------------------
 
@@ -104,7 +128,7 @@ class Registration:
                     "correct its voxel size if that is wrong, or use a larger field of view or another model"
                 )
 
-    def _prepare(self, fixed: Volume, moving: Volume, start: CompositeTransform) -> _Pair:
+    def _prepare(self, fixed: Volume, moving: Volume, start: CompositeTransform) -> PreparedPair:
         preprocessing = self.spec.preprocessing
         with ThreadPoolExecutor(2) as threads:
             image, other = threads.map(lambda volume: scale(volume.array, volume.grid, preprocessing), (fixed, moving))
@@ -116,11 +140,11 @@ class Registration:
             points = torch.from_numpy(index).float().reshape(1, *grid.shape, 3)
             moved = lookup(other.seen()[None, None], Lattice(other.working.shape), points)[0, 0]
             other = Prepared(moved, grid, grid)
-        return _Pair(image, other, start, matrix)
+        return PreparedPair(image, other, start, matrix)
 
     # -- the networks ----------------------------------------------------------------------------
 
-    def _run_stages(self, pair: _Pair, clock: Clock) -> Progressed:
+    def _run_stages(self, pair: PreparedPair, clock: Clock) -> Progressed:
         known: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
 
         def done(stage: int) -> float:
@@ -150,7 +174,7 @@ class Registration:
 
     # -- the result ------------------------------------------------------------------------------
 
-    def _transform(self, pair: _Pair, progressed: Progressed) -> CompositeTransform:
+    def _transform(self, pair: PreparedPair, progressed: Progressed) -> CompositeTransform:
         """The exact parameters of the chain in LPS mm."""
         parts: list[Part] = []
         grid = pair.fixed.working

@@ -6,10 +6,11 @@ that a wrong name is told at once.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlir.registration.choices import Initialization
+from dlir.registration.choices import AUTO_MODEL, Initialization
 from dlir.registration.progress import Clock, Notify, Progress, part_of, silent
 from dlir.registration.request import RegistrationRequest
 
@@ -59,7 +60,8 @@ def open_outputs(request: RegistrationRequest) -> OutputFolder:
     from dlir.io import OutputFolder
     from dlir.model.catalogue import resolve_model
 
-    return OutputFolder(request.outputs.folder, [*request.input_files(), str(resolve_model(request.model))])
+    models = [] if request.model == AUTO_MODEL else [str(resolve_model(request.model))]
+    return OutputFolder(request.outputs.folder, [*request.input_files(), *models])
 
 
 def run_into(
@@ -71,26 +73,30 @@ def run_into(
 ) -> Finished:
     """As `run`, into a folder that the caller has opened and may add to before it closes."""
     from dlir.io import write_json
-    from dlir.model.catalogue import resolve_model
     from dlir.model.file import read_header
     from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
     from dlir.registration.outputs import output_names, write_outputs
 
-    clock, model = Clock(), resolve_model(request.model)
+    clock = Clock()
     request, segments = by_layers(request)
     names = output_names(request)
-    known = read_header(model)  # what is damaged, or cannot be written, is refused before there is work
+    asked = _asked(request)  # what is damaged, or cannot be written, is refused before there is work
     for name in names.values():
         outputs.file(name)
     with clock.step("read"):
         progress("reading", 0.0)
-        loaded = load(request, _expected_start(known))
+        loaded = load(request)
+    with clock.step("choose"):
+        progress("choosing model", 0.04)
+        model, distances = (asked, None) if asked is not None else _chosen(loaded)
+        loaded = replace(loaded, expected=_expected_start(read_header(model)))
     progress("loading model", 0.05)
     with clock.step("load"):
         from dlir.registration.propagation import propagate
         from dlir.registration.report import build_report
         from dlir.registration.session import Session
+        from dlir.registration.verdict import verdict_on
 
         session = session or Session()
         header = session.load(model)
@@ -103,6 +109,12 @@ def run_into(
         progress("figures", 0.8)
         full = request.outputs.full_paths
         report = build_report(loaded, outcome.value, header, outcome.device, full) | propagated.report
+    with clock.step("verdict"):
+        progress("judging", 0.85)
+        assessment = session.assess(loaded, outcome.value, model, request.device)
+        if distances is not None:
+            report["model"]["distances"] = distances
+        report["verdict"] = verdict_on(report, header, assessment).to_dict()
     with clock.step("write"):
         write_outputs(outputs, request, loaded, outcome.value, propagated, part_of(progress, 0.9, 1.0))
     report["outputs"] = names
@@ -113,6 +125,24 @@ def run_into(
         write_json(outputs.file(names["report"]), report)
     files = {key: str(outputs.path / name) for key, name in names.items()}
     return Finished(request, loaded, outcome.value, propagated, report, files)
+
+
+def _asked(request: RegistrationRequest) -> Path | None:
+    """The file of the model that is asked for, if it is not to be chosen. Raises ModelError for one that is damaged."""
+    from dlir.model.catalogue import resolve_model
+    from dlir.model.file import read_header
+
+    if request.model == AUTO_MODEL:
+        return None
+    return read_header(resolve_model(request.model)).path
+
+
+def _chosen(loaded: Loaded) -> tuple[Path, dict[str, float]]:
+    """The model that was made for such a pair, and how far the pair is from each. Raises ModelError for none."""
+    from dlir.registration.model_choice import choose_model
+
+    choice = choose_model(loaded.fixed, loaded.moving)
+    return choice.path, choice.distances
 
 
 def _expected_start(model: ModelHeader) -> str:

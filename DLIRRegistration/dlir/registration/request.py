@@ -72,7 +72,8 @@ class Outputs:
 class RegistrationRequest:
     """Register `moving` to `fixed`.
 
-    model: a name of the catalogue, or a model file. device, initialize: see `dlir.registration.choices`.
+    model: a name of the catalogue, a model file, or "auto": the installed model that was made for such images.
+    device, initialize: see `dlir.registration.choices`.
     initial_transform: an ITK file, fixed to moving point, instead of `initialize`, which else is "auto".
     fixed_mask, moving_mask: not 0 where the figures of the report count.
     moving_labels: layers of labels drawn on the moving image, to be brought onto the fixed image's grid.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlir.transforms.spatial import CompositeTransform
+
+if TYPE_CHECKING:
+    from dlir.registration.oneshot import Prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +23,7 @@ class RegistrationResult:
     jacobian: determinant of the transform, float32.
     inside: whether the voxel maps inside the moving image.
     initialization: how the images were brought together before the first stage, for the report.
-    seconds: time of each step, in order.
+    seconds: time of each step, in order. prediction: what the networks made of the pair, for the verdict.
     """
 
     transform: CompositeTransform
@@ -30,3 +33,4 @@ class RegistrationResult:
     initialization: dict[str, Any]
     device: str
     seconds: dict[str, float] = field(default_factory=dict)
+    prediction: Prediction | None = None

@@ -9,6 +9,7 @@ import torch
 
 from dlir.model.file import ModelHeader, load_model
 from dlir.model.multistage import MultiStageModel
+from dlir.registration.assessment import Assessment, assess
 from dlir.registration.devices import Outcome, choose_device, run_with_fallback
 from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
@@ -59,6 +60,23 @@ class Session:
             return registration(loaded.fixed, loaded.moving, loaded.started, progress=steps)
 
         return run_with_fallback(run, device, notify)
+
+    def assess(
+        self, loaded: Loaded, result: RegistrationResult, model: Path, device_name: str = "auto"
+    ) -> Assessment | None:
+        """Figures for the verdict on a result of `register`; None where it keeps nothing of the networks.
+
+        Raises DeviceError and ModelError.
+        """
+        found, kept = result.prediction, self._load(model)
+        if found is None:
+            return None
+
+        def run(device: torch.device) -> Assessment:
+            registration = Registration(kept.model, device)
+            return assess(registration, loaded.fixed, loaded.moving, loaded.start, found, kept.header.domain)
+
+        return run_with_fallback(run, choose_device(device_name)).value
 
     def _load(self, path: Path) -> _Kept:
         kept, state = self._kept, _state(path)

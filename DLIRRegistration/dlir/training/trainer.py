@@ -24,6 +24,7 @@ from dlir.training.card import make_card
 from dlir.training.chain import run_chain
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import differences
+from dlir.training.domain import learn_domain
 from dlir.training.draws import Draw, fingerprint
 from dlir.training.engine import summed, usable_precision
 from dlir.training.initial_weights import adapt_to, recorded_inputs
@@ -183,12 +184,26 @@ class Trainer:
                     self._adapt_weights()
                 self._run_phase(progress, watch)
                 self._end_phase()
+            self._learn_domain(progress)
         except KeyboardInterrupt:
             # Not amid a step, and not where other processes have figures of their own.
             if self._whole and self.fabric.world_size == 1:
                 self.save()
             raise
         return self.folder.file(MODEL)
+
+    def _learn_domain(self, progress: Progress) -> None:
+        """What the finished model was made for goes into its file."""
+
+        def tell(step: str, fraction: float) -> None:
+            progress(step, round(100 * fraction), 100, {})
+
+        if self.fabric.is_global_zero:
+            weights = [source.weight for source in self.config.sources]
+            self.model.eval()
+            domain = learn_domain(self.model, self.draws, weights, self.config.seed, self.fabric.device, tell)
+            save_model(self.folder.file(MODEL), self.model, self.card(), domain)
+        self.fabric.barrier()
 
     def _end_phase(self) -> None:
         self._whole = False

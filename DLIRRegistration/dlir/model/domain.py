@@ -1,0 +1,190 @@
+"""What a model was made for, in figures that a new pair is held against. Needs no torch.
+
+A domain is learned when training ends, from pairs that it trained with and pairs that were held out: how large their
+images are, how bright, what each network makes of them, and how consistent the results are. Lengths are mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlir.errors import ModelError
+from dlir.geometry import ImageGrid
+
+Vector = NDArray[np.float64]
+
+# Parts of the brightness of an image, from dark to bright, whose values describe it.
+_QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+# Of the variance, so much is taken from the features alone, without what they have in common: there are hardly more
+# pairs than features.
+_SHRINKAGE = 0.2
+# Pairs are told apart from those that a domain was learned from in so many turns.
+_FOLDS = 5
+# The distance that this part of the model's own pairs keep is 1.
+_OWN = 0.95
+# Digits that are kept of each figure.
+_DIGITS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """One pair as a model sees it.
+
+    images: of the fixed and the moving one, `image_figures`. stages: of each stage, the features (F,) of its network.
+    """
+
+    images: tuple[Vector, Vector]
+    stages: tuple[Vector, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """A cloud of vectors (F,): mean, covariance (F, F), and the distance of its own outermost members."""
+
+    mean: Vector
+    covariance: Vector
+    unit: float
+
+    @classmethod
+    def of(cls, samples: Vector) -> Range:
+        """The cloud of samples (N, F).
+
+        The unit is the distance that most of them keep from a cloud that they are no part of: from the cloud that they
+        helped to make, few samples of many features are always near.
+        """
+        turns = np.arange(len(samples)) % _FOLDS
+        apart = [
+            _distance(sample, *_moments(samples[turns != turn])) for sample, turn in zip(samples, turns, strict=True)
+        ]
+        return cls(*_moments(samples), max(float(np.quantile(apart, _OWN)), np.finfo(float).tiny))
+
+    def distance(self, vector: Vector) -> float:
+        """Mahalanobis distance from the mean; 1 is as far as the outermost of its own."""
+        return _distance(vector, self.mean, self.covariance) / self.unit
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; of the covariance, which is symmetric, one half."""
+        half = self.covariance[np.tril_indices(len(self.mean))]
+        return {"mean": _plain(self.mean), "covariance": _plain(half), "unit": _rounded(self.unit)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Range:
+        """The inverse of `to_dict`. Raises KeyError, TypeError and ValueError."""
+        mean = np.array(values["mean"], float)
+        covariance = np.zeros((len(mean), len(mean)))
+        covariance[np.tril_indices(len(mean))] = values["covariance"]
+        covariance += np.tril(covariance, -1).T
+        unit = float(values["unit"])
+        if mean.ndim != 1 or not (np.isfinite(mean).all() and np.isfinite(covariance).all() and 0 < unit < np.inf):
+            raise ValueError("figures that are not finite")
+        return cls(mean, covariance, unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """What a model was made for.
+
+    pairs: it was learned from. spacing, extent: smallest and largest (x, y, z), mm, of the grids that the model saw.
+    images: of the figures of images. stages: of the features of each stage. figures: what of the model's own pairs
+    keep most, by names of `dlir.registration.assessment`.
+    """
+
+    pairs: int
+    spacing: tuple[Vector, Vector]
+    extent: tuple[Vector, Vector]
+    images: Range
+    stages: tuple[Range, ...]
+    figures: Mapping[str, float]
+
+    @classmethod
+    def of(cls, pairs: Sequence[Observed], grids: Sequence[ImageGrid], figures: Mapping[str, float]) -> Domain:
+        """From some tens of pairs, of persons as different as can be, and the working grids of their images."""
+        spacing, extent = (np.array([getattr(grid, name) for grid in grids]) for name in ("spacing", "extent"))
+        stages = zip(*(pair.stages for pair in pairs), strict=True)
+        return cls(
+            len(pairs),
+            (spacing.min(0), spacing.max(0)),
+            (extent.min(0), extent.max(0)),
+            Range.of(np.array([image for pair in pairs for image in pair.images])),
+            tuple(Range.of(np.array(stage)) for stage in stages),
+            dict(figures),
+        )
+
+    def times_larger(self, grid: ImageGrid) -> float:
+        """Volume of a grid to that of the largest images of the domain."""
+        return float(np.prod(np.array(grid.extent)) / np.prod(self.extent[1]))
+
+    def image_distance(self, image: Vector) -> float:
+        """How far an image is from those of the domain; its own are within about 1."""
+        return self.images.distance(image)
+
+    def distance(self, pair: Observed) -> float:
+        """How far a pair is from the domain, by its images and what the networks make of them."""
+        images = [self.image_distance(image) for image in pair.images]
+        stages = [own.distance(features) for own, features in zip(self.stages, pair.stages, strict=True)]
+        return max(*images, *stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "pairs": self.pairs,
+            "spacing": [_plain(end) for end in self.spacing],
+            "extent": [_plain(end) for end in self.extent],
+            "images": self.images.to_dict(),
+            "stages": [stage.to_dict() for stage in self.stages],
+            "figures": {name: _rounded(value) for name, value in self.figures.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Domain:
+        """The inverse of `to_dict`. Raises ModelError for anything else."""
+        try:
+            (a, b), (c, d) = (np.array(values[name], float).reshape(2, 3) for name in ("spacing", "extent"))
+            return cls(
+                int(values["pairs"]),
+                (a, b),
+                (c, d),
+                Range.from_dict(values["images"]),
+                tuple(Range.from_dict(stage) for stage in values["stages"]),
+                {str(name): float(value) for name, value in values["figures"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"its domain is not valid: {error}") from None
+
+
+def image_figures(image: NDArray[Any], grid: ImageGrid) -> Vector:
+    """(18,): size, brightness and sharpness of an image (z, y, x) in [0, 1]; grid: as the model sees it, unpooled."""
+    image = np.asarray(image, float)
+    edges = [float(np.abs(np.diff(image, axis=axis)).mean()) if image.shape[axis] > 1 else 0.0 for axis in range(3)]
+    shares = [float((image < 0.05).mean()), float((image >= 1).mean())]
+    sizes = np.log([*grid.spacing, *grid.extent])
+    return np.array([*sizes, *np.quantile(image, _QUANTILES), image.std(), *shares, *edges])
+
+
+def _moments(samples: Vector) -> tuple[Vector, Vector]:
+    """Mean (F,) and covariance (F, F) of samples (N, F), drawn towards one without correlations."""
+    mean, covariance = samples.mean(0), np.cov(samples, rowvar=False, bias=True).reshape(samples.shape[1], -1)
+    variances = np.diag(covariance)
+    # A feature that is hardly ever other than its mean must not decide alone.
+    least = max(float(np.median(variances)) * 1e-3, 1e-12)
+    shrunk = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * np.diag(variances) + least * np.eye(len(mean))
+    return mean, np.asarray(shrunk, float)
+
+
+def _distance(vector: Vector, mean: Vector, covariance: Vector) -> float:
+    apart = np.asarray(vector, float) - mean
+    square = float(apart @ np.linalg.solve(covariance, apart))
+    return float(np.sqrt(max(0.0, square) / len(mean)))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _plain(values: Vector) -> list[float]:
+    return [_rounded(value) for value in np.asarray(values, float).reshape(-1).tolist()]

@@ -1,0 +1,182 @@
+"""Figures of one result that tell right from wrong: what a verdict looks at and no report needs for other reasons.
+
+They are taken where the networks work, at the resolution of the first stage, so they cost little beside the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dlir.io.reading import Volume
+from dlir.metrics.scores import defined
+from dlir.model.domain import Domain, Observed, image_figures
+from dlir.model.preprocessing import Prepared
+from dlir.model.spec import ModelSpec
+from dlir.registration.oneshot import Prediction, Registration
+from dlir.transforms.lattice import Lattice, inside, lookup
+from dlir.transforms.resample import resample
+from dlir.transforms.spatial import AffineTransform, CompositeTransform
+
+# Of the range from dark to bright, where the image shows something.
+_SOMETHING = 0.1
+# Points at most at which distances are taken.
+_POINTS = 20_000
+# Voxels along each axis of the windows of the local similarity, and the least variance of one that shows something.
+_WINDOW, _LEAST_VARIANCE = 5, 1e-4
+# The displacement that so many per cent of the points stay below.
+_MOST = 95
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """None for what is not defined.
+
+    inverse_consistency_mm: median of |B(T(x)) - x| over the points x of the fixed image that show something; B is the
+    registration with the roles exchanged. displacement_mm: 95th percentile of how far the stages move a point.
+    local_before, local_after: mean correlation of windows of both images, by the start and by the result.
+    domain_distance: of the pair from the model's domain; its own pairs are within about 1. images_distance: of its
+    images alone.
+    """
+
+    inverse_consistency_mm: float | None
+    displacement_mm: float | None
+    local_before: float | None
+    local_after: float | None
+    domain_distance: float | None = None
+    images_distance: float | None = None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Rounded for a report."""
+        return {name: None if value is None else round(value, 4) for name, value in asdict(self).items()}
+
+
+def assess(
+    registration: Registration,
+    fixed: Volume,
+    moving: Volume,
+    start: CompositeTransform,
+    found: Prediction,
+    domain: Domain | None = None,
+) -> Assessment:
+    """Figures of a result that `registration` found for a pair; it registers the pair the other way round as well.
+
+    domain: of the model; None leaves its distance out. Raises as `Registration`.
+    """
+    points = _foreground(found.pair.fixed, registration.spec)
+    sent = found.transform.apply(points)
+    moved = np.linalg.norm(sent - start.apply(points), axis=1)
+    before, after = _local_similarities(registration, found)
+    seen = domain and observed(registration.spec, found)
+    return Assessment(
+        defined(_consistency(registration, fixed, moving, start, found, points)),
+        float(np.percentile(moved, _MOST)),
+        defined(before),
+        defined(after),
+        domain.distance(seen) if domain and seen else None,
+        max(map(domain.image_distance, seen.images)) if domain and seen else None,
+    )
+
+
+def observed(spec: ModelSpec, found: Prediction) -> Observed:
+    """What the domain of a model compares."""
+    fixed, moving = (seen_figures(image, spec) for image in (found.pair.fixed, found.pair.moving))
+    return Observed((fixed, moving), tuple(features[0].double().numpy() for features in found.features))
+
+
+def seen_figures(image: Prepared, spec: ModelSpec) -> NDArray[np.float64]:
+    """`image_figures` at the resolution of the first stage."""
+    return image_figures(_coarse(image, spec).numpy(), image.working)
+
+
+def _coarse(image: Prepared, spec: ModelSpec) -> Tensor:
+    """(z, y, x) at the resolution of the first stage, without what is padded."""
+    factors = spec.factors(0)
+    whole = tuple(max(f, n // f * f) for n, f in zip(image.working.shape, factors[::-1], strict=True))
+    z, y, x = (n // f for n, f in zip(whole, factors[::-1], strict=True))
+    return image.seen(spec.padded_shape(image.working.shape), factors)[:z, :y, :x]
+
+
+def _lattice(image: Prepared, spec: ModelSpec) -> Lattice:
+    """Where the voxels of `_coarse` lie in the working grid."""
+    z, y, x = _coarse(image, spec).shape
+    return Lattice.pooled((z, y, x), spec.factors(0))
+
+
+def _foreground(image: Prepared, spec: ModelSpec) -> NDArray[np.float64]:
+    """(N, 3) LPS mm: voxels of an image that show something; all of them where none does."""
+    coarse = _coarse(image, spec)
+    index = _lattice(image, spec).points(dtype=torch.float64).reshape(-1, 3).numpy()
+    shows = (coarse > _SOMETHING).reshape(-1).numpy()
+    chosen = index[shows] if shows.any() else index
+    return image.working.to_physical(chosen[:: 1 + len(chosen) // _POINTS])
+
+
+# -- there and back -----------------------------------------------------------------------------------
+
+
+def _consistency(
+    registration: Registration,
+    fixed: Volume,
+    moving: Volume,
+    start: CompositeTransform,
+    found: Prediction,
+    points: NDArray[np.float64],
+) -> float:
+    """Median of |B(T(x)) - x|, mm, over points (N, 3) that T sends into the moving image; `nan` where there are none.
+
+    A start that is not linear is no part of the comparison: the moving image is brought through it first.
+    """
+    there = found.transform
+    if start.linear:
+        back = CompositeTransform((AffineTransform(np.asarray(np.linalg.inv(start.matrix), float)),))
+    else:
+        warped = resample(np.asarray(moving.array, np.float32), moving.grid, start, fixed.grid)
+        moving, back = Volume(warped, fixed.grid, moving.source), CompositeTransform(())
+        there = CompositeTransform(there.parts[: len(there.parts) - len(start.parts)])
+    sent = there.apply(points)
+    within = moving.grid.contains(sent)
+    if not within.any():
+        return float("nan")
+    returned = registration.predict(moving, fixed, back).transform.apply(sent[within])
+    return float(np.median(np.linalg.norm(returned - points[within], axis=1)))
+
+
+# -- similarity ---------------------------------------------------------------------------------------
+
+
+def _local_similarities(registration: Registration, found: Prediction) -> tuple[float, float]:
+    """Before and after: the mean correlation of windows that show something in both images."""
+    spec = registration.spec
+    fixed, moving = (_coarse(image, spec)[None, None] for image in (found.pair.fixed, found.pair.moving))
+    lattice, source = _lattice(found.pair.fixed, spec), _lattice(found.pair.moving, spec)
+    matrix = torch.from_numpy(found.pair.matrix).float()
+    started = lattice.points().reshape(1, -1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
+    ways = [started.reshape(1, *lattice.shape, 3), found.progressed.points(lattice).cpu().movedim(1, -1)]
+    before, after = (
+        _local_similarity(fixed, lookup(moving, source, points), inside(source, points)[:, None].float())
+        for points in ways
+    )
+    return before, after
+
+
+def _local_similarity(fixed: Tensor, warped: Tensor, weight: Tensor) -> float:
+    """Mean local correlation of two images (1, 1, z, y, x) where `weight` is 1; `nan` where nothing shows."""
+
+    def mean(values: Tensor) -> Tensor:
+        return F.avg_pool3d(values, _WINDOW, 1, _WINDOW // 2, count_include_pad=True)
+
+    share = mean(weight).clamp(min=1e-6)
+    a, b = (mean(image * weight) / share for image in (fixed, warped))
+    variances = [mean(x * x * weight) / share - m * m for x, m in ((fixed, a), (warped, b))]
+    covariance = mean(fixed * warped * weight) / share - a * b
+    counts = (weight > 0) & (variances[0] > _LEAST_VARIANCE)
+    correlation = (
+        covariance / (variances[0].clamp(min=_LEAST_VARIANCE) * variances[1].clamp(min=_LEAST_VARIANCE)).sqrt()
+    )
+    return float(correlation[counts].clamp(-1, 1).mean()) if counts.any() else float("nan")

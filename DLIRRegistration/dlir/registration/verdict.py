@@ -1,0 +1,278 @@
+"""Whether to trust a registration, in plain language: the one judgement of command, worker, batch and panel.
+
+The limits are for warning, not for diagnosis. Those that no definition gives were chosen on the *tune* half of the
+pairs with truth that `Benchmarks/verdict.py` lists; its table, on the other half, says what they are worth. Needs no
+torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from dlir.model.domain import Domain
+    from dlir.model.file import ModelHeader
+    from dlir.registration.assessment import Assessment
+
+Level = Literal["good", "check", "failed"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+# Folding is never anatomy (§4). The paper's worst result that it still reports as usable, chest CT between different
+# people, folds in 0.75 % of the voxels: beyond one per cent nothing of the deformation can be relied upon.
+FOLDING_FAILED_PERCENT = 1.0
+# Rounding and one more interpolation change NCC by some thousandths; a fall beyond that is a fall.
+SIMILARITY_FALL = 0.01
+# Less than this part of the fixed image has a counterpart: the result is nearly empty.
+COVERED_FAILED = 0.05
+# The transform has carried away this part of the overlap that there was at the start.
+OVERLAP_LOST = 0.5
+
+# Less than half of the fixed image has a counterpart. Held out 0.99 and more, mismatched from 0.47.
+COVERED_CHECK = 0.5
+# Registration removes this part of what lacks to full similarity. Held out 0.47 to 0.76, mismatched 0.27 to 0.44.
+SIMILARITY_GAIN = 0.25
+# Images this similar at the start need no rise. Two phases of one heart start at 0.91 to 0.98.
+SIMILARITY_ALIGNED = 0.98
+# Similarity afterwards. Held out 0.96 to 0.99, mismatched 0.39 to 0.54.
+SIMILARITY_LOW = 0.7
+# Spread of the Jacobian. Held out 0.09 to 0.25, mismatched 0.53 to 0.76; 0.45 in the paper's chest CT between people.
+JACOBIAN_SD = 0.5
+# One voxel's volume to a fiftieth, or tenfold. Held out 0.033 to 9.7.
+JACOBIAN_SMALLEST, JACOBIAN_LARGEST = 0.02, 10.0
+# Experts who draw the same structure twice differ by more.
+DICE_FALL = 0.01
+# Times what the model's own pairs hardly ever exceed: the error there and back, how far points move, and the distance
+# from the domain. So many times the first limit, and the result is no result.
+CONSISTENCY, DISPLACEMENT, DOMAIN = 1.5, 1.5, 2.2
+CONSISTENCY_FAILED = 4.0
+# Landmarks are placed to a voxel or so; this is half of a fine one.
+TRE_RISE_MM = 0.5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """level: "good", "check" (look before relying on it) or "failed". reason: a sentence with the figure behind it.
+
+    inputs: the figures that were looked at, by name; None for one that is not known.
+    """
+
+    level: Level
+    reason: str
+    inputs: Mapping[str, float | None] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a report."""
+        return asdict(self)
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> Verdict:
+        """As it stands in a report; a report of a DLIR that wrote none is judged by what it says."""
+        found = report.get("verdict")
+        return judge(report) if found is None else cls(found["level"], found["reason"], found["inputs"])
+
+    def reaches(self, level: Level) -> bool:
+        """Whether it is as bad as `level`, or worse."""
+        return LEVELS.index(self.level) >= LEVELS.index(level)
+
+
+def judge(report: Mapping[str, Any], inputs: Mapping[str, float | None] | None = None, unlike: str = "") -> Verdict:
+    """The verdict on a registration. What is not known does not count against it.
+
+    report: as `dlir.registration.report` builds it, with what `propagation` adds. inputs: `Assessment` and the limits
+    of the model, see `limits`; None where only the report is left. unlike: in words, why the pair is not the model's
+    business, where it is not.
+    """
+    inputs = {**_own_inputs(report), **(inputs or {})}
+    for reason in _failures(report, inputs):
+        return Verdict("failed", reason, inputs)
+    for reason in _doubts(report, inputs, unlike):
+        return Verdict("check", reason, inputs)
+    return Verdict("good", _praise(report), inputs)
+
+
+def verdict_on(report: Mapping[str, Any], model: ModelHeader, assessment: Assessment | None) -> Verdict:
+    """The verdict on what a model made of a pair: by its report, and by what the model was made for."""
+    inputs = {} if assessment is None else assessment.to_dict()
+    if model.domain is None:
+        return judge(report, inputs, f"{_named(model)} does not say what it was trained on; look at the result.")
+    inputs |= limits(model.domain.figures)
+    return judge(report, inputs, _unlike(model, model.domain, inputs))
+
+
+def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | None]) -> str:
+    """Why a pair is not the model's business, or nothing where it is."""
+    distance = inputs.get("domain_distance")
+    if distance is None or distance <= DOMAIN:
+        return ""
+    return (
+        f"This does not look like {made_for(model)}: {domain.pairs} of its pairs lie within {DOMAIN:g} of each other "
+        f"and this one {distance:.1f} away."
+    )
+
+
+def made_for(model: ModelHeader) -> str:
+    """What a model is for, in the words of its card."""
+    told = [str(model.card[key]) for key in ("anatomy", "modality") if model.card.get(key)]
+    return ", ".join(told) or f"what {_named(model)} was trained on"
+
+
+def _named(model: ModelHeader) -> str:
+    return f"the model '{model.card.get('name', model.path.stem)}'"
+
+
+def limits(figures: Mapping[str, float]) -> dict[str, float]:
+    """What a result of a model is held to, by the names of inputs. figures: of the model's domain."""
+    factors = {"inverse_consistency_mm": CONSISTENCY, "displacement_mm": DISPLACEMENT}
+    return {f"{name}_limit": factor * figures[name] for name, factor in factors.items() if name in figures} | {
+        "domain_limit": DOMAIN
+    }
+
+
+def _own_inputs(report: Mapping[str, Any]) -> dict[str, float | None]:
+    (before, after), jacobian = _similarity(report), report["jacobian"]
+    return {
+        "covered": _covered(report),
+        "similarity_before": before,
+        "similarity_after": after,
+        "folding_count": jacobian["folding_count"],
+        **{f"jacobian_{name}": jacobian[name] for name in ("min", "max", "sd")},
+    }
+
+
+def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> Iterator[str]:
+    """Why the result cannot be relied upon, the gravest reason first."""
+    (before, after), covered = _similarity(report), _covered(report)
+    if after is None:
+        yield "No part of the fixed image has a counterpart in the moving one; try another initialization."
+    if covered is not None and covered < COVERED_FAILED:
+        yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; try another start."
+    voxels, left = (report["similarity"].get(f"voxels_{when}") for when in ("before", "after"))
+    if voxels and left is not None and left < OVERLAP_LOST * voxels:
+        yield f"The images overlap less than before ({_percent(left / voxels)} of it is left); try another start."
+    percent = report["jacobian"]["folding_percent"]
+    if percent is not None and percent > FOLDING_FAILED_PERCENT:
+        yield f"Tissue folds over itself in {percent:.1f} % of the image; the deformation cannot be relied upon."
+    apart, most = _limited(inputs, "inverse_consistency_mm")
+    if apart > CONSISTENCY_FAILED * most:
+        yield (
+            f"Registered the other way round, a point comes back {apart:.1f} mm from where it began "
+            f"(more than {most:.1f} mm is doubtful); the result cannot be relied upon."
+        )
+    if None not in (before, after) and after < before - SIMILARITY_FALL:
+        yield (
+            f"The images match less than before (similarity {before:.2f} → {after:.2f}); "
+            "try another start, or a model for such images."
+        )
+
+
+def _doubts(report: Mapping[str, Any], inputs: Mapping[str, float | None], unlike: str) -> Iterator[str]:
+    """Why to look before relying on a result that has not failed, the gravest reason first."""
+    if unlike:
+        yield unlike
+    yield from _measured(report)
+    yield from _inconsistent(inputs)
+    yield from _dissimilar(report, inputs)
+    yield from _uneven(report["jacobian"])
+
+
+def _measured(report: Mapping[str, Any]) -> Iterator[str]:
+    """What labels and landmarks of both images say."""
+    if landmarks := report.get("landmarks"):
+        apart, now = (landmarks[when]["mean_mm"] for when in ("before", "after"))
+        if None not in (apart, now) and now > apart + TRE_RISE_MM:
+            yield f"Landmarks are further apart than before (on average {apart:.1f} → {now:.1f} mm)."
+    for name, scores in scored_labels(report).items():
+        had, has = (scores[when]["dice"] for when in ("before", "after"))
+        if None not in (had, has) and has < had - DICE_FALL:
+            yield f"'{name}' overlaps less than before (Dice {had:.2f} → {has:.2f})."
+
+
+def _inconsistent(inputs: Mapping[str, float | None]) -> Iterator[str]:
+    """What the registration the other way round says, and how far points are moved."""
+    apart, most = _limited(inputs, "inverse_consistency_mm")
+    if apart > most:
+        yield (
+            f"Registered the other way round, a point comes back {apart:.1f} mm from where it began; "
+            f"results of this model that are right stay below {most:.1f} mm."
+        )
+    moved, most = _limited(inputs, "displacement_mm")
+    if moved > most:
+        yield f"Points move by up to {moved:.0f} mm, and this model has learned motion up to {most:.0f} mm."
+
+
+def _dissimilar(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> Iterator[str]:
+    (before, after), covered = _similarity(report), _covered(report)
+    if covered is not None and covered < COVERED_CHECK:
+        yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; look at the rest."
+    if after < SIMILARITY_LOW:
+        yield f"The images still differ (similarity {after:.2f} of 1); are they of the same person and kind?"
+    if before is not None and before < SIMILARITY_ALIGNED and after - before < SIMILARITY_GAIN * (1 - before):
+        yield f"The images match hardly better than before (similarity {before:.2f} → {after:.2f})."
+    was, now = _known(inputs, "local_before"), _known(inputs, "local_after")
+    if now < was:
+        yield f"In their details the images match less than before (local similarity {was:.2f} → {now:.2f})."
+
+
+def _uneven(jacobian: Mapping[str, Any]) -> Iterator[str]:
+    if count := jacobian["folding_count"]:
+        yield f"Tissue folds over itself in {count} voxel{'s' if count > 1 else ''}; look at the worst place."
+    if jacobian["sd"] is not None and jacobian["sd"] > JACOBIAN_SD:
+        yield f"Volume changes very unevenly from place to place (SD of the Jacobian {jacobian['sd']:.2f})."
+    if jacobian["min"] is not None and jacobian["min"] < JACOBIAN_SMALLEST:
+        yield f"Somewhere tissue shrinks to {100 * jacobian['min']:.1f} % of its volume; look at the Jacobian map."
+    if jacobian["max"] is not None and jacobian["max"] > JACOBIAN_LARGEST:
+        yield f"Somewhere tissue grows to {jacobian['max']:.0f} times its volume; look at the Jacobian map."
+
+
+# -- small things -------------------------------------------------------------------------------------
+
+
+def scored_labels(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels of a report whose scores mean something: a label that one of two images lacks has a Dice of 0
+    whatever the registration did, and no distances.
+    """
+    return {
+        name: scores
+        for name, scores in report.get("labels", {}).items()
+        if any(scores[when]["asd_mm"] is not None for when in ("before", "after"))
+    }
+
+
+def _praise(report: Mapping[str, Any]) -> str:
+    before, after = _similarity(report)
+    if before is None:
+        return f"The images match (similarity {after:.2f} of 1), and nothing folds."
+    if before >= SIMILARITY_ALIGNED:
+        return f"The images matched from the start (similarity {before:.2f} → {after:.2f}), and nothing folds."
+    return f"The images match better than before (similarity {before:.2f} → {after:.2f}), and nothing folds."
+
+
+def _similarity(report: Mapping[str, Any]) -> tuple[Any, Any]:
+    return report["similarity"]["before"], report["similarity"]["after"]
+
+
+def _covered(report: Mapping[str, Any]) -> float | None:
+    """Part of the fixed image with a counterpart; with masks, which the voxel counts are limited to, at the start."""
+    if report.get("fixed_mask") or report.get("moving_mask"):
+        start = report.get("initialization")
+        return start["overlap"] if start else None
+    voxels = report["similarity"].get("voxels_after")
+    return None if voxels is None or "fixed" not in report else voxels / math.prod(report["fixed"]["shape"])
+
+
+def _known(inputs: Mapping[str, float | None], name: str) -> float:
+    """A figure, or `nan`, which is beyond no limit."""
+    value = inputs.get(name)
+    return math.nan if value is None else value
+
+
+def _limited(inputs: Mapping[str, float | None], name: str) -> tuple[float, float]:
+    """A figure, and what results of the model stay below."""
+    return _known(inputs, name), _known(inputs, f"{name}_limit")
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %"
