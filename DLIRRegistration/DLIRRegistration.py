@@ -28,6 +28,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from dlir.registration.choices import DEFAULT_MODEL
 from DLIRRegistrationLib.logic import DLIRRegistrationLogic
 from DLIRRegistrationLib.panel.choices import Device, Start, TransformKind
 from DLIRRegistrationLib.panel.values import choose_volumes, forget_node
@@ -87,7 +88,7 @@ class DLIRRegistrationParameterNode:
     # Inputs
     fixedVolume: vtkMRMLScalarVolumeNode
     movingVolume: vtkMRMLScalarVolumeNode
-    model: str = "cardiac-cine"
+    model: str = DEFAULT_MODEL
     segmentations: list[vtkMRMLSegmentationNode]
     fixedMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
     fixedMaskSegment: str

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from dlir.registration.request import RegistrationRequest
@@ -60,6 +60,8 @@ def make_parser() -> Parser:
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[0], help="processor")
     for name, (_, suffix) in OUTPUTS.items():
         parser.add_argument(f"--{name}", type=Path, help=f"output file (*{suffix})")
+    # What Slicer itself adds for parameters that are neither nodes nor files: see `returned`.
+    parser.add_argument("--returnparameterfile", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
@@ -110,6 +112,13 @@ def request_of(options: argparse.Namespace, folder: Path) -> RegistrationRequest
     )
 
 
+def returned(report: dict[str, Any]) -> str:
+    """The parameters without a file or node, one on a line, as Slicer reads them."""
+    verdict = report["verdict"]
+    values = {"verdict": verdict["level"], "verdictReason": verdict["reason"], "usedModel": report["model"]["name"]}
+    return "".join(f"{name} = {' '.join(value.split())}\n" for name, value in values.items())
+
+
 def tell(step: str, fraction: float) -> None:
     """Progress, as Slicer reads it from what a command line module prints."""
     print(f"<filter-comment>{step}</filter-comment><filter-progress>{fraction:.3f}</filter-progress>", flush=True)
@@ -132,11 +141,14 @@ def run(options: argparse.Namespace) -> None:
         if options.movingLabels:
             segments_of_layer(parse_source(options.movingLabels, "moving label"))
         results = Path(work) / "results"
-        names = register(request_of(options, results), progress=tell, notify=warn).report["outputs"]
+        report = register(request_of(options, results), progress=tell, notify=warn).report
+        names = report["outputs"]
         chosen = {getattr(options, name): names[key] for name, (key, _) in OUTPUTS.items() if getattr(options, name)}
         with ExitStack() as stack:  # all are whole beside their places before the first takes its place
             for target, name in chosen.items():
                 shutil.copyfile(results / name, stack.enter_context(replacing(target)))
+            if options.returnparameterfile:
+                stack.enter_context(replacing(options.returnparameterfile)).write_text(returned(report), "utf-8")
     tell("done", 1.0)
 
 

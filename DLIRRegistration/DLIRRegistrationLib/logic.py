@@ -13,7 +13,9 @@ import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from dlir.errors import DLIRError
-from dlir.registration.progress import Progress
+from dlir.registration.progress import Offer, Progress, silent
+from dlir.registration.verdict import Verdict
+from DLIRRegistrationLib.models import FORMER_DEFAULT
 from DLIRRegistrationLib.registration.outputs import Outputs
 from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationNodes
 from DLIRRegistrationLib.registration.result_nodes import finish_jacobian
@@ -21,7 +23,6 @@ from DLIRRegistrationLib.registration.run import Run
 from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
 from DLIRRegistrationLib.registration.sequence_run import SequenceRun
 from DLIRRegistrationLib.registration.task import BackgroundTask
-from DLIRRegistrationLib.registration.verdict import Verdict
 from DLIRRegistrationLib.scene.frames import grid_of_volume
 from DLIRRegistrationLib.scene.jacobian import determinants
 from DLIRRegistrationLib.scene.markups import propagate_markups, propagate_model
@@ -95,7 +96,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         self,
         fixed: Any,
         moving: Any,
-        model: str = "cardiac-cine",
+        model: str = FORMER_DEFAULT,
         *,
         fixedMask: Any | None = None,
         movingMask: Any | None = None,
@@ -110,7 +111,8 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
     ) -> Run:
         """What `register` runs, not started yet, for a caller with a timer of its own.
 
-        fixed, moving: scalar volume nodes. model: a name of the catalogue, or a model file.
+        fixed, moving: scalar volume nodes. model: a name of the catalogue, a model file, or "auto": the installed
+            model that was made for such images; where there is none, the run fails and says so.
         fixedMask, movingMask: where the figures of the report count: a labelmap volume node, a segmentation node, or
             a MaskInput with one of its segments.
         initialTransform: a transform node that brings the moving volume roughly onto the fixed one; without it,
@@ -147,13 +149,14 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         self,
         fixed: Any,
         moving: Any,
-        model: str = "cardiac-cine",
+        model: str = FORMER_DEFAULT,
         *,
         blocking: bool = True,
         processEvents: bool = False,
         onProgress: Progress | None = None,
         onDone: Callable[[RegistrationNodes], None] | None = None,
         onFailed: Failure | None = None,
+        onOffer: Offer = silent,
         **choices: Any,
     ) -> RegistrationNodes | Run:
         """Registers the moving volume to the fixed one; their nodes are read when this is called.
@@ -163,14 +166,16 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
             started meanwhile wait for each other.
         processEvents: keep Slicer's windows alive while waiting.
         onProgress: gets the step and the fraction done. onDone: gets the result. onFailed: gets one line for the
-            user, and "error", "crash" or "cancelled".
+            user, and "error", "crash" or "cancelled". onOffer: gets the verdict so far, while the pair is registered
+            the other way round, which may make it worse.
         Raises RunError, a DLIRError, where a blocking registration fails.
         """
         run = self.newRun(fixed, moving, model, **choices)
+        run.on_offer = onOffer
         self._start(run, onProgress, onDone, onFailed)
         return self._waited(run, processEvents) if blocking else run
 
-    def registrationProblem(self, fixed: Any, moving: Any, model: str = "cardiac-cine", **choices: Any) -> str | None:
+    def registrationProblem(self, fixed: Any, moving: Any, model: str = FORMER_DEFAULT, **choices: Any) -> str | None:
         """Why `register` would refuse these, as one sentence; None where it would begin."""
         return self.newRun(fixed, moving, model, **choices).problem()
 
@@ -178,7 +183,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         self,
         sequence: Any,
         reference: int = 0,
-        model: str = "cardiac-cine",
+        model: str = FORMER_DEFAULT,
         segmentation: Any | None = None,
         initialize: str = "auto",
         device: str = "auto",
@@ -190,7 +195,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         segmentation: drawn on the reference frame, to be carried to every frame.
         outputs: which results are wanted (the Jacobian maps are not unless asked for), and sequence nodes that are to
             be overwritten. All results are sequences that one browser node plays together with `sequence`.
-        The rest as for `newRun`.
+        The rest as for `newRun`; "auto" chooses one model for all frames, by the first that is registered.
         """
         inputs = SequenceInputs(sequence, reference, model, segmentation, initialize, device)
         return SequenceRun(inputs, outputs or SequenceOutputs(), self.worker)
@@ -207,7 +212,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         self,
         sequence: Any,
         reference: int = 0,
-        model: str = "cardiac-cine",
+        model: str = FORMER_DEFAULT,
         *,
         blocking: bool = True,
         processEvents: bool = False,
@@ -226,7 +231,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         return self._waited(run, processEvents) if blocking else run
 
     def sequenceProblem(
-        self, sequence: Any, reference: int = 0, model: str = "cardiac-cine", **choices: Any
+        self, sequence: Any, reference: int = 0, model: str = FORMER_DEFAULT, **choices: Any
     ) -> str | None:
         """Why `registerSequence` would refuse these, as one sentence; None where it would begin."""
         return self.newSequenceRun(sequence, reference, model, **choices).problem()

@@ -21,11 +21,12 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QScrollArea, QVBoxLayout
 
 from dlir.model.catalogue import resource_folder
+from dlir.registration.progress import Offer, silent
+from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.registration.report import fill_table, report_rows
 from DLIRRegistrationLib.registration.requests import RegistrationNodes
 from DLIRRegistrationLib.registration.sequence_requests import SequenceNodes
 from DLIRRegistrationLib.registration.task import WAITING, WORKING, BackgroundTask, RunError, Steps
-from DLIRRegistrationLib.registration.verdict import Verdict, judge
 from DLIRRegistrationLib.sample_data import SAMPLES
 from DLIRRegistrationLib.scene.sequences import play_together
 from grids import make_grid
@@ -69,6 +70,7 @@ class Script:
     )
     hold: bool = False
     failure: tuple[str, str] | None = None
+    offer: Verdict | None = None
     report: dict[str, Any] = field(default_factory=lambda: dict(REPORT))
 
 
@@ -78,6 +80,7 @@ class ScriptedRun(BackgroundTask[RegistrationNodes]):
     def __init__(self, bench: Bench, inputs: Any, outputs: Any, worker: Any) -> None:
         super().__init__(worker)
         self.bench, self.script, self.inputs, self.outputs = bench, bench.script, inputs, outputs
+        self.on_offer: Offer = silent
 
     def problem(self) -> str | None:
         return self.inputs.problem() or self.outputs.problem(self.inputs)
@@ -89,6 +92,8 @@ class ScriptedRun(BackgroundTask[RegistrationNodes]):
         for step, fraction in self.script.steps:
             self._progress(step, fraction)
             yield WAITING
+        if self.script.offer is not None:
+            self.on_offer(self.script.offer)
         while self.script.hold:
             yield WAITING
         if self.script.failure is not None:
@@ -104,7 +109,6 @@ class ScriptedRun(BackgroundTask[RegistrationNodes]):
         scene = slicer.mrmlScene
         table = scene.AddNewNodeByClass("vtkMRMLTableNode", "Report")
         fill_table(table, report_rows(self.script.report))
-        verdict: Verdict = judge(self.script.report)
         return RegistrationNodes(
             warped=self._volume("warped", np.zeros(GRID.shape, np.float32)),
             transform=scene.AddNewNodeByClass("vtkMRMLTransformNode", "transform"),
@@ -116,7 +120,7 @@ class ScriptedRun(BackgroundTask[RegistrationNodes]):
             landmarks=None,
             table=table,
             report=self.script.report,
-            verdict=verdict,
+            verdict=Verdict.from_report(self.script.report),
             seconds=2.0,
         )
 
@@ -148,7 +152,7 @@ class ScriptedSequenceRun(ScriptedRun):
             browser=browser,
             table=scene.AddNewNodeByClass("vtkMRMLTableNode", "frames"),
             reports=(None, self.script.report),
-            verdict=judge(self.script.report),
+            verdict=Verdict.from_report(self.script.report),
             seconds=4.0,
         )
 

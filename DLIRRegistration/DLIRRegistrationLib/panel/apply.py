@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -31,7 +32,7 @@ class ApplySection(RunSection):
             _("Register the moving volume to the fixed one."),
             registration_of,
             host.logic.registrationProblem,
-            host.logic.register,
+            partial(host.logic.register, onOffer=host.status.offer),
         )
         self._on_installed = on_installed
         self.ui.installButton.connect("clicked(bool)", self._on_install)

@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dlir.model.catalogue import all_models
+from dlir.registration.choices import AUTO_MODEL
 from DLIRRegistrationLib import models
 from DLIRRegistrationLib.panel.masks import MaskChooser
 from DLIRRegistrationLib.panel.section import Host, Section, fill, put, silently
@@ -32,7 +33,7 @@ class InputsSection(Section):
     def refresh_models(self) -> None:
         """Read the catalogue, at first and when it has changed; `show` then chooses in it."""
         usable = [entry.name for entry in all_models() if entry.header is not None]
-        fill(self.ui.modelSelector, zip(usable, usable, strict=True))
+        fill(self.ui.modelSelector, [(_("Automatic"), AUTO_MODEL), *zip(usable, usable, strict=True)])
         self._carded = None
 
     def show(self) -> None:

@@ -19,7 +19,7 @@ _COLORS = {"good": "#2e9e4f", "check": "#d98200", "failed": "#c8372d"}
 def verdict_text(level: str, reason: str) -> str:
     """A verdict as rich text, its level as a coloured dot and a word."""
     word = {"good": _("Good"), "check": _("Check"), "failed": _("Failed")}[level]
-    return f'<span style="color: {_COLORS[level]}">●</span> <b>{_plain(word)}.</b> {_plain(reason)}'
+    return f"{_dot(level)} <b>{_plain(word)}.</b> {_plain(reason)}"
 
 
 class StatusLine:
@@ -34,15 +34,25 @@ class StatusLine:
         self._later.setInterval(0)
         self._later.connect("timeout()", self._open_window)
 
-    def verdict(self, verdict: Verdict) -> None:
-        self._show(verdict_text(verdict.level, verdict.reason))
+    def verdict(self, verdict: Verdict, model: str | None = None) -> None:
+        """model: the one that was chosen for the images, where the user left that open."""
+        text = verdict_text(verdict.level, verdict.reason)
+        chosen = _("Chosen for these images: {model}.").format(model=f"<b>{_plain(model)}</b>") if model else ""
+        self._show(f"{text} {chosen}".strip())
+
+    def offer(self, verdict: Verdict) -> None:
+        """What is known while the last check goes on."""
+        so_far = {"good": _("Good so far"), "check": _("Check"), "failed": _("Failed")}[verdict.level]
+        reason = "" if verdict.level == "good" else f" {_plain(verdict.reason)}"
+        going_on = _("Checking there and back …")
+        self._show(f"{_dot(verdict.level)} <b>{_plain(so_far)}.</b>{reason} {_plain(going_on)}")
 
     def note(self, text: str) -> None:
         self._show(_plain(_sentence(text)))
 
     def error(self, text: str) -> None:
         self._error = _sentence(text)
-        self._show(f'<span style="color: {_COLORS["failed"]}">●</span> {_plain(self._error)}')
+        self._show(f"{_dot('failed')} {_plain(self._error)}")
         self._later.start()
 
     def clear(self) -> None:
@@ -59,6 +69,10 @@ class StatusLine:
 
     def _open_window(self) -> None:
         show_error(self._error)
+
+
+def _dot(level: str) -> str:
+    return f'<span style="color: {_COLORS[level]}">●</span>'
 
 
 def _sentence(text: str) -> str:

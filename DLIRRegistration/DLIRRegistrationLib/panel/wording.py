@@ -25,4 +25,5 @@ def _labels() -> dict[str, str]:
         "--fixed-landmarks": _("Fixed landmarks"),
         "--moving-label": _("Propagate"),
         "--fixed-label": _("Score by"),
+        "--model": _("Model"),
     }

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlir.io.arrays import write_array
-from dlir.registration.choices import OutputForm
+from dlir.registration.choices import AUTO_MODEL, OutputForm
+from dlir.registration.progress import silent
 from dlir.registration.request import ArrayFile, Outputs, RegistrationRequest
-from dlir.worker.protocol import Done, Failed, Notice, Progress, Register
+from dlir.registration.verdict import Verdict
+from dlir.worker.protocol import Done, Failed, Notice, Progress, Provisional, Register
 from DLIRRegistrationLib.registration.task import WAITING, WORKING, RunError, Steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dlir.geometry import ImageGrid
+    from dlir.registration.progress import Offer
     from dlir.registration.progress import Progress as Report
     from DLIRRegistrationLib.registration.requests import RegistrationInputs
     from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs
@@ -71,22 +74,22 @@ class Parcel:
 def worker_request(
     inputs: RegistrationInputs | SequenceInputs,
     folder: Path,
-    model: Path,
+    model: Path | None,
     fixed: ArrayFile,
     moving: ArrayFile,
     **more: Any,
 ) -> Register:
     """What is asked for in Slicer as the worker is asked: the one place where the one becomes the other.
 
-    folder: the worker's, for the results. model: the file. more: fields of `RegistrationRequest` beyond what both
-    kinds of inputs have.
+    folder: the worker's, for the results. model: the file; None to have one chosen. more: fields of
+    `RegistrationRequest` beyond what both kinds of inputs have.
     """
     started = more.get("initial_transform") is not None
     asked = RegistrationRequest(
         fixed,
         moving,
         Outputs(str(folder), OutputForm.arrays.value),
-        str(model.absolute()),  # the worker has another current folder
+        AUTO_MODEL if model is None else str(model.absolute()),  # the worker has another current folder
         inputs.device,
         None if started else inputs.initialize,
         **more,
@@ -94,8 +97,11 @@ def worker_request(
     return Register(folder.name, asked)
 
 
-def compute(worker: WorkerClient, request: Register, report: Report) -> Steps[Done]:
-    """Have the worker do it. Closed before its end, it stops the worker. Raises RunError where the worker fails."""
+def compute(worker: WorkerClient, request: Register, report: Report, offer: Offer = silent) -> Steps[Done]:
+    """Have the worker do it. Closed before its end, it stops the worker.
+
+    offer: gets the verdict so far, before the last check. Raises RunError where the worker fails.
+    """
     events: list[Any] = []
     ended = False
     worker.submit(request, events.append)
@@ -112,6 +118,8 @@ def compute(worker: WorkerClient, request: Register, report: Report) -> Steps[Do
                     report(event.message, 0.0)
                 elif isinstance(event, Progress):
                     report(event.step, event.fraction)
+                elif isinstance(event, Provisional):
+                    offer(Verdict.from_dict(event.verdict))
             yield WAITING
     finally:
         if not ended:

@@ -7,7 +7,9 @@ Keys of a report, all but `similarity` and `jacobian` optional, and every figure
     volumes:    {segment name: {before_ml, after_ml}}, see `volume_figures`
     labels:     {segment name: {before: {dice, hd_mm, asd_mm}, after: {...}}}
     landmarks:  {count, before: {mean_mm, sd_mm, max_mm}, after: {...}}, on the moving image
-    seconds:    {step: seconds}, device, model: {name, title}, initialization: {mode, center_distance_mm}
+    verdict:    {level, reason, inputs: {name: figure}}, see `dlir.registration.verdict`
+    seconds:    {step: seconds}, device, model: {name, title, distances: {name: figure}, where it was chosen},
+    initialization: {mode, center_distance_mm, reason}
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import vtk
+
+from dlir.registration.verdict import scored_labels
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ COLUMNS = tuple(field.name.capitalize() for field in fields(Row))
 
 def report_rows(report: Mapping[str, Any]) -> list[Row]:
     """The report from top to bottom; figures that are missing or not defined have no row."""
-    sections = (_images, _volumes, _labels, _landmarks, _circumstances)
+    sections = (_images, _checks, _volumes, _labels, _landmarks, _circumstances)
     return [row for section in sections for row in section(report)]
 
 
@@ -63,6 +67,12 @@ def volume_figures(before_ml: Mapping[str, float], after_ml: Mapping[str, float]
     return {name: {"before_ml": before_ml[name], "after_ml": after_ml[name]} for name in before_ml if name in after_ml}
 
 
+def chosen_model(report: Mapping[str, Any]) -> str | None:
+    """The name of the model, where it was chosen for the images; None where it was asked for."""
+    model = report.get("model", {})
+    return model["name"] if model.get("distances") else None
+
+
 # -- sections -----------------------------------------------------------------------------------------
 
 
@@ -74,6 +84,20 @@ def _images(report: Mapping[str, Any]) -> Iterator[Row]:
         yield Row("Folding", "", f"{jacobian['folding_percent']:.3g}", "% of voxels")
     for name, key in (("smallest", "min"), ("largest", "max"), ("SD", "sd")):
         yield from _row(f"Jacobian, {name}", {"after": jacobian[key]}, "× volume", ".2f")
+
+
+def _checks(report: Mapping[str, Any]) -> Iterator[Row]:
+    """What the verdict has looked at besides, each with what it is held to."""
+    inputs = report.get("verdict", {}).get("inputs", {})
+    for measure, key, limit, unit, form in (
+        ("Error there and back", "inverse_consistency_mm", "inverse_consistency_mm_limit", "mm", ".2f"),
+        ("Displacement", "displacement_mm", "displacement_mm_limit", "mm", ".1f"),
+        ("Distance from what the model was made for", "domain_distance", "domain_limit", "", ".1f"),
+    ):
+        most = inputs.get(limit)
+        told = "" if most is None else f"(at most {format(most, form)})"
+        yield from _row(measure, {"after": inputs.get(key)}, f"{unit} {told}".strip(), form)
+    yield from _row("Local similarity", {when: inputs.get(f"local_{when}") for when in ("before", "after")}, "", ".3f")
 
 
 def _volumes(report: Mapping[str, Any]) -> Iterator[Row]:
@@ -108,24 +132,16 @@ def _circumstances(report: Mapping[str, Any]) -> Iterator[Row]:
         yield Row("Device", "", report["device"])
     if report.get("model"):
         yield Row("Model", "", report["model"].get("title") or report["model"]["name"])
+        if chosen_model(report):
+            yield Row("Chosen by the distance of the images", "", _distances(report["model"]["distances"]))
     if report.get("initialization"):
         start = report["initialization"]
         yield Row("Start", "", f"{start['mode']}, {start['center_distance_mm']:.0f} mm between the centres")
+        if start.get("reason"):
+            yield Row("Why this start", "", start["reason"])
 
 
 # -- small things -------------------------------------------------------------------------------------
-
-
-def scored_labels(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The labels of a report whose scores mean something: a label that one of two images lacks has a Dice of 0
-    whatever the registration did, and no distances.
-    """
-    labels = report.get("labels", {})
-    return {
-        name: scores
-        for name, scores in labels.items()
-        if any(value is not None for value in _when(scores, "asd_mm").values())
-    }
 
 
 def _when(scores: Mapping[str, Any], key: str) -> dict[str, float | None]:
@@ -138,6 +154,11 @@ def _row(measure: str, figures: Mapping[str, Any], unit: str, form: str) -> Iter
     if before is not None or after is not None:
         shown = ["" if value is None else format(value, form) for value in (before, after)]
         yield Row(measure, shown[0], shown[1], unit)
+
+
+def _distances(distances: Mapping[str, float | None]) -> str:
+    """Of the images from what each model was made for, the nearest first; one that was not tried is too far."""
+    return ", ".join(f"{name} {'far' if value is None else format(value, '.1f')}" for name, value in distances.items())
 
 
 def _volume(ml: float) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from DLIRRegistrationLib.models import model_problem
-
-if TYPE_CHECKING:
-    from DLIRRegistrationLib.registration.verdict import Verdict
+from dlir.registration.verdict import Verdict
+from DLIRRegistrationLib.models import FORMER_DEFAULT, model_problem
 
 TRANSFORM_KINDS = ("native", "grid")
 
@@ -30,7 +28,7 @@ class RegistrationInputs:
     """What is to be registered.
 
     fixed, moving: scalar volume nodes, under any parent transforms.
-    model: a name of the catalogue, or a model file.
+    model: a name of the catalogue, a model file, or "auto": the installed model that was made for such images.
     initial_transform: a transform node that brings the moving image roughly onto the fixed one (its to-parent
         direction, as if the moving volume were put under it); then `initialize` does not count.
     initialize: "auto" takes the start in which the images are most alike; "centers" brings the middles of both images
@@ -43,7 +41,7 @@ class RegistrationInputs:
 
     fixed: Any
     moving: Any
-    model: str = "cardiac-cine"
+    model: str = FORMER_DEFAULT
     fixed_mask: MaskInput | None = None
     moving_mask: MaskInput | None = None
     initial_transform: Any | None = None

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlir.registration.progress import part_of
+from dlir.registration.progress import Offer, part_of, silent
+from dlir.registration.verdict import Verdict
 from dlir.transforms.files import read_transform
 from DLIRRegistrationLib.registration.initial_transform import write_initial_transform
 from DLIRRegistrationLib.registration.landmarks import LandmarkNodes
@@ -29,7 +30,6 @@ from DLIRRegistrationLib.registration.result_nodes import (
 )
 from DLIRRegistrationLib.registration.structures import comparisons, structures
 from DLIRRegistrationLib.registration.task import WORKING, RegistrationTask, Steps
-from DLIRRegistrationLib.registration.verdict import judge
 from DLIRRegistrationLib.scene.masks import mask_array, placed_mask
 from DLIRRegistrationLib.scene.segmentations import export_layers
 from DLIRRegistrationLib.scene.volumes import image_array, placed_volume
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dlir.io.reading import Volume
     from dlir.registration.request import ArrayFile
     from dlir.worker.protocol import Done, Register
+    from DLIRRegistrationLib.worker.client import WorkerClient
 
 # How much of the progress bar is over when the worker begins and when it has finished.
 _HANDED_OVER, _COMPUTED = 0.05, 0.9
@@ -52,10 +53,16 @@ class Run(RegistrationTask[RegistrationNodes]):
     What is to be registered is read when it starts: later changes of the inputs, even their removal, change nothing.
     Nodes are created and changed at the very end, all together. An output node that has been removed by then is
     created anew. Several runs may be under way; the worker does one after the other.
+
+    on_offer: to be set before the start; gets the verdict so far, while the pair is registered the other way round.
     """
 
     inputs: RegistrationInputs
     outputs: OutputSelection
+
+    def __init__(self, inputs: RegistrationInputs, outputs: OutputSelection, worker: WorkerClient) -> None:
+        super().__init__(inputs, outputs, worker)
+        self.on_offer: Offer = silent
 
     # -- before ----------------------------------------------------------------------------------
 
@@ -108,7 +115,8 @@ class Run(RegistrationTask[RegistrationNodes]):
     def _steps(self) -> Steps[RegistrationNodes]:
         yield from self._parcel.write(part_of(self._progress, 0.0, _HANDED_OVER))
         before = yield from self._volumes([[(layer.array, layer.grid) for layer in own] for own in self._layers])
-        done = yield from compute(self.worker, self._request, part_of(self._progress, _HANDED_OVER, _COMPUTED))
+        report = part_of(self._progress, _HANDED_OVER, _COMPUTED)
+        done = yield from compute(self.worker, self._request, report, self.on_offer)
         self._progress("nodes", _COMPUTED)
         yield from self._parcel.delete()
         return (yield from self._results(done, before))
@@ -151,7 +159,7 @@ class Run(RegistrationTask[RegistrationNodes]):
             landmarks=nodes.get("landmarks"),
             table=nodes["table"],
             report=report,
-            verdict=judge(report),
+            verdict=Verdict.from_report(report),
             seconds=time.perf_counter() - self._began,
         )
 

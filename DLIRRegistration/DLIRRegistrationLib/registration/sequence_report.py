@@ -8,10 +8,9 @@ from typing import Any
 import slicer
 import vtk
 
+from dlir.registration.verdict import LEVELS, Verdict
 from DLIRRegistrationLib.registration.report import fill_columns
-from DLIRRegistrationLib.registration.verdict import Verdict, judge
 
-_GRAVITY = {"good": 0, "check": 1, "failed": 2}
 _NAN = float("nan")
 
 Report = dict[str, Any]
@@ -44,10 +43,10 @@ def frame_table(values: Sequence[str], reports: Sequence[Report | None], volumes
 
 def worst_verdict(reports: Sequence[Report | None]) -> Verdict:
     """The verdict on the frame that gives most reason to doubt; the reason says which one that is."""
-    verdicts = [(number, judge(report)) for number, report in enumerate(reports, 1) if report is not None]
-    number, worst = max(verdicts, key=lambda item: _GRAVITY[item[1].level])
+    verdicts = [(number, Verdict.from_report(report)) for number, report in enumerate(reports, 1) if report is not None]
+    number, worst = max(verdicts, key=lambda item: LEVELS.index(item[1].level))
     if worst.level == "good":
-        return Verdict("good", f"All {len(verdicts)} registered frames match, and nothing folds.")
+        return Verdict("good", f"All {len(verdicts)} registered frames match, and nothing folds.", worst.inputs)
     count = sum(verdict.level == worst.level for _, verdict in verdicts)
     others = f" The same level: {count - 1} more." if count > 1 else ""
-    return Verdict(worst.level, f"Frame {number}: {worst.reason}{others}")
+    return Verdict(worst.level, f"Frame {number}: {worst.reason}{others}", worst.inputs)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from DLIRRegistrationLib.models import model_problem
-
-if TYPE_CHECKING:
-    from DLIRRegistrationLib.registration.verdict import Verdict
+from dlir.registration.verdict import Verdict
+from DLIRRegistrationLib.models import FORMER_DEFAULT, model_problem
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class SequenceInputs:
 
     sequence: Any
     reference: int = 0
-    model: str = "cardiac-cine"
+    model: str = FORMER_DEFAULT
     segmentation: Any | None = None
     initialize: str = "auto"
     device: str = "auto"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
+from dlir.model.catalogue import resolve_model
 from dlir.registration.progress import part_of
 from dlir.transforms.files import read_transform
 from dlir.transforms.spatial import CompositeTransform
@@ -63,6 +64,7 @@ class _Frame:
 class SequenceRun(RegistrationTask[SequenceNodes]):
     """Registers every frame of a sequence; see `BackgroundTask` for how to start, poll, wait and cancel.
 
+    A model that is to be chosen is so for the first frame that is registered, and serves all.
     The frames are those at the start; should one be changed in place before its turn, the run ends and says so.
     Sequence nodes come into being at the very end, whole; cancelled before or within any frame, nothing has changed.
     """
@@ -131,6 +133,8 @@ class SequenceRun(RegistrationTask[SequenceNodes]):
             yield from parcel.write(lambda step, fraction: report(step, 0.0))
             done = yield from compute(self.worker, request, report)
             yield from parcel.delete()
+            if self._model is None:
+                self._model = resolve_model(Path(done.report["model"]["file"]).stem)
             return (yield from self._read(number, done))
         finally:
             self.worker.release(folder.name)

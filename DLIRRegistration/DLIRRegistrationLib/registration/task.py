@@ -16,6 +16,7 @@ import slicer
 
 from dlir.errors import DLIRError
 from dlir.model.catalogue import resolve_model
+from dlir.registration.choices import AUTO_MODEL
 from dlir.registration.progress import Progress, silent
 from DLIRRegistrationLib.worker.client import WorkerClient
 
@@ -206,7 +207,8 @@ class RegistrationTask(BackgroundTask[Result]):
         self._began = time.perf_counter()
         if problem := self.problem():
             raise RunError(problem)
-        self._model = resolve_model(self.inputs.model)
+        asked = self.inputs.model
+        self._model = None if asked == AUTO_MODEL else resolve_model(asked)
 
     def _clean(self) -> None:
         if self._folder is not None:

@@ -163,8 +163,8 @@ class WorkerClient:
     def submit(self, request: Register, on_event: Callable[[Event], None]) -> str:
         """Hand in a request; several wait for each other. Starts the process where there is none.
 
-        on_event: called by `poll` with each Progress and Notice and, last, with Done or Failed. Returns the id.
-        Raises as `start`, and ValueError for the id of a request that has not ended.
+        on_event: called by `poll` with each Progress, Notice and Provisional and, last, with Done or Failed. Returns
+        the id. Raises as `start`, and ValueError for the id of a request that has not ended.
         """
         if request.id in self._pending:
             raise ValueError(f"request '{request.id}' is under way")

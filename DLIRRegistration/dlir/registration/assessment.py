@@ -5,7 +5,8 @@ They are taken where the networks work, at the resolution of the first stage, so
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from dlir.model.domain import Domain, Observed, image_figures
 from dlir.model.preprocessing import Prepared
 from dlir.model.spec import ModelSpec
 from dlir.registration.oneshot import Prediction, Registration
+from dlir.registration.progress import silent
 from dlir.transforms.lattice import Lattice, inside, lookup
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
@@ -63,24 +65,29 @@ def assess(
     start: CompositeTransform,
     found: Prediction,
     domain: Domain | None = None,
+    offer: Callable[[Assessment], None] = silent,
 ) -> Assessment:
     """Figures of a result that `registration` found for a pair; it registers the pair the other way round as well.
 
-    domain: of the model; None leaves its distance out. Raises as `Registration`.
+    domain: of the model; None leaves its distance out. offer: told all but that last, which takes as long as the
+    registration itself, before it begins. Raises as `Registration`.
     """
     points = _foreground(found.pair.fixed, registration.spec)
     sent = found.transform.apply(points)
     moved = np.linalg.norm(sent - start.apply(points), axis=1)
     before, after = _local_similarities(registration, found)
     seen = domain and observed(registration.spec, found)
-    return Assessment(
-        defined(_consistency(registration, fixed, moving, start, found, points)),
+    one_way = Assessment(
+        None,
         float(np.percentile(moved, _MOST)),
         defined(before),
         defined(after),
         domain.distance(seen) if domain and seen else None,
         max(map(domain.image_distance, seen.images)) if domain and seen else None,
     )
+    offer(one_way)
+    apart = _consistency(registration, fixed, moving, start, found, points)
+    return replace(one_way, inverse_consistency_mm=defined(apart))
 
 
 def observed(spec: ModelSpec, found: Prediction) -> Observed:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dlir.errors import GeometryError, ModelError, note
 from dlir.io.reading import Volume
+from dlir.metrics.scores import defined
 from dlir.model.catalogue import all_models
 from dlir.model.domain import Domain
 from dlir.model.file import ModelHeader
@@ -21,10 +22,14 @@ _MOST_LARGER = 30.0
 
 @dataclass(frozen=True)
 class Choice:
-    """The model that fits best. distances: of every model that was compared, by name; its own pairs keep about 1."""
+    """The model that fits best.
+
+    distances: of every model that was compared, by name; its own pairs keep about 1. None for one that was not tried,
+    because the images are of another order of size.
+    """
 
     path: Path
-    distances: dict[str, float]
+    distances: dict[str, float | None]
 
 
 def choose_model(fixed: Volume, moving: Volume) -> Choice:
@@ -53,7 +58,7 @@ def choose_model(fixed: Volume, moving: Volume) -> Choice:
             f"no installed model was made for images like '{fixed.source}' and '{moving.source}': {known}; "
             "choose one with --model to try it all the same, or train one on such images"
         )
-    return Choice(header.path, {name: round(compared[name][0], 3) for name in ranked})
+    return Choice(header.path, {name: defined(round(compared[name][0], 3)) for name in ranked})
 
 
 def _distance(model: ModelHeader, domain: Domain, fixed: Volume, moving: Volume) -> float:

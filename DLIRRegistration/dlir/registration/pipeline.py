@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlir.registration.choices import AUTO_MODEL, Initialization
-from dlir.registration.progress import Clock, Notify, Progress, part_of, silent
+from dlir.registration.progress import Clock, Notify, Offer, Progress, part_of, silent
 from dlir.registration.request import RegistrationRequest
 
 if TYPE_CHECKING:
     from dlir.io import OutputFolder
     from dlir.model.file import ModelHeader
+    from dlir.registration.assessment import Assessment
     from dlir.registration.loading import Loaded
     from dlir.registration.propagation import Propagated
     from dlir.registration.result import RegistrationResult
@@ -45,14 +46,16 @@ def run(
     session: Session | None = None,
     progress: Progress = silent,
     notify: Notify = silent,
+    offer: Offer = silent,
 ) -> Finished:
     """Do what is asked; the files are in their folder when this returns, and none where it raises.
 
     session: keeps its model for the next request; None makes one for this. progress: gets the step and the fraction
-    done. notify: gets what the user should know although it goes on. Raises the DLIRErrors of the parts.
+    done. notify: gets what the user should know although it goes on. offer: gets the verdict so far, before the pair
+    is registered the other way round. Raises the DLIRErrors of the parts.
     """
     with open_outputs(request) as outputs:
-        return run_into(outputs, request, session, progress, notify)
+        return run_into(outputs, request, session, progress, notify, offer)
 
 
 def open_outputs(request: RegistrationRequest) -> OutputFolder:
@@ -70,6 +73,7 @@ def run_into(
     session: Session | None = None,
     progress: Progress = silent,
     notify: Notify = silent,
+    offer: Offer = silent,
 ) -> Finished:
     """As `run`, into a folder that the caller has opened and may add to before it closes."""
     from dlir.io import write_json
@@ -88,7 +92,8 @@ def run_into(
         progress("reading", 0.0)
         loaded = load(request)
     with clock.step("choose"):
-        progress("choosing model", 0.04)
+        if asked is None:
+            progress("choosing model", 0.04)
         model, distances = (asked, None) if asked is not None else _chosen(loaded)
         loaded = replace(loaded, expected=_expected_start(read_header(model)))
     progress("loading model", 0.05)
@@ -111,9 +116,13 @@ def run_into(
         report = build_report(loaded, outcome.value, header, outcome.device, full) | propagated.report
     with clock.step("verdict"):
         progress("judging", 0.85)
-        assessment = session.assess(loaded, outcome.value, model, request.device)
         if distances is not None:
             report["model"]["distances"] = distances
+
+        def tell(known: Assessment) -> None:
+            offer(verdict_on(report, header, known))
+
+        assessment = session.assess(loaded, outcome.value, model, request.device, tell)
         report["verdict"] = verdict_on(report, header, assessment).to_dict()
     with clock.step("write"):
         write_outputs(outputs, request, loaded, outcome.value, propagated, part_of(progress, 0.9, 1.0))
@@ -137,7 +146,7 @@ def _asked(request: RegistrationRequest) -> Path | None:
     return read_header(resolve_model(request.model)).path
 
 
-def _chosen(loaded: Loaded) -> tuple[Path, dict[str, float]]:
+def _chosen(loaded: Loaded) -> tuple[Path, dict[str, float | None]]:
     """The model that was made for such a pair, and how far the pair is from each. Raises ModelError for none."""
     from dlir.registration.model_choice import choose_model
 

@@ -9,16 +9,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from dlir.registration.verdict import Verdict
 
 # Gets the present step, in words, and the fraction done, 0 to 1.
 Progress: TypeAlias = Callable[[str, float], None]
 # Gets one line that the user should read although the run goes on.
 Notify: TypeAlias = Callable[[str], None]
+# Gets the verdict as far as it is known before the pair is registered the other way round, which may make it worse.
+Offer: TypeAlias = "Callable[[Verdict], None]"
 
 
 def silent(*told: object) -> None:
-    """Progress, or notices, that nobody wants."""
+    """Progress, notices or an offer that nobody wants."""
 
 
 def part_of(progress: Progress, low: float, high: float) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,11 +63,17 @@ class Session:
         return run_with_fallback(run, device, notify)
 
     def assess(
-        self, loaded: Loaded, result: RegistrationResult, model: Path, device_name: str = "auto"
+        self,
+        loaded: Loaded,
+        result: RegistrationResult,
+        model: Path,
+        device_name: str = "auto",
+        offer: Callable[[Assessment], None] = silent,
     ) -> Assessment | None:
         """Figures for the verdict on a result of `register`; None where it keeps nothing of the networks.
 
-        Raises DeviceError and ModelError.
+        offer: told those that are known before the pair is registered the other way round. Raises DeviceError and
+        ModelError.
         """
         found, kept = result.prediction, self._load(model)
         if found is None:
@@ -74,7 +81,7 @@ class Session:
 
         def run(device: torch.device) -> Assessment:
             registration = Registration(kept.model, device)
-            return assess(registration, loaded.fixed, loaded.moving, loaded.start, found, kept.header.domain)
+            return assess(registration, loaded.fixed, loaded.moving, loaded.start, found, kept.header.domain, offer)
 
         return run_with_fallback(run, choose_device(device_name)).value
 

@@ -71,7 +71,12 @@ class Verdict:
     def from_report(cls, report: Mapping[str, Any]) -> Verdict:
         """As it stands in a report; a report of a DLIR that wrote none is judged by what it says."""
         found = report.get("verdict")
-        return judge(report) if found is None else cls(found["level"], found["reason"], found["inputs"])
+        return judge(report) if found is None else cls.from_dict(found)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
+        """What `to_dict` made plain."""
+        return cls(values["level"], values["reason"], values["inputs"])
 
     def reaches(self, level: Level) -> bool:
         """Whether it is as bad as `level`, or worse."""
@@ -97,7 +102,8 @@ def verdict_on(report: Mapping[str, Any], model: ModelHeader, assessment: Assess
     """The verdict on what a model made of a pair: by its report, and by what the model was made for."""
     inputs = {} if assessment is None else assessment.to_dict()
     if model.domain is None:
-        return judge(report, inputs, f"{_named(model)} does not say what it was trained on; look at the result.")
+        unlike = f"The model '{_name(model)}' does not say what it was trained on; look at the result."
+        return judge(report, inputs, unlike)
     inputs |= limits(model.domain.figures)
     return judge(report, inputs, _unlike(model, model.domain, inputs))
 
@@ -116,11 +122,11 @@ def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | Non
 def made_for(model: ModelHeader) -> str:
     """What a model is for, in the words of its card."""
     told = [str(model.card[key]) for key in ("anatomy", "modality") if model.card.get(key)]
-    return ", ".join(told) or f"what {_named(model)} was trained on"
+    return ", ".join(told) or f"what the model '{_name(model)}' was trained on"
 
 
-def _named(model: ModelHeader) -> str:
-    return f"the model '{model.card.get('name', model.path.stem)}'"
+def _name(model: ModelHeader) -> str:
+    return str(model.card.get("name", model.path.stem))
 
 
 def limits(figures: Mapping[str, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from dlir.errors import ProtocolError
 from dlir.registration.codec import BASIC, Reader, build
@@ -61,6 +61,14 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Provisional:
+    """What there is to say of the result before the last check, which may make it worse; `Verdict.to_dict`."""
+
+    id: str
+    verdict: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Done:
     """The request has succeeded.
 
@@ -91,9 +99,9 @@ class Bye:
     """The last line of a worker that ends as it should."""
 
 
-Event = Ready | Progress | Notice | Done | Failed | Bye
+Event = Ready | Progress | Notice | Provisional | Done | Failed | Bye
 
-_EVENTS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Ready, Progress, Notice, Done, Failed, Bye)}
+_EVENTS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in get_args(Event)}
 _REQUESTS: dict[str, type[Any]] = {"register": Register}
 
 

@@ -26,6 +26,7 @@ from dlir.worker.protocol import (
     Failed,
     Notice,
     Progress,
+    Provisional,
     Ready,
     decode_request,
     encode_event,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from dlir.registration.pipeline import Finished
     from dlir.registration.session import Session
+    from dlir.registration.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +111,13 @@ class Server:
             log.warning("%s", message)
             self._emit(Notice(asked.id, message))
 
+        def offer(verdict: Verdict) -> None:
+            self._emit(Provisional(asked.id, verdict.to_dict()))
+
         try:
             start = time.perf_counter()
             with notes_to(notify):
-                done = run(asked.registration, session, progress, notify)
+                done = run(asked.registration, session, progress, notify, offer)
             seconds = round(time.perf_counter() - start, 4)
             self._emit(Done(asked.id, done.files, done.report, seconds))
         except DLIRError as error:

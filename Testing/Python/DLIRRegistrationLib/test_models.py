@@ -60,6 +60,15 @@ def test_a_name_that_exists_is_refused(folder: Path, model: Path, tmp_path: Path
         models.add(namesake)
 
 
+def test_a_model_to_be_chosen_is_no_file(folder: Path, model: Path, tmp_path: Path) -> None:
+    assert models.model_problem("auto") is None
+    assert models.card_line("auto") == "The installed model that was made for such images."
+    own = tmp_path / "auto.safetensors"
+    own.write_bytes(model.read_bytes())
+    with pytest.raises(ModelError, match="'auto' asks for the model to be chosen; rename"):
+        models.add(own)
+
+
 def test_what_is_no_whole_model_is_refused(folder: Path, model: Path, tmp_path: Path) -> None:
     cut, other = tmp_path / "cut.safetensors", tmp_path / "weights.pt"
     cut.write_bytes(model.read_bytes()[:-100])

@@ -25,11 +25,19 @@ SAMPLE = SOURCE.parent / "Resources" / "SampleData"
 # What Slicer's parser of such descriptions knows and this module uses.
 FILES = {"image": ".nrrd", "transform": ".h5", "file": None}
 KINDS = {*FILES, "string", "string-enumeration"}
+# How Slicer asks for the outputs that are neither nodes nor files, in a file.
+RETURNED = "returnparameterfile"
 
 
 def parameters() -> list[ElementTree.Element]:
     root = ElementTree.parse(FOLDER / "DLIRRegister.xml").getroot()
     return [item for group in root.findall("parameters") for item in group if item.tag not in ("label", "description")]
+
+
+def returned() -> list[str]:
+    """The names of what Slicer reads from that file: outputs without flag and place."""
+    plain = (p for p in parameters() if text(p, "channel") == "output" and not text(p, "longflag") + text(p, "index"))
+    return [text(parameter, "name") for parameter in plain]
 
 
 def text(element: ElementTree.Element, tag: str) -> str:
@@ -65,6 +73,8 @@ def typed_by_slicer(values: dict[str, str]) -> list[str]:
     """
     flagged, placed = [], {}
     for parameter in parameters():
+        if text(parameter, "name") in returned():
+            continue
         value = values.get(text(parameter, "name"), text(parameter, "default"))
         if text(parameter, "index"):
             placed[int(text(parameter, "index"))] = value
@@ -107,7 +117,8 @@ def test_description_has_what_slicer_shows() -> None:
         assert text(parameter, "name").isidentifier()
         for tag in ("label", "description"):
             assert text(parameter, tag), text(parameter, "name")
-        assert (text(parameter, "channel") in ("input", "output")) is (parameter.tag in FILES)
+        is_returned = text(parameter, "name") in returned()
+        assert (text(parameter, "channel") in ("input", "output")) is (parameter.tag in FILES or is_returned)
         assert not (text(parameter, "index") and text(parameter, "longflag"))
     references = {parameter.get("reference") for parameter in parameters()} - {None}
     assert references <= {text(parameter, "name") for parameter in parameters()}
@@ -118,8 +129,10 @@ def test_description_and_program_have_the_same_parameters(module: ModuleType) ->
     assert [text(p, "name") for p in parameters() if text(p, "index")] == [
         name for name, action in actions.items() if not action.option_strings
     ]
-    assert {text(parameter, "name") for parameter in parameters()} == set(actions)
-    for parameter in parameters():
+    assert actions.pop(RETURNED).option_strings == [f"--{RETURNED}"]
+    asked = [parameter for parameter in parameters() if text(parameter, "name") not in returned()]
+    assert {text(parameter, "name") for parameter in asked} == set(actions)
+    for parameter in asked:
         action = actions[text(parameter, "name")]
         assert action.option_strings == ([f"--{action.dest}"] if not text(parameter, "index") else [])
         assert (action.default or "") == text(parameter, "default")
@@ -127,7 +140,7 @@ def test_description_and_program_have_the_same_parameters(module: ModuleType) ->
 
 
 def test_slicer_asks_for_the_file_types_that_are_written(module: ModuleType) -> None:
-    outputs = {text(p, "name"): p for p in parameters() if text(p, "channel") == "output"}
+    outputs = {text(p, "name"): p for p in parameters() if text(p, "channel") == "output" and p.tag in FILES}
     assert set(outputs) == set(module.OUTPUTS)
     for name, parameter in outputs.items():
         stated = parameter.get("fileExtensions") or FILES[parameter.tag]
@@ -161,6 +174,16 @@ def test_a_run_writes_what_was_chosen(
     assert (difference > 0.5).mean() < 0.01
     assert read(Path(chosen["warpedLabels"])).dtype == "uint8"
     assert set(json.loads(Path(chosen["report"]).read_text())["labels"]) == {"1", "2"}
+
+
+def test_slicer_is_told_the_verdict(module: ModuleType, pair: Pair, tmp_path: Path) -> None:
+    chosen, told = everything(pair, tmp_path / "out"), tmp_path / "in" / "returned.params"
+    assert module.main([f"--{RETURNED}", str(told), *typed_by_slicer(chosen)]) == 0
+    lines = [line.partition(" = ") for line in told.read_text(encoding="utf-8").splitlines()]
+    assert [name for name, _, _ in lines] == returned()
+    report = json.loads(Path(chosen["report"]).read_text())
+    verdict = report["verdict"]
+    assert [value for _, _, value in lines] == [verdict["level"], verdict["reason"], report["model"]["name"]]
 
 
 def test_only_what_was_chosen(module: ModuleType, pair: Pair, tmp_path: Path) -> None:

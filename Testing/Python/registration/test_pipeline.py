@@ -20,6 +20,7 @@ from dlir.metrics.labels import dice
 from dlir.registration.pipeline import Finished, run
 from dlir.registration.request import ArrayFile, Comparison, Outputs, RegistrationRequest
 from dlir.registration.session import Session
+from dlir.registration.verdict import Verdict
 from dlir.transforms.files import read_transform, write_transform
 from dlir.transforms.inverse import InverseTransform
 from dlir.transforms.jacobian import jacobian_map
@@ -120,7 +121,8 @@ def test_steps_are_told_forwards_and_in_words(asked: RegistrationRequest, sessio
     run(asked, session, lambda step, fraction: told.append((step, fraction)), pytest.fail)
     steps = list(dict.fromkeys(step for step, _ in told))
     stages = ["stage 1 of 2", "stage 2 of 2"]
-    assert steps == ["reading", "loading model", "preparing", *stages, "resampling", "labels", "figures", "writing"]
+    worked = ["preparing", *stages, "resampling", "labels", "figures", "judging", "writing"]
+    assert steps == ["reading", "loading model", *worked]
     fractions = [fraction for _, fraction in told]
     assert fractions == sorted(fractions)
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
@@ -303,3 +305,11 @@ def test_what_cannot_be_registered_is_named(
             do(replace(asked, **changes), session)
         assert "\n" not in str(caught.value)
         assert list(Path(asked.outputs.folder).iterdir()) == []
+
+
+def test_the_verdict_so_far_is_offered_before_the_way_back(asked: RegistrationRequest, session: Session) -> None:
+    offered: list[Verdict] = []
+    final = Verdict.from_report(run(asked, session, notify=pytest.fail, offer=offered.append).report)
+    assert [verdict.inputs["inverse_consistency_mm"] for verdict in offered] == [None]
+    assert final.inputs["inverse_consistency_mm"] is not None
+    assert offered[0].inputs == {**final.inputs, "inverse_consistency_mm": None}

@@ -19,6 +19,7 @@ from dlir.worker.protocol import (
     Event,
     Failed,
     Progress,
+    Provisional,
     Ready,
     decode_event,
     encode_request,
@@ -91,6 +92,13 @@ def test_a_request_from_the_first_event_to_the_last(talk: Talk) -> None:
     talk.close_input()
     assert talk.hear() == Bye()
     assert talk.process.wait(60) == 0
+
+
+def test_the_verdict_so_far_is_told_before_the_end(talk: Talk) -> None:
+    talk.ask("offer Look at it.")
+    offered = [event for event in talk.until(Done) if isinstance(event, Provisional)]
+    inputs = {"similarity_after": 0.9, "covered": None}
+    assert offered == [Provisional("1", {"level": "check", "reason": "Look at it.", "inputs": inputs})]
 
 
 def test_requests_may_come_before_it_is_ready(talk: Talk) -> None:

@@ -13,9 +13,9 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 import slicer
 
+from dlir.registration.verdict import judge
 from DLIRRegistrationLib.display import deformation, views
 from DLIRRegistrationLib.display.layout import FIXED_VIEW, JACOBIAN_VIEW, VIEW_NAMES, WARPED_VIEW, look_along_slices
-from DLIRRegistrationLib.registration.verdict import judge
 from sample_registration import register_sample, sample_nodes
 from slice_pictures import BRIGHT, DARK, GRID, half_bright, pixel_at, world_of
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dlir.registration.verdict import Level, Verdict
+
 if TYPE_CHECKING:
     from panel_bench import Bench
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second press counts at once, however soon after the first."""
     monkeypatch.setattr("DLIRRegistrationLib.panel.runner._DOUBLE_CLICK_S", -1.0)
+
+
+# As of the final verdict.
+_COLORS = {"good": "#2e9e4f", "check": "#d98200"}
 
 
 def _names(bench: Bench) -> list[str]:
@@ -81,6 +87,34 @@ def test_apply_shows_the_steps_and_then_the_verdict(bench: Bench) -> None:
     assert parameters.resultWarped.GetName() == "warped"
     assert bench.ui.reportTable.rowCount == parameters.resultTable.GetTable().GetNumberOfRows()
     assert bench.ui.warpedSelector.currentNode() is None, "a result is overwritten only where it has been chosen"
+
+
+@pytest.mark.parametrize(
+    ("level", "told"), [("good", "<b>Good so far.</b> Checking"), ("check", "<b>Check.</b> Look at it. Checking")]
+)
+def test_the_verdict_so_far_is_shown_before_the_last_check(bench: Bench, level: Level, told: str) -> None:
+    bench.pair()
+    bench.script.hold, bench.script.offer = True, Verdict(level, "Look at it.")
+    bench.click("applyButton")
+    bench.wait(lambda: bench.ui.statusLabel.visible)
+    assert bench.busy
+    assert f"{told} there and back …" in bench.ui.statusLabel.text
+    assert _COLORS[level] in bench.ui.statusLabel.text
+    bench.script.hold = False
+    bench.wait(lambda: not bench.busy)
+    assert "<b>Good.</b>" in bench.ui.statusLabel.text
+    assert "Checking" not in bench.ui.statusLabel.text
+
+
+def test_a_model_that_was_chosen_is_named_and_one_that_was_asked_for_is_not(bench: Bench) -> None:
+    bench.pair()
+    for model, named in (({}, False), ({"distances": {"cardiac-cine": 0.8, "hippocampus": None}}, True)):
+        bench.script.report["model"] = {"name": "cardiac-cine", "title": "Hearts", **model}
+        bench.click("applyButton")
+        bench.wait(lambda: not bench.busy)
+        assert ("Chosen for these images: <b>cardiac-cine</b>." in bench.ui.statusLabel.text) is named
+        measures = [bench.ui.reportTable.item(row, 0).text() for row in range(bench.ui.reportTable.rowCount)]
+        assert ("Chosen by the distance of the images" in measures) is named
 
 
 def test_results_go_where_they_are_wanted(bench: Bench) -> None:

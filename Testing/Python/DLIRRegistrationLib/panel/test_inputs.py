@@ -17,10 +17,22 @@ def _items(box: Any) -> list[str]:
 
 
 def test_the_card_of_the_model_is_one_line(bench: Bench) -> None:
+    bench.parameters.model = "cardiac-cine"
     assert bench.ui.modelSelector.currentText == "cardiac-cine"
     assert bench.ui.modelCardLabel.text.startswith("heart")
     assert " · " in bench.ui.modelCardLabel.text
     assert "\n" not in bench.ui.modelCardLabel.text
+
+
+def test_the_model_is_chosen_unless_the_user_does(bench: Bench) -> None:
+    assert bench.parameters.model == "auto"
+    assert bench.ui.modelSelector.currentText == "Automatic"
+    assert bench.ui.modelSelector.currentIndex == 0
+    assert bench.ui.modelCardLabel.text == "The installed model that was made for such images."
+    bench.pair()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert bench.runs[0].inputs.model == "auto"
 
 
 def test_a_model_that_is_not_there_any_more_is_said(bench: Bench) -> None:
@@ -36,11 +48,11 @@ def test_every_model_that_ships_can_be_chosen_and_says_what_it_is_for(bench: Ben
     from dlir.model.catalogue import all_models
 
     box, shipped = bench.ui.modelSelector, [entry.name for entry in all_models()]
-    assert _items(box) == shipped
+    assert _items(box) == ["Automatic", *shipped]
     assert {"cardiac-cine", "hippocampus"} <= set(shipped)
     cards = set()
     for index, name in enumerate(shipped):
-        box.currentIndex = index
+        box.currentIndex = 1 + index
         assert bench.parameters.model == name
         anatomy, modality, licence = bench.ui.modelCardLabel.text.split(" · ")
         assert licence.startswith("CC ")

@@ -45,6 +45,16 @@ def test_every_frame_is_registered_to_the_chosen_one(bench: Bench) -> None:
     assert "<b>Good.</b>" in bench.ui.statusLabel.text
 
 
+def test_the_model_that_was_chosen_is_named(bench: Bench) -> None:
+    bench.unfold("sequenceButton")
+    bench.ui.sequenceSelector.setCurrentNode(_cine(bench, 2))
+    bench.script.report["model"] = {"name": "hearts", "title": "Hearts", "distances": {"hearts": 0.8}}
+    bench.click("registerSequenceButton")
+    bench.wait(lambda: not bench.busy)
+    assert bench.runs[0].inputs.model == "auto"
+    assert "Chosen for these images: <b>hearts</b>." in bench.ui.statusLabel.text
+
+
 def test_a_script_may_choose_the_frame_before_the_sequence(bench: Bench) -> None:
     bench.parameters.referenceFrame = 3
     assert bench.ui.referenceFrameSpinBox.value == 1, "without a sequence there is no other"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dlir.registration.choices import AUTO_MODEL
 from dlir.registration.request import Comparison
 from DLIRRegistrationLib.registration.parcel import worker_request
 from DLIRRegistrationLib.registration.requests import RegistrationInputs
@@ -26,6 +27,11 @@ def test_a_model_file_is_found_from_another_folder() -> None:
     inputs = SequenceInputs(object())
     asked = worker_request(inputs, Path("/t/7"), Path("own.safetensors"), IMAGE, IMAGE).registration
     assert asked.model == str(Path.cwd() / "own.safetensors")
+
+
+def test_a_model_can_be_left_to_be_chosen() -> None:
+    asked = worker_request(SequenceInputs(object()), Path("/t/7"), None, IMAGE, IMAGE).registration
+    assert asked.model == AUTO_MODEL
 
 
 def test_a_transform_to_start_from_takes_the_place_of_the_other_starts() -> None:

@@ -11,6 +11,7 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 from DLIRRegistrationLib.registration.report import (
     COLUMNS,
     Row,
+    chosen_model,
     fill_table,
     report_rows,
     volume_figures,
@@ -41,10 +42,33 @@ FULL: dict[str, Any] = {
         "before": {"mean_mm": 4.0, "sd_mm": 1.0, "median_mm": 4.0, "max_mm": 5.0},
         "after": {"mean_mm": 1.25, "sd_mm": 0.25, "median_mm": 1.25, "max_mm": 1.5},
     },
-    "initialization": {"mode": "image centers", "center_distance_mm": 12.4, "overlap": 0.97},
+    "initialization": {
+        "mode": "image centers",
+        "center_distance_mm": 12.4,
+        "overlap": 0.97,
+        "reason": "centers: 0.91 alike, scanner: 0.52",
+    },
     "seconds": {"networks": 0.2, "resample": 0.314},
     "device": "cpu",
-    "model": {"name": "cardiac-cine", "title": "Cardiac cine MR"},
+    "model": {
+        "name": "cardiac-cine",
+        "title": "Cardiac cine MR",
+        "distances": {"cardiac-cine": 0.876, "hippocampus": 31.2, "lung": None},
+    },
+    "verdict": {
+        "level": "good",
+        "reason": "The images match.",
+        "inputs": {
+            "inverse_consistency_mm": 0.4321,
+            "inverse_consistency_mm_limit": 1.5,
+            "displacement_mm": 12.345,
+            "displacement_mm_limit": 22.0,
+            "local_before": 0.31,
+            "local_after": 0.62,
+            "domain_distance": 0.94,
+            "domain_limit": 2.2,
+        },
+    },
 }
 
 
@@ -56,6 +80,10 @@ def test_rows_from_top_to_bottom() -> None:
         Row("Jacobian, smallest", "", "0.07", "× volume"),
         Row("Jacobian, largest", "", "2.93", "× volume"),
         Row("Jacobian, SD", "", "0.16", "× volume"),
+        Row("Error there and back", "", "0.43", "mm (at most 1.50)"),
+        Row("Displacement", "", "12.3", "mm (at most 22.0)"),
+        Row("Distance from what the model was made for", "", "0.9", "(at most 2.2)"),
+        Row("Local similarity", "0.310", "0.620", ""),
         Row("Volume of LV", "184", "232", "ml"),
         Row("Volume change of LV", "", "+26", "%"),
         Row("Volume of RV", "40.0", "38.0", "ml"),
@@ -69,8 +97,22 @@ def test_rows_from_top_to_bottom() -> None:
         Row("Time", "", "0.5", "s"),
         Row("Device", "", "cpu", ""),
         Row("Model", "", "Cardiac cine MR", ""),
+        Row("Chosen by the distance of the images", "", "cardiac-cine 0.9, hippocampus 31.2, lung far", ""),
         Row("Start", "", "image centers, 12 mm between the centres", ""),
+        Row("Why this start", "", "centers: 0.91 alike, scanner: 0.52", ""),
     ]
+
+
+def test_a_figure_without_a_limit_and_one_that_is_not_known() -> None:
+    inputs = {"inverse_consistency_mm": None, "inverse_consistency_mm_limit": 1.5, "displacement_mm": 3.0}
+    rows = report_rows({**LEAST, "verdict": {"level": "check", "reason": "No.", "inputs": inputs}})
+    assert rows[6:] == [Row("Displacement", "", "3.0", "mm")]
+
+
+def test_a_model_is_chosen_or_asked_for() -> None:
+    assert chosen_model(FULL) == "cardiac-cine"
+    assert chosen_model({**FULL, "model": {"name": "cardiac-cine", "title": None}}) is None
+    assert chosen_model(LEAST) is None
 
 
 def test_what_has_no_value_has_no_row() -> None:

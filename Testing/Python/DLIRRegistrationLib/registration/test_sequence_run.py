@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,8 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 import slicer
 
+from dlir.model.catalogue import resolve_model
+from dlir.worker.protocol import Done, Event, Register
 from DLIRRegistrationLib.registration.requests import OutputSelection, RegistrationInputs
 from DLIRRegistrationLib.registration.run import Run
 from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
@@ -24,6 +28,7 @@ from DLIRRegistrationLib.scene.sequences import index_values
 from small_pair import SEGMENT, segment_mask, small_cine
 
 if TYPE_CHECKING:
+    from dlir.registration.request import RegistrationRequest
     from DLIRRegistrationLib.worker.client import WorkerClient
     from mrml import MRML
     from small_pair import SmallPair
@@ -178,6 +183,41 @@ def test_the_results_survive_saving(
     scene.load(path)
     sequence = next(node for node in slicer.util.getNodesByClass("vtkMRMLSequenceNode") if node.GetName() == name)
     assert np.array_equal(array(frame(sequence, 1)), expected)
+
+
+class Answering:
+    """A worker that says at once what it was told to, and keeps what it was asked."""
+
+    def __init__(self, folder: Path, report: dict[str, Any]) -> None:
+        self.folder, self.report, self.asked = folder, report, list[RegistrationRequest]()
+
+    def reserve(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self.folder))
+
+    def release(self, name: str) -> None:
+        shutil.rmtree(self.folder / name)
+
+    def poll(self) -> None: ...
+
+    def submit(self, request: Register, on_event: Callable[[Event], None]) -> None:
+        self.asked.append(request.registration)
+        on_event(Done(request.id, {}, self.report, 0.1))
+
+
+def test_a_model_is_chosen_once_for_all_frames(cine: Any, tmp_path: Path) -> None:
+    report = {
+        "similarity": {"measure": "NCC", "before": 0.9, "after": 0.97},
+        "jacobian": {"folding_count": 0, "folding_percent": 0.0, "mean": 1.0, "sd": 0.1, "min": 0.5, "max": 2.0},
+        "model": {"name": "Hippocampi", "file": "hippocampus.safetensors", "distances": {"hippocampus": 0.4}},
+    }
+    chosen, named = Answering(tmp_path, report), Answering(tmp_path, report)
+    nothing = SequenceOutputs(want_warped=False, want_transform=False)
+    for worker, model in ((chosen, "auto"), (named, "cardiac-cine")):
+        task = SequenceRun(SequenceInputs(cine, 1, model), nothing, worker)  # type: ignore[arg-type]
+        task.start()
+        task.wait()
+    assert [asked.model for asked in chosen.asked] == ["auto", str(resolve_model("hippocampus"))]
+    assert [asked.model for asked in named.asked] == 2 * [str(resolve_model("cardiac-cine"))]
 
 
 def test_progress_counts_the_frames(cine: Any, worker: WorkerClient) -> None:

@@ -96,6 +96,26 @@ def works(client: WorkerClient) -> bool:
     return client.wait(name, 60) and isinstance(heard.end, Done)
 
 
+# -- another version ----------------------------------------------------------------------------------
+
+
+def test_what_only_a_newer_worker_says_is_logged_and_changes_nothing(
+    make: Callable[..., WorkerClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    newer = """
+        import dlir.worker.protocol as protocol
+        def newer(event, encode=protocol.encode_event):
+            line = encode(event)
+            unknown = b'{"event": "dance", "id": "1"}\\n'
+            return unknown + line if isinstance(event, protocol.Done) else line
+        protocol.encode_event = newer
+    """
+    client = make(before=newer)
+    assert works(client)
+    assert "line names no event of" in caplog.text
+    assert works(client)
+
+
 # -- requests -----------------------------------------------------------------------------------------
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-pytest.importorskip("slicer", reason="needs slicer-core")
-
-from DLIRRegistrationLib.registration import verdict
-from DLIRRegistrationLib.registration.verdict import judge
+from dlir.model.domain import Domain, Observed
+from dlir.model.file import ModelHeader
+from dlir.model.preprocessing import Preprocessing
+from dlir.model.spec import ModelSpec
+from dlir.networks.spec import StageSpec
+from dlir.registration import verdict
+from dlir.registration.assessment import Assessment
+from dlir.registration.verdict import DOMAIN, LEVELS, Verdict, judge, limits, verdict_on
+from grids import make_grid
 
 # As measured: a held-out heart, end-systole to end-diastole.
 HELD_OUT: dict[str, Any] = {
@@ -155,8 +165,9 @@ def test_everything_undefined_has_a_verdict() -> None:
 
 
 def test_looking_needs_nothing_that_slicer_lacks() -> None:
+    pytest.importorskip("slicer", reason="needs slicer-core")
     code = (
-        "import sys, DLIRRegistrationLib.display.views, DLIRRegistrationLib.registration.verdict;"
+        "import sys, DLIRRegistrationLib.display.views, dlir.registration.verdict;"
         "print(*{'torch', 'safetensors', 'typer', 'rich', 'SimpleITK', 'qt'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -169,3 +180,109 @@ def test_limits_leave_room_between_what_was_measured() -> None:
     assert 0.25 < verdict.JACOBIAN_SD < 0.53
     assert verdict.JACOBIAN_SMALLEST < 0.033
     assert verdict.JACOBIAN_LARGEST > 9.69
+
+
+# -- what a model was made for, and the way back ------------------------------------------------------
+
+LIMITS = limits({"inverse_consistency_mm": 1.0, "displacement_mm": 20.0})
+MOST_APART, MOST_MOVED = LIMITS["inverse_consistency_mm_limit"], LIMITS["displacement_mm_limit"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "level", "words"),
+    [
+        ({"inverse_consistency_mm": 0.99 * MOST_APART}, "good", "nothing folds"),
+        ({"inverse_consistency_mm": 1.1 * MOST_APART}, "check", f"stay below {MOST_APART:.1f} mm"),
+        ({"inverse_consistency_mm": verdict.CONSISTENCY_FAILED * MOST_APART}, "check", "the other way round"),
+        ({"inverse_consistency_mm": 1.01 * verdict.CONSISTENCY_FAILED * MOST_APART}, "failed", "cannot be relied upon"),
+        ({"displacement_mm": 0.99 * MOST_MOVED}, "good", "nothing folds"),
+        ({"displacement_mm": 1.1 * MOST_MOVED}, "check", f"Points move by up to {1.1 * MOST_MOVED:.0f} mm"),
+        ({"local_before": 0.5, "local_after": 0.5}, "good", "nothing folds"),
+        ({"local_before": 0.5, "local_after": 0.4}, "check", "local similarity 0.50 → 0.40"),
+    ],
+)
+def test_figures_of_the_way_back_are_held_to_the_model_s_own(inputs: dict[str, float], level: str, words: str) -> None:
+    found = judge(HELD_OUT, {**LIMITS, **inputs})
+    assert found.level == level
+    assert words in found.reason
+    assert inputs.items() <= found.inputs.items(), "what was looked at is kept"
+
+
+@pytest.mark.parametrize("unknown", [None, math.nan])
+@pytest.mark.parametrize("limited", [True, False])
+def test_what_is_not_known_counts_for_nothing(unknown: float | None, limited: bool) -> None:
+    names = [field.name for field in fields(Assessment)]
+    inputs = dict.fromkeys(names, unknown) | (LIMITS if limited else dict.fromkeys(LIMITS, unknown))
+    assert judge(HELD_OUT, inputs).level == "good"
+    beyond = {"inverse_consistency_mm": 99.0, "displacement_mm": 999.0}
+    assert limited or judge(HELD_OUT, {**inputs, **beyond}).level == "good", "without a limit nothing is beyond it"
+
+
+def test_a_pair_that_is_not_the_model_s_business_is_checked_whatever_its_figures_say() -> None:
+    found = judge(HELD_OUT, unlike="This does not look like a heart.")
+    assert (found.level, found.reason) == ("check", "This does not look like a heart.")
+    assert judge(with_(similarity={"after": 0.8}), unlike="This does not look like a heart.").level == "failed"
+
+
+def header(domain: Domain | None, **card: str) -> ModelHeader:
+    spec = ModelSpec(Preprocessing((2.0, 2.0, 2.0)), (StageSpec("affine", (4, 4, 4), (2, 2)),))
+    return ModelHeader(Path("hart.safetensors"), spec, card, "0.2.0", "0" * 64, domain)
+
+
+def domain(**figures: float) -> Domain:
+    """Of 30 pairs of small images."""
+    rng = np.random.default_rng(3)
+    seen = [Observed((rng.normal(size=18), rng.normal(size=18)), (rng.normal(size=4),)) for _ in range(30)]
+    return Domain.of(seen, [make_grid((6, 20, 24), (1.5, 1.5, 8.0))], figures)
+
+
+ASSESSED = Assessment(0.5, 10.0, 0.5, 0.7, 0.9, 0.8)
+
+
+def test_a_model_that_does_not_say_what_it_was_made_for_is_checked_with_words() -> None:
+    found = verdict_on(HELD_OUT, header(None, name="hart"), ASSESSED)
+    assert found.level == "check"
+    assert found.reason == "The model 'hart' does not say what it was trained on; look at the result."
+    assert found.inputs["inverse_consistency_mm"] == 0.5
+    assert "domain_limit" not in found.inputs
+
+
+def test_near_the_domain_the_model_s_limits_hold() -> None:
+    model = header(domain(inverse_consistency_mm=1.0, displacement_mm=20.0))
+    found = verdict_on(HELD_OUT, model, ASSESSED)
+    assert found.level == "good"
+    assert found.inputs.items() >= LIMITS.items()
+    assert verdict_on(HELD_OUT, model, replace(ASSESSED, displacement_mm=99.0)).level == "check"
+    assert verdict_on(HELD_OUT, model, replace(ASSESSED, inverse_consistency_mm=99.0)).level == "failed"
+
+
+def test_far_from_the_domain_the_words_say_what_the_model_is_for() -> None:
+    model = header(domain(), anatomy="heart, short axis", modality="cine MR")
+    found = verdict_on(HELD_OUT, model, replace(ASSESSED, domain_distance=3 * DOMAIN))
+    assert found.level == "check"
+    assert "does not look like heart, short axis, cine MR" in found.reason
+    assert f"{3 * DOMAIN:.1f}" in found.reason
+    assert verdict_on(HELD_OUT, model, replace(ASSESSED, domain_distance=DOMAIN)).level == "good"
+
+
+def test_before_the_way_back_the_rest_decides() -> None:
+    model = header(domain(inverse_consistency_mm=1.0, displacement_mm=20.0))
+    there = replace(ASSESSED, inverse_consistency_mm=None)
+    assert verdict_on(HELD_OUT, model, there).level == "good"
+    assert verdict_on(HELD_OUT, model, replace(there, displacement_mm=99.0)).level == "check"
+
+
+# -- in a report --------------------------------------------------------------------------------------
+
+
+def test_a_verdict_comes_out_of_a_report_as_it_went_in() -> None:
+    found = judge(HELD_OUT, {**LIMITS, "inverse_consistency_mm": 9.0})
+    written = json.loads(json.dumps({**HELD_OUT, "verdict": found.to_dict()}))
+    assert Verdict.from_report(written) == found
+    assert Verdict.from_report(HELD_OUT) == judge(HELD_OUT), "a report of a DLIR that wrote none"
+
+
+def test_levels_are_in_order() -> None:
+    good, check, failed = (Verdict(level, "") for level in LEVELS)
+    assert [v.reaches("check") for v in (good, check, failed)] == [False, True, True]
+    assert [v.reaches("failed") for v in (good, check, failed)] == [False, False, True]
