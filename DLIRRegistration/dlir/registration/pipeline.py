@@ -88,7 +88,8 @@ def run_into(
         progress("reading", 0.0)
         loaded = load(request)
     with clock.step("choose"):
-        progress("choosing model", 0.04)
+        if asked is None:
+            progress("choosing model", 0.04)
         model, distances = (asked, None) if asked is not None else _chosen(loaded)
         loaded = replace(loaded, expected=_expected_start(read_header(model)))
     progress("loading model", 0.05)
