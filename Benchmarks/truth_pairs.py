@@ -37,20 +37,30 @@ def main() -> None:
 
 
 def run_elastix(every: Sequence[TruthPair]) -> None:
-    """Records what is missing, in the order of the list."""
+    """Records what is missing: own pairs, then foreign, then damaged ones, each group in turn."""
     import torch
     from truth.elastix import measured
     from truth.records import RECORDS, digest, record, recorded
 
     torch.set_num_threads(1)
     known = recorded(RECORDS)
-    missing = [pair for pair in every if (pair.name, digest(pair)) not in known]
+    missing = [pair for pair in in_turn(every) if (pair.name, digest(pair)) not in known]
     print(f"{len(every) - len(missing)} of {len(every)} pairs are recorded", flush=True)
     for number, pair in enumerate(missing, 1):
         found = measured(pair)
         record(pair, found, RECORDS)
         after = "gave up" if found.elastix is None else f"{found.elastix:.3f}"
         print(f"{number}/{len(missing)}  {pair.name}: {found.before:.3f} -> {after} {found.problem}", flush=True)
+
+
+def in_turn(every: Sequence[TruthPair]) -> list[TruthPair]:
+    """The first of each group, then the second of each and so on, so that a run cut short has some of all."""
+    seen: Counter[tuple[str, str]] = Counter()
+    turns = []
+    for pair in every:
+        turns.append((bool(pair.damage), not pair.own, seen[pair.group, pair.damage]))
+        seen[pair.group, pair.damage] += 1
+    return [every[i] for i in sorted(range(len(every)), key=lambda i: turns[i])]
 
 
 def summary(found: Sequence[TruthPair]) -> str:

@@ -102,9 +102,7 @@ def _write_tables(listed: Sequence[TruthPair], known: dict[tuple[str, str, str],
         table = [["kind", "group", "result", *LEVELS, "refused"]]
         for kind, group in kinds:
             for outcome in ("well", "wrong"):
-                found = [
-                    level for pair, m, o, level in rows if (pair.kind(m), pair.group, o) == (kind, group, outcome)
-                ]
+                found = [level for pair, m, o, level in rows if (pair.kind(m), pair.group, o) == (kind, group, outcome)]
                 if found:
                     table.append([kind, group, outcome, *(str(found.count(name)) for name in (*LEVELS, "refused"))])
         for outcome in ("well", "wrong"):

@@ -79,7 +79,7 @@ def measured(pair: TruthPair) -> Baseline:
     shift = AffineTransform.translation(tuple(moving.grid.center - fixed.grid.center))
     starts = {"scanner": CompositeTransform(()), "centers": CompositeTransform((shift,))}
     scores = {name: pair.score(transform) for name, transform in starts.items()}
-    found = Baseline(scores[pair.start], None, **scores)
+    found = Baseline(scores[pair.start], None, scores["scanner"], scores["centers"])
     if (kept := _kept(pair)) is not None:
         return replace(found, elastix=kept, method=f"{_PAPER} of {_PAPER_RECORDS.stem}")
     found = replace(found, method="default maps")

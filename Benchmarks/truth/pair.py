@@ -137,6 +137,5 @@ def _label(scan: Scan, image: Volume) -> Volume:
 
 def _placed(scan: Scan, data: Path) -> Scan:
     """With names of files that can be opened from anywhere."""
-    return replace(
-        scan, **{key: str(data / own) for key in ("image", "label", "landmarks") if (own := getattr(scan, key))}
-    )
+    image, label, landmarks = (str(data / own) if own else "" for own in (scan.image, scan.label, scan.landmarks))
+    return replace(scan, image=image, label=label, landmarks=landmarks)

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dlir.io.reading import Volume
+from dlir.losses.similarity import local_ncc
 from dlir.metrics.scores import defined
 from dlir.model.domain import Domain, Observed, image_figures
 from dlir.model.preprocessing import Prepared
@@ -29,8 +29,6 @@ from dlir.transforms.spatial import AffineTransform, CompositeTransform
 _SOMETHING = 0.1
 # Points at most at which distances are taken.
 _POINTS = 20_000
-# Voxels along each axis of the windows of the local similarity, and the least variance of one that shows something.
-_WINDOW, _LEAST_VARIANCE = 5, 1e-4
 # The displacement that so many per cent of the points stay below.
 _MOST = 95
 
@@ -158,7 +156,7 @@ def _consistency(
 
 
 def _local_similarities(registration: Registration, found: Prediction) -> tuple[float, float]:
-    """Before and after: the mean correlation of windows that show something in both images."""
+    """Before and after: local NCC of what overlaps."""
     spec = registration.spec
     fixed, moving = (_coarse(image, spec)[None, None] for image in (found.pair.fixed, found.pair.moving))
     lattice, source = _lattice(found.pair.fixed, spec), _lattice(found.pair.moving, spec)
@@ -166,24 +164,7 @@ def _local_similarities(registration: Registration, found: Prediction) -> tuple[
     started = lattice.points().reshape(1, -1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
     ways = [started.reshape(1, *lattice.shape, 3), found.progressed.points(lattice).cpu().movedim(1, -1)]
     before, after = (
-        _local_similarity(fixed, lookup(moving, source, points), inside(source, points)[:, None].float())
+        float(local_ncc(fixed, lookup(moving, source, points), inside(source, points)[:, None].float()))
         for points in ways
     )
     return before, after
-
-
-def _local_similarity(fixed: Tensor, warped: Tensor, weight: Tensor) -> float:
-    """Mean local correlation of two images (1, 1, z, y, x) where `weight` is 1; `nan` where nothing shows."""
-
-    def mean(values: Tensor) -> Tensor:
-        return F.avg_pool3d(values, _WINDOW, 1, _WINDOW // 2, count_include_pad=True)
-
-    share = mean(weight).clamp(min=1e-6)
-    a, b = (mean(image * weight) / share for image in (fixed, warped))
-    variances = [mean(x * x * weight) / share - m * m for x, m in ((fixed, a), (warped, b))]
-    covariance = mean(fixed * warped * weight) / share - a * b
-    counts = (weight > 0) & (variances[0] > _LEAST_VARIANCE)
-    correlation = (
-        covariance / (variances[0].clamp(min=_LEAST_VARIANCE) * variances[1].clamp(min=_LEAST_VARIANCE)).sqrt()
-    )
-    return float(correlation[counts].clamp(-1, 1).mean()) if counts.any() else float("nan")

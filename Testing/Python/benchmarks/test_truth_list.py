@@ -12,6 +12,7 @@ from truth.damage import DAMAGES
 from truth.listing import HIPPOCAMPUS_PERSONS, listed
 from truth.pair import MODELS
 from truth.store import entry
+from truth_pairs import in_turn
 
 from dlir.transforms.spatial import CompositeTransform
 
@@ -79,6 +80,17 @@ def test_a_damaged_pair_names_the_one_it_was() -> None:
             assert (was.pair.fixed.image, was.pair.moving.image) == (pair.pair.fixed.image, pair.pair.moving.image)
         else:
             assert pair.damage in ("", "wrong patient", "wrong side")
+
+
+def test_a_run_takes_own_pairs_first_and_then_each_group_in_turn() -> None:
+    turns = in_turn(LISTED)
+    assert sorted(pair.name for pair in turns) == sorted(BY_NAME)
+    ranks = [(bool(pair.damage), not pair.own) for pair in turns]
+    assert ranks == sorted(ranks)
+    foreign = [pair.group for pair in turns if not pair.own]
+    count = len(set(foreign))
+    assert len(set(foreign[:count])) == count
+    assert len({pair.damage for pair in turns[-80:-40]}) > 5
 
 
 @pytest.mark.data
