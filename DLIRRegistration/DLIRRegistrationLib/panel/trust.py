@@ -14,6 +14,8 @@ from DLIRRegistrationLib.panel.values import present
 
 _ROWS_SHOWN = 14
 _LINE_MARGIN = 6
+# Pixels of a cell's width that its text does not get, at both sides.
+_SIDES = 8
 # Letters of a text that has both columns for itself.
 _LONG = 18
 
@@ -55,13 +57,17 @@ class TrustSection(Section):
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         widget.resizeColumnToContents(1)
         widget.resizeColumnToContents(2)
+        heights = widget.verticalHeader()
+        heights.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         # Words would make a column of figures wide; they go across both.
         for row, (measure, _before, after) in enumerate(rows):
             if long[row]:
                 widget.setSpan(row, 1, 1, 2)
                 _put(widget, row, 0, measure)
                 _put(widget, row, 1, after)
-        widget.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+                # Qt 5 would make it as high as if the words had one of the columns.
+                heights.setSectionResizeMode(row, qt.QHeaderView.Fixed)
+                widget.setRowHeight(row, _height(widget, after, widget.columnWidth(1) + widget.columnWidth(2)))
         line = widget.fontMetrics().height() + _LINE_MARGIN
         widget.setFixedHeight(min(len(rows), _ROWS_SHOWN) * line + header.sizeHint.height() + 2 * widget.frameWidth)
 
@@ -80,6 +86,12 @@ def _cells(table: Any, row: int) -> tuple[str, str, str]:
         table.GetValueByName(row, name).ToString() for name in ("Measure", "Before", "After", "Unit")
     )
     return measure, before, f"{after} {unit}".strip()
+
+
+def _height(widget: Any, text: str, width: int) -> int:
+    """Pixels that a cell of this width needs for the text in lines."""
+    text_box = widget.fontMetrics().boundingRect(0, 0, width - _SIDES, 10000, qt.Qt.TextWordWrap, text)
+    return text_box.height() + _LINE_MARGIN
 
 
 def _put(widget: Any, row: int, column: int, text: str) -> None:

@@ -92,10 +92,10 @@ def _checks(report: Mapping[str, Any]) -> Iterator[Row]:
     for measure, key, limit, unit, form in (
         ("Error there and back", "inverse_consistency_mm", "inverse_consistency_mm_limit", "mm", ".2f"),
         ("Displacement", "displacement_mm", "displacement_mm_limit", "mm", ".1f"),
-        ("Distance from what the model was made for", "domain_distance", "domain_limit", "", ".1f"),
+        ("Distance from the model's domain", "domain_distance", "domain_limit", "", ".1f"),
     ):
         most = inputs.get(limit)
-        told = "" if most is None else f"(at most {format(most, form)})"
+        told = "" if most is None else f"(≤ {format(most, form)})"
         yield from _row(measure, {"after": inputs.get(key)}, f"{unit} {told}".strip(), form)
     yield from _row("Local similarity", {when: inputs.get(f"local_{when}") for when in ("before", "after")}, "", ".3f")
 
@@ -133,7 +133,7 @@ def _circumstances(report: Mapping[str, Any]) -> Iterator[Row]:
     if report.get("model"):
         yield Row("Model", "", report["model"].get("title") or report["model"]["name"])
         if chosen_model(report):
-            yield Row("Chosen by the distance of the images", "", _distances(report["model"]["distances"]))
+            yield Row("Chosen by distance", "", _distances(report["model"]["distances"]))
     if report.get("initialization"):
         start = report["initialization"]
         yield Row("Start", "", f"{start['mode']}, {start['center_distance_mm']:.0f} mm between the centres")

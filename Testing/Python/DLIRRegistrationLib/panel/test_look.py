@@ -155,6 +155,26 @@ def test_the_table_has_every_figure_and_the_verdict_its_reason(bench: Bench, ask
     assert bench.ui.verdictReasonLabel.text == bench.ui.statusLabel.text
 
 
+def test_words_across_two_columns_make_their_row_no_higher_than_they_need(
+    bench: Bench, asked: list[tuple[Any, ...]]
+) -> None:
+    bench.script.report["initialization"] = {
+        "mode": "image centers",
+        "center_distance_mm": 9.0,
+        "reason": "similarity of the overlap at low resolution: image centers: 0.94; scanner positions: 0.71",
+    }
+    _register(bench)
+    bench.unfold("trustButton")
+    table = bench.ui.reportTable
+    row = next(row for row in range(table.rowCount) if table.item(row, 0).text() == "Why this start")
+    words, width = table.item(row, 1).text(), table.columnWidth(1) + table.columnWidth(2)
+    assert table.columnSpan(row, 1) == 2
+    lines = table.fontMetrics().horizontalAdvance(words) / width
+    assert lines > 1
+    line = table.fontMetrics().lineSpacing()
+    assert lines * line <= table.rowHeight(row) <= (1.5 * lines + 1.5) * line
+
+
 def test_the_worst_fold_is_jumped_to(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
     _, _, _, _, jacobian = _register(bench)
     bench.unfold("trustButton")
