@@ -189,7 +189,8 @@ class Answering:
     """A worker that says at once what it was told to, and keeps what it was asked."""
 
     def __init__(self, folder: Path, report: dict[str, Any]) -> None:
-        self.folder, self.report, self.asked = folder, report, list[RegistrationRequest]()
+        self.folder, self.report = folder, report
+        self.asked: list[RegistrationRequest] = []
 
     def reserve(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
