@@ -12,11 +12,8 @@ from dlir.model.domain import Domain
 from dlir.model.file import ModelHeader
 from dlir.model.memory import require_memory
 from dlir.model.preprocessing import scale
-from dlir.registration.assessment import seen_figures
-from dlir.registration.verdict import DOMAIN, made_for
-
-# A model that would see an image on a grid of so many times the voxels of its own largest ones is not tried.
-_MOST_LARGER = 30.0
+from dlir.registration.assessment import OTHER_SIZE, seen_figures
+from dlir.registration.verdict import UNLIKE_IMAGES, made_for
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def choose_model(fixed: Volume, moving: Volume) -> Choice:
         raise ModelError("no model is installed that says what it was trained on; choose one with --model")
     ranked = sorted(compared, key=lambda name: compared[name][0])
     nearest, header = compared[ranked[0]]
-    if nearest > DOMAIN:
+    if nearest > UNLIKE_IMAGES:
         known = "; ".join(f"'{name}' is for {made_for(compared[name][1])}" for name in ranked)
         raise ModelError(
             f"no installed model was made for images like '{fixed.source}' and '{moving.source}': {known}; "
@@ -57,17 +54,17 @@ def choose_model(fixed: Volume, moving: Volume) -> Choice:
 
 
 def _distance(model: ModelHeader, domain: Domain, fixed: Volume, moving: Volume) -> float:
-    """Of the image that is further from the domain; infinite for one of another order of size."""
+    """Of the image that is further from the domain; OTHER_SIZE for one that is larger or smaller by far."""
     largest = 0.0
     for volume in (fixed, moving):
         working = model.spec.preprocessing.working_grid(volume.grid)
         needed = zip(working.size, model.spec.smallest, strict=True)
-        if any(n < least for n, least in needed) or domain.times_larger(working) > _MOST_LARGER:
-            return float("inf")
+        if any(n < least for n, least in needed) or domain.size_differs(working):
+            return OTHER_SIZE
         try:
             require_memory(model.spec, volume.grid, volume.source)
         except GeometryError:
-            return float("inf")
+            return OTHER_SIZE
         figures = seen_figures(scale(volume.array, volume.grid, model.spec.preprocessing), model.spec)
         largest = max(largest, domain.image_distance(figures))
     return largest

@@ -1,0 +1,116 @@
+"""`--model auto`: the installed model that was made for images like these, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cli_runs import CARD, FIXED, body, make_model
+from dlir.errors import ModelError, notes_to
+from dlir.io.reading import Volume, read_image
+from dlir.model import catalogue
+from dlir.model.catalogue import USER_FOLDER_VARIABLE
+from dlir.model.domain import Domain, Observed
+from dlir.model.file import load_model, read_header, save_model
+from dlir.registration.assessment import observed
+from dlir.registration.model_choice import choose_model
+from dlir.registration.oneshot import Registration
+from dlir.transforms.spatial import CompositeTransform
+
+
+def image(power: float, seed: int) -> Volume:
+    """The body, its brightness bent by `power`, with noise."""
+    values = body(FIXED, FIXED.center, float(np.random.default_rng(seed).uniform(-3, 3)))
+    noise = np.random.default_rng(seed + 1000).normal(0, 0.02, values.shape)
+    return Volume(((values / values.max()) ** power + noise).astype(np.float32), FIXED, f"image {seed}")
+
+
+def made_for(path: Path, power: float) -> Path:
+    """A model file whose domain are such images."""
+    make_model(path)
+    model, _ = load_model(path)
+    registration = Registration(model, torch.device("cpu"))
+    pairs: list[Observed] = []
+    for seed in range(0, 60, 2):
+        found = registration.predict(image(power, seed), image(power, seed + 1), CompositeTransform(()))
+        pairs.append(observed(model.spec, found))
+    domain = Domain.of(pairs, [FIXED, FIXED], [], {"inverse_consistency_mm": 1.0, "displacement_mm": 10.0})
+    save_model(path, model, {**CARD, "name": path.stem, "anatomy": f"power {power:g}"}, domain)
+    return path
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models, and nothing bundled."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv(USER_FOLDER_VARIABLE, str(folder))
+    monkeypatch.setattr(catalogue, "resource_folder", lambda kind: tmp_path / "nothing")
+    return folder
+
+
+def test_the_nearest_is_taken_whatever_its_name(installed: Path) -> None:
+    bright, dark = made_for(installed / "a.safetensors", 0.3), made_for(installed / "b.safetensors", 3.0)
+    for power, expected in ((0.3, bright), (3.0, dark)):
+        choice = choose_model(image(power, 501), image(power, 502))
+        assert choice.path == expected
+        assert list(choice.distances) == sorted(choice.distances, key=choice.distances.__getitem__)
+        assert choice.distances[expected.stem] < 1.35 < max(choice.distances.values())
+
+
+def test_both_images_must_be_of_its_kind(installed: Path) -> None:
+    made_for(installed / "a.safetensors", 0.3)
+    with pytest.raises(ModelError, match="'a' is for power 0.3, any"):
+        choose_model(image(0.3, 501), image(3.0, 502))
+
+
+def test_what_says_nothing_of_its_training_is_passed_over_with_a_word(installed: Path) -> None:
+    make_model(installed / "silent.safetensors")
+    known = made_for(installed / "a.safetensors", 0.3)
+    (installed / "broken.safetensors").write_bytes(b"no model")
+    told: list[str] = []
+    with notes_to(told.append):
+        assert choose_model(image(0.3, 501), image(0.3, 502)).path == known
+    assert any("silent" in note for note in told)
+    assert any("broken" in note for note in told)
+
+
+def test_no_model_at_all(installed: Path) -> None:
+    with pytest.raises(ModelError, match="choose one with --model"):
+        choose_model(image(0.3, 501), image(0.3, 502))
+
+
+def test_a_domain_goes_with_its_model(installed: Path) -> None:
+    path = made_for(installed / "a.safetensors", 0.3)
+    domain = read_header(path).domain
+    assert domain is not None
+    assert domain.pairs == 30
+
+
+HEARTS = (
+    ("01_low_outlier_or_padding", "ed.nrrd", "es.nrrd"),
+    ("01_low_outlier_or_padding", "ed_padded_-1000.nrrd", "es_padded_-1000.nrrd"),
+    ("01_low_outlier_or_padding", "ed.nrrd", "es_padded_-1000.nrrd"),
+    ("01_low_outlier_or_padding", "ed.nrrd", "es_one_voxel_-32768.nrrd"),
+    ("02_default_start_and_cropped_image", "ed.nrrd", "es_cropped.nrrd"),
+    ("07_nifti_sform_and_pixdim_disagree", "pixdim1_ed.nii.gz", "pixdim1_es.nii.gz"),
+    ("17_seg_nrrd_layers_and_extent", "ed.nrrd", "es.nrrd"),
+)
+
+
+@pytest.mark.parametrize(("case", "fixed", "moving"), HEARTS)
+def test_cut_and_damaged_hearts_are_hearts(case: str, fixed: str, moving: str, shared_cases: Path) -> None:
+    images = [read_image(str(shared_cases / case / name), "image") for name in (fixed, moving)]
+    assert choose_model(*images).path.stem == "cardiac-cine"
+
+
+def test_hippocampi_are_hippocampi_and_lungs_are_nobodys(shared_data: Path) -> None:
+    files = sorted((shared_data / "hippocampus" / "images").glob("*.nii.gz"))
+    crops = [read_image(str(files[k]), "image") for k in (-1, -3)]
+    assert choose_model(*crops).path.stem == "hippocampus"
+    lungs = [read_image(str(shared_data / "lung_ct" / name), "image") for name in ("baseline.mha", "followup.mha")]
+    with pytest.raises(ModelError, match="no installed model was made for images like"):
+        choose_model(*lungs)
