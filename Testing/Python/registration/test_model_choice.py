@@ -63,7 +63,7 @@ def test_the_nearest_is_taken_whatever_its_name(installed: Path) -> None:
 
 def test_both_images_must_be_of_its_kind(installed: Path) -> None:
     made_for(installed / "a.safetensors", 0.3)
-    with pytest.raises(ModelError, match="'a' is for power 0.3, any"):
+    with pytest.raises(ModelError, match=r"'a' is for power 0\.3, any"):
         choose_model(image(0.3, 501), image(3.0, 502))
 
 
