@@ -106,13 +106,22 @@ def verdict_on(report: Mapping[str, Any], model: ModelHeader, assessment: Assess
 def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | None]) -> str:
     """Why a pair is not the model's business, or nothing where it is."""
     (images, likest), (networks, nearest) = (_limited(inputs, f"{name}_distance") for name in ("images", "networks"))
-    for distance, most, what in ((images, likest, "its images lie"), (networks, nearest, "to the networks it lies")):
+    for distance, most, what in (
+        (images, likest, "the images lie"),
+        (networks, nearest, "to its networks the pair lies"),
+    ):
         if distance > most:
             return (
-                f"This does not look like {made_for(model)}: {what} {distance:.1f} times as far off as the outermost "
-                f"of the {domain.pairs} pairs that the model knows, and up to {most:g} is usual."
+                f"This does not look like {made_for(model)}: {what} {distance:.1f} times as far off as the outermost of "
+                f"the model's own, and {most:g} is the limit{_trained_on(model)}."
             )
     return ""
+
+
+def _trained_on(model: ModelHeader) -> str:
+    """The beginning of what the card says of the data."""
+    data = str(model.card.get("data") or "").split(". ")[0].rstrip(".")
+    return f"; trained on {data}" if data else ""
 
 
 def made_for(model: ModelHeader) -> str:
