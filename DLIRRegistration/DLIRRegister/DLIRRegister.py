@@ -58,6 +58,7 @@ def make_parser() -> Parser:
     parser.add_argument("--initialTransform", help="transform to start from")
     parser.add_argument("--initialize", choices=INITIALIZATIONS, default=INITIALIZATIONS[0], help="start without one")
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[0], help="processor")
+    parser.add_argument("--threads", type=int, default="0", help="threads of the CPU; 0 takes the cores there are")
     for name, (_, suffix) in OUTPUTS.items():
         parser.add_argument(f"--{name}", type=Path, help=f"output file (*{suffix})")
     return parser
@@ -123,6 +124,9 @@ def warn(message: str) -> None:
 def run(options: argparse.Namespace) -> None:
     """Register and write the chosen outputs. Raises the DLIRErrors of its parts; nothing is written then."""
     from dlir.errors import notes_to
+    from dlir.registration.threads import use_threads
+
+    use_threads(options.threads or None)  # before the others import what reads it
     from dlir.io import replacing
     from dlir.io.segments import segments_of_layer
     from dlir.io.source import parse_source

@@ -16,11 +16,16 @@ from dlir.errors import DLIRError, OutputError, notes_to, shown
 from dlir.registration.choices import Device
 from dlir.registration.progress import Progress, silent
 
+EXIT_INCOMPLETE = 1
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 DeviceOption = Annotated[
     Device, typer.Option(help="Processor; auto takes CUDA, else MPS, else the CPU.", show_default=True)
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads of the CPU; else the variable DLIR_THREADS says it.", show_default="cores here"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 

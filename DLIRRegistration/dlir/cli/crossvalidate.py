@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, say
+from dlir.cli.common import DeviceOption, JsonOption, ThreadsOption, interrupt_says, say
 from dlir.cli.evaluate import Baseline, DataKind, check_baselines, check_packages, finish, make_methods, of_split, run
 from dlir.cli.train import ConfigOption, PresetOption, read_configuration
 from dlir.errors import EvaluationError, OptionError, OutputError
 from dlir.registration.choices import Device, Initialization
+from dlir.registration.threads import use_threads
 
 if TYPE_CHECKING:
     from dlir.evaluation.folds import Fold
@@ -43,6 +44,7 @@ def crossvalidate(
     ] = Initialization.centers,
     seed: Annotated[int, typer.Option(min=0, help="Of the dealing of subjects.")] = 0,
     device: DeviceOption = Device.auto,
+    threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train a model per fold without its subjects, evaluate it on them, and report all folds together.
@@ -52,6 +54,7 @@ def crossvalidate(
     The same command goes on where it was stopped, in the middle of a fold too. Writes the files of `dlir evaluate`,
     and the training runs in fold-1-of-3 and so on.
     """
+    use_threads(threads)  # of the trainings too: they inherit it
     check_packages()
     check_baselines(baseline or [])
     from dlir.data.layouts import open_data_set

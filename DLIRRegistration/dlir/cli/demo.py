@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, print_json, progress_bar
+from dlir.cli.common import DeviceOption, JsonOption, ThreadsOption, interrupt_says, print_json, progress_bar
 from dlir.cli.tables import number, print_report, print_table
 from dlir.errors import ImageError, OutputError
 from dlir.registration.choices import DEFAULT_MODEL, Device
 from dlir.registration.pipeline import Finished, open_outputs, run_into
 from dlir.registration.progress import Progress, part_of
 from dlir.registration.request import Outputs, RegistrationRequest
+from dlir.registration.threads import use_threads
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,6 +33,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the files; made where missing.")],
     model: Annotated[str, typer.Option(help="Name (see `dlir models`) or file of the model.")] = DEFAULT_MODEL,
     device: DeviceOption = Device.auto,
+    threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Register the sample pair and draw the result.
@@ -39,6 +41,7 @@ def demo(
     The pair is one heart at end-systole and at end-diastole; it lies in the repository, so this runs from a copy
     of that. Writes the same files as `dlir register`, and demo.png.
     """
+    use_threads(threads)
     with progress_bar(wanted=not json) as progress:
         report = run_demo(output, model, device.value, progress)
     with interrupt_says("the files are complete"):

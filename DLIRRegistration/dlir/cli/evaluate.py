@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlir.cli.common import (
+    EXIT_INCOMPLETE,
     DeviceOption,
     JsonOption,
+    ThreadsOption,
     interrupt_says,
     print_json,
     progress_bar,
@@ -21,6 +23,7 @@ from dlir.cli.common import (
 from dlir.errors import EvaluationError, OptionError, OutputError
 from dlir.registration.choices import Device, Initialization
 from dlir.registration.progress import Progress
+from dlir.registration.threads import use_threads
 
 if TYPE_CHECKING:
     from dlir.data.layouts import DataSet, Pair
@@ -80,6 +83,7 @@ def evaluate(
         Initialization, typer.Option(help="Where all methods start from; auto chooses for each pair.")
     ] = Initialization.centers,
     device: DeviceOption = Device.auto,
+    threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Evaluate MODELs on a data set with labels or landmarks.
@@ -87,7 +91,7 @@ def evaluate(
     Writes pairs.csv (one row per pair and method; as pairs.parquet too where pyarrow is installed), summary.csv,
     comparisons.csv (Wilcoxon, Holm), tables.md and report.html, which needs no network. Finished registrations are
     kept in results.jsonl and transforms/: the same command goes on where it was stopped. A pair that cannot be used is
-    reported and left out.
+    reported and left out. Where a method fails on a pair, all is written as well, and the exit code is 1.
 
     \b
     acdc        patientNNN folders with Info.cfg
@@ -104,6 +108,7 @@ def evaluate(
                 label, mask, subject, time, split, paired as a folder is;
                 where some have split test, only these
     """
+    use_threads(threads)
     check_packages()
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
@@ -244,13 +249,30 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
 
 
 def finish(output: Path, evaluated: Evaluated, json: bool) -> None:
-    """Write tables and report, and print what there is to print."""
+    """Write tables and report, and print what there is to print. The exit code is 1 where a method failed."""
     summary = write_outputs(output, evaluated)
     if json:
         print_json(summary)
     else:
         print((output / OUTPUTS["tables"]).read_text(encoding="utf-8"), end="")
         print(f"report  {output / OUTPUTS['report']}")
+    if failed := failures(evaluated):
+        for line in failed:
+            say(f"error: {line}")
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def failures(evaluated: Evaluated) -> list[str]:
+    """For each method that failed on pairs that it was to register: on how many, and what that means."""
+    problems = evaluated.outcome.problems
+    unusable = {problem.pair for problem in problems if not problem.method}
+    tried = len({pair.name for pair in evaluated.pairs} - unusable)
+    lines = []
+    for name in dict.fromkeys(problem.method for problem in problems if problem.method):
+        count = len({problem.pair for problem in problems if problem.method == name})
+        lacks = "it is missing from" if count == tried else "these are missing, for all methods, from"
+        lines.append(f"{name} failed on {count} of {tried} pairs, see above; {lacks} tables and report")
+    return lines
 
 
 def _summary(evaluated: Evaluated) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, print_json, progress_bar, say
+from dlir.cli.common import DeviceOption, JsonOption, ThreadsOption, interrupt_says, print_json, progress_bar, say
 from dlir.cli.tables import print_report
 from dlir.registration.choices import DEFAULT_MODEL, Device, Initialization
 from dlir.registration.pipeline import run
 from dlir.registration.request import Outputs, RegistrationRequest
+from dlir.registration.threads import use_threads
 
 
 def register(
@@ -33,6 +34,7 @@ def register(
         typer.Option(help="Start from image centers, the scanner's positions, or what fits best.", show_default="auto"),
     ] = None,
     device: DeviceOption = Device.auto,
+    threads: ThreadsOption = None,
     displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
     full_paths: Annotated[
         bool, typer.Option("--full-paths", help="Name the images in report.json with the folders above them.")
@@ -46,6 +48,7 @@ def register(
     image's grid; with --moving-landmarks moving_landmarks.csv, where they lie on the fixed image (mm, LPS). All
     together or none.
     """
+    use_threads(threads)
     request = RegistrationRequest(
         fixed,
         moving,

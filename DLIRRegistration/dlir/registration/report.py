@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dlir import __version__
@@ -51,6 +52,7 @@ def build_report(
         "jacobian": describe(jacobian_statistics(result.jacobian, mask)),
         "fold_free_by_construction": model.spec.fold_free and keeps_orientation,
         "device": device,
+        "threads": torch.get_num_threads(),
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
         "versions": versions(),
@@ -73,7 +75,6 @@ def describe_model(model: ModelHeader) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of what computes."""
     import SimpleITK as sitk
-    import torch
 
     return {
         "dlir": __version__,

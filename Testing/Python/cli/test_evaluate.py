@@ -14,11 +14,12 @@ import pytest
 from cli_runs import make_model, refuse, succeed
 from dlir.cli.evaluate import OUTPUTS, PARQUET, DataKind, make_methods
 from dlir.data.layouts import DATA_SETS, TESTED_ON
-from dlir.errors import OptionError
+from dlir.errors import EvaluationError, OptionError
 from dlir.evaluation import tables
 from dlir.evaluation.methods.base import settings_digest
 from dlir.evaluation.report import build
 from dlir.evaluation.results import Row
+from dlir.registration.loading import Loaded
 from evaluation_runs import write_subjects
 
 
@@ -134,6 +135,40 @@ def test_nothing_evaluated_at_all_is_an_error(tmp_path: Path, model_file: Path) 
     done = CliRunner().invoke(app, [str(a) for a in arguments(folder, tmp_path / "out", model_file)])
     assert done.exit_code == 2
     assert "error: none of 2 pairs could be evaluated: " in done.stderr
+
+
+@pytest.mark.parametrize(("failing", "words"), [("in", "are missing"), ("", "it is missing")])
+@pytest.mark.parametrize("method", ["elastix", "DLIR tiny"])
+def test_a_method_that_fails_is_an_error_and_the_rest_is_written(
+    data: Path, tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None,
+    failing: str, words: str, method: str,
+) -> None:  # fmt: skip
+    """Whoever looks at the exit code alone took tables without it for the whole."""
+    from typer.testing import CliRunner
+
+    from dlir.cli import app
+    from dlir.evaluation.methods.base import Registered
+    from dlir.evaluation.methods.elastix import ElastixMethod
+    from dlir.evaluation.methods.network import NetworkMethod
+
+    def register(self: ElastixMethod | NetworkMethod, pair: Loaded) -> Registered:
+        if self.name == method and Path(pair.fixed.source).stem.startswith(failing):
+            raise EvaluationError(f"gave up on '{pair.fixed.source}'")
+        return Registered(pair.start, 0.5)
+
+    for kind in (ElastixMethod, NetworkMethod):
+        monkeypatch.setattr(kind, "register", register)
+    find: Any = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "itk" else find(name))
+    typed = arguments(data, tmp_path / "out", model_file, "--baseline", "elastix")
+    done = CliRunner().invoke(app, [str(a) for a in typed])
+    assert done.exit_code == 1, done.exception
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {method} failed on {3 if failing else 6} of 6 pairs")
+    assert words in last
+    rows = read(tmp_path / "out" / OUTPUTS["pairs"])
+    assert len([row for row in rows if row["method"] == method]) == (3 if failing else 0)
+    assert len(rows) == (15 if failing else 12)
 
 
 @pytest.mark.parametrize("package", ["pandas", "matplotlib"])

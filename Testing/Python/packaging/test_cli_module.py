@@ -24,7 +24,7 @@ FOLDER = SOURCE / "DLIRRegister"
 SAMPLE = SOURCE.parent / "Resources" / "SampleData"
 # What Slicer's parser of such descriptions knows and this module uses.
 FILES = {"image": ".nrrd", "transform": ".h5", "file": None}
-KINDS = {*FILES, "string", "string-enumeration"}
+KINDS = {*FILES, "string", "string-enumeration", "integer"}
 
 
 def parameters() -> list[ElementTree.Element]:
