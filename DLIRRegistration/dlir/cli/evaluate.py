@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -13,7 +14,9 @@ import typer
 from dlir.cli.common import (
     EXIT_INCOMPLETE,
     DeviceOption,
+    FullPathsOption,
     JsonOption,
+    OverwriteOption,
     ThreadsOption,
     interrupt_says,
     print_json,
@@ -84,6 +87,8 @@ def evaluate(
     ] = Initialization.centers,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
+    full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Evaluate MODELs on a data set with labels or landmarks.
@@ -110,6 +115,7 @@ def evaluate(
     """
     use_threads(threads)
     check_packages()
+    check_folder(output, overwrite=overwrite)
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
 
@@ -120,7 +126,21 @@ def evaluate(
     with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
         with progress_bar(wanted=not json) as progress:
             evaluated = run(output, initialize.value, chosen, pairs, methods, progress)
-        finish(output, evaluated, json)
+        finish(output, evaluated, json, full_paths=full_paths)
+
+
+def check_folder(output: Path, *, overwrite: bool) -> None:
+    """Raises OutputError, before any work, where a file would be replaced in a folder that holds no evaluation."""
+    from dlir.evaluation.study import RESULTS
+
+    if overwrite or (output / RESULTS).exists():
+        return
+    for name in (*OUTPUTS.values(), PARQUET):
+        if os.path.lexists(output / name):
+            raise OutputError(
+                f"'{output / name}' is there already, and there is no {RESULTS} of an evaluation beside it; choose "
+                "another output folder, or give --overwrite to have it replaced"
+            )
 
 
 def check_packages() -> None:
@@ -227,7 +247,7 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
     from dlir.evaluation.report.build import build_report
     from dlir.evaluation.significance import compare
     from dlir.evaluation.summary import measures
-    from dlir.io.writing import write_text
+    from dlir.io.writing import OutputFolder, write_text
 
     table = evaluated.shared
     texts = {
@@ -237,20 +257,20 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
         "tables": "\n\n".join(map(tables.markdown, tables.summary_tables(table, tables.median_iqr))) + "\n",
         "report": build_report(evaluated),
     }
-    for name, text in texts.items():
-        write_text(output / OUTPUTS[name], text)
     written = dict(OUTPUTS)
-    if tables.can_write_parquet():
-        tables.write_pairs_parquet(output / PARQUET, evaluated.table)
-        written["parquet"] = PARQUET
-    else:
-        (output / PARQUET).unlink(missing_ok=True)  # of an earlier run, and without what this one adds
+    with OutputFolder(output) as outputs:
+        outputs.replaces([*OUTPUTS.values(), PARQUET])  # also where Parquet can no longer be written
+        for name, text in texts.items():
+            write_text(outputs.file(OUTPUTS[name]), text)
+        if tables.can_write_parquet():
+            tables.write_pairs_parquet(outputs.file(PARQUET), evaluated.table)
+            written["parquet"] = PARQUET
     return {**_summary(evaluated), "outputs": written}
 
 
-def finish(output: Path, evaluated: Evaluated, json: bool) -> None:
+def finish(output: Path, evaluated: Evaluated, json: bool, *, full_paths: bool) -> None:
     """Write tables and report, and print what there is to print. The exit code is 1 where a method failed."""
-    summary = write_outputs(output, evaluated)
+    summary = write_outputs(output, evaluated if full_paths else without_paths(evaluated))
     if json:
         print_json(summary)
     else:
@@ -260,6 +280,17 @@ def finish(output: Path, evaluated: Evaluated, json: bool) -> None:
         for line in failed:
             say(f"error: {line}")
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def without_paths(evaluated: Evaluated) -> Evaluated:
+    """The same with messages that name files without the folders above them."""
+    from dataclasses import replace
+
+    from dlir.io.source import without_folders
+
+    outcome = evaluated.outcome
+    problems = [replace(problem, message=without_folders(problem.message)) for problem in outcome.problems]
+    return replace(evaluated, outcome=replace(outcome, problems=problems))
 
 
 def failures(evaluated: Evaluated) -> list[str]:

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from dlir.cli.common import DeviceOption, JsonOption, ThreadsOption, interrupt_says, print_json, progress_bar, say
+from dlir.cli.common import (
+    DeviceOption,
+    FullPathsOption,
+    JsonOption,
+    OverwriteOption,
+    ThreadsOption,
+    interrupt_says,
+    print_json,
+    progress_bar,
+    say,
+)
 from dlir.cli.tables import print_report
 from dlir.registration.choices import DEFAULT_MODEL, Device, Initialization
 from dlir.registration.pipeline import run
@@ -36,9 +46,8 @@ def register(
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
     displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
-    full_paths: Annotated[
-        bool, typer.Option("--full-paths", help="Name the images in report.json with the folders above them.")
-    ] = False,
+    full_paths: FullPathsOption = False,
+    overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
     """Register MOVING to FIXED.
@@ -46,13 +55,13 @@ def register(
     Writes warped.nrrd, transform.h5 (ITK, fixed point to moving point), jacobian.nrrd, report.json, with
     --moving-label warped_label.nrrd, and with --displacement displacement.nrrd (mm, LPS): all on the fixed
     image's grid; with --moving-landmarks moving_landmarks.csv, where they lie on the fixed image (mm, LPS). All
-    together or none.
+    together or none, in place of all files of an earlier registration of this pair.
     """
     use_threads(threads)
     request = RegistrationRequest(
         fixed,
         moving,
-        Outputs(str(output), displacement=displacement, full_paths=full_paths),
+        Outputs(str(output), displacement=displacement, full_paths=full_paths, overwrite=overwrite),
         model=model,
         device=device.value,
         initialize=initialize and initialize.value,

@@ -72,7 +72,8 @@ def run_into(
     """As `run`, into a folder that the caller has opened and may add to before it closes."""
     from dlir.io import write_json
     from dlir.model.catalogue import resolve_model
-    from dlir.model.file import read_header
+    from dlir.model.file import name_of, read_header
+    from dlir.registration.former import take_over
     from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
     from dlir.registration.outputs import output_names, write_outputs
@@ -83,9 +84,14 @@ def run_into(
     known = read_header(model)  # what is damaged, or cannot be written, is refused before there is work
     for name in names.values():
         outputs.file(name)
+    former = None
+    if "report" in names:
+        former = take_over(outputs, names.values(), overwrite=request.outputs.overwrite)
     with clock.step("read"):
         progress("reading", 0.0)
         loaded = load(request, _expected_start(known))
+    if former and not request.outputs.overwrite:
+        former.require_same(loaded.fixed, loaded.moving, name_of(known))
     progress("loading model", 0.05)
     with clock.step("load"):
         from dlir.registration.propagation import propagate
