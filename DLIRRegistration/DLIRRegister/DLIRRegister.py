@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> None:
     from dlir.registration.threads import use_threads
 
     use_threads(options.threads or None)  # before the others import what reads it
-    from dlir.io import replacing
+    from dlir.io import replacing, write_json
     from dlir.io.segments import segments_of_layer
     from dlir.io.source import parse_source
     from dlir.registration.pipeline import run as register
@@ -136,7 +136,10 @@ def run(options: argparse.Namespace) -> None:
         if options.movingLabels:
             segments_of_layer(parse_source(options.movingLabels, "moving label"))
         results = Path(work) / "results"
-        names = register(request_of(options, results), progress=tell, notify=warn).report["outputs"]
+        report = register(request_of(options, results), progress=tell, notify=warn).report
+        names = report["outputs"]
+        written = {key: getattr(options, name).name for name, (key, _) in OUTPUTS.items() if getattr(options, name)}
+        write_json(results / names["report"], report | {"outputs": written})
         chosen = {getattr(options, name): names[key] for name, (key, _) in OUTPUTS.items() if getattr(options, name)}
         with ExitStack() as stack:  # all are whole beside their places before the first takes its place
             for target, name in chosen.items():
