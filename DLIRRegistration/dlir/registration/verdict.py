@@ -112,8 +112,8 @@ def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | Non
     ):
         if distance > most:
             return (
-                f"This does not look like {made_for(model)}: {what} {distance:.1f} times as far off as the outermost of "
-                f"the model's own, and {most:g} is the limit{_trained_on(model)}."
+                f"This does not look like {made_for(model)}: {what} {distance:.1f} times as far off as the outermost "
+                f"of the model's own, and {most:g} is the limit{_trained_on(model)}."
             )
     return ""
 
