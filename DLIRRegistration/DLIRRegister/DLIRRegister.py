@@ -58,6 +58,7 @@ def make_parser() -> Parser:
     parser.add_argument("--initialTransform", help="transform to start from")
     parser.add_argument("--initialize", choices=INITIALIZATIONS, default=INITIALIZATIONS[0], help="start without one")
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[0], help="processor")
+    parser.add_argument("--threads", type=int, default="0", help="threads of the CPU; 0 takes the cores there are")
     for name, (_, suffix) in OUTPUTS.items():
         parser.add_argument(f"--{name}", type=Path, help=f"output file (*{suffix})")
     # What Slicer itself adds for parameters that are neither nodes nor files: see `returned`.
@@ -132,7 +133,10 @@ def warn(message: str) -> None:
 def run(options: argparse.Namespace) -> None:
     """Register and write the chosen outputs. Raises the DLIRErrors of its parts; nothing is written then."""
     from dlir.errors import notes_to
-    from dlir.io import replacing
+    from dlir.registration.threads import use_threads
+
+    use_threads(options.threads or None)  # before the others import what reads it
+    from dlir.io import replacing, write_json
     from dlir.io.segments import segments_of_layer
     from dlir.io.source import parse_source
     from dlir.registration.pipeline import run as register
@@ -143,6 +147,8 @@ def run(options: argparse.Namespace) -> None:
         results = Path(work) / "results"
         report = register(request_of(options, results), progress=tell, notify=warn).report
         names = report["outputs"]
+        written = {key: getattr(options, name).name for name, (key, _) in OUTPUTS.items() if getattr(options, name)}
+        write_json(results / names["report"], report | {"outputs": written})
         chosen = {getattr(options, name): names[key] for name, (key, _) in OUTPUTS.items() if getattr(options, name)}
         with ExitStack() as stack:  # all are whole beside their places before the first takes its place
             for target, name in chosen.items():

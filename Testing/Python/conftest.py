@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,18 @@ def shared_cases() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no cases at {folder}")
     return folder
+
+
+@pytest.fixture
+def own_threads() -> Iterator[None]:
+    """What a test sets of the threads of this process is set back."""
+    import SimpleITK as sitk
+    import torch
+
+    counts, before = (torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()), dict(os.environ)
+    os.environ.pop("DLIR_THREADS", None)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    torch.set_num_threads(counts[0])
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(counts[1])

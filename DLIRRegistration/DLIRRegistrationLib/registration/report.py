@@ -92,7 +92,8 @@ def _checks(report: Mapping[str, Any]) -> Iterator[Row]:
     for measure, key, limit, unit, form in (
         ("Error there and back", "inverse_consistency_mm", "inverse_consistency_mm_limit", "mm", ".2f"),
         ("Displacement", "displacement_mm", "displacement_mm_limit", "mm", ".1f"),
-        ("Distance from the model's domain", "domain_distance", "domain_limit", "", ".1f"),
+        ("Distance from the model's images", "images_distance", "images_distance_limit", "", ".2f"),
+        ("Distance to its networks", "networks_distance", "networks_distance_limit", "", ".2f"),
     ):
         most = inputs.get(limit)
         told = "" if most is None else f"(≤ {format(most, form)})"
@@ -156,9 +157,9 @@ def _row(measure: str, figures: Mapping[str, Any], unit: str, form: str) -> Iter
         yield Row(measure, shown[0], shown[1], unit)
 
 
-def _distances(distances: Mapping[str, float | None]) -> str:
-    """Of the images from what each model was made for, the nearest first; one that was not tried is too far."""
-    return ", ".join(f"{name} {'far' if value is None else format(value, '.1f')}" for name, value in distances.items())
+def _distances(distances: Mapping[str, float]) -> str:
+    """Of the images from what each model was made for, the nearest first."""
+    return ", ".join(f"{name} {distance:.1f}" for name, distance in distances.items())
 
 
 def _volume(ml: float) -> str:

@@ -13,6 +13,7 @@ import typer
 from dlir import __version__
 from dlir.cli import apply, crossvalidate, data, demo, evaluate, jacobian, models, register, train
 from dlir.cli.common import CommandGroup
+from dlir.registration.threads import use_threads
 
 app = typer.Typer(
     name="dlir",
@@ -67,3 +68,4 @@ def _options(
     Every command writes all of its files or none, and never an input. Errors are one line on stderr; the exit
     code is then 2, and 130 after an interrupt.
     """
+    use_threads()  # before a command imports what reads it

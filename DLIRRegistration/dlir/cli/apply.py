@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dlir.cli.common import JsonOption, check_suffix, interrupt_says, print_json, progress_bar, say
+from dlir.cli.common import (
+    FullPathsOption,
+    JsonOption,
+    OverwriteOption,
+    check_suffix,
+    interrupt_says,
+    print_json,
+    progress_bar,
+    reported,
+    say,
+)
 from dlir.errors import OptionError
 from dlir.registration.progress import Progress
 
@@ -26,6 +36,8 @@ def apply(
         typer.Option(help="Image onto whose grid to resample; for points as voxel indices, the image they lie on."),
     ] = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="Go the other way, see above.")] = False,
+    overwrite: OverwriteOption = False,
+    full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Take an image, labels or points through a saved TRANSFORM.
@@ -35,6 +47,10 @@ def apply(
     to moving with it. Points are the other way round: those drawn on the fixed image travel to the moving image
     without --inverse, and those drawn on the moving image travel to the fixed image with --inverse.
     """
+    from dlir.io.points import POINT_SUFFIXES
+    from dlir.io.writing import IMAGE_SUFFIXES
+    from dlir.registration.former import require_unclaimed
+
     given = {"image": image, "label": label, "points": points}
     kinds = [kind for kind, spec in given.items() if spec]
     if len(kinds) != 1:
@@ -42,6 +58,9 @@ def apply(
     kind, spec = kinds[0], str(given[kinds[0]])
     if kind != "points" and not reference:
         raise OptionError(f"--{kind} needs --reference, the image onto whose grid it is resampled")
+    check_suffix(output, POINT_SUFFIXES if kind == "points" else IMAGE_SUFFIXES)
+    if not overwrite:
+        require_unclaimed(output)
     with progress_bar(wanted=not json) as progress:
         report = _run(transform, kind, spec, reference, output, inverse, progress)
     with interrupt_says("the file is complete"):
@@ -51,7 +70,7 @@ def apply(
                 f"{report['largest_residual_mm']:.3g} mm): the transform folds there or does not reach them"
             )
         if json:
-            print_json(report)
+            print_json(reported(report, ("output", "transform", kind, "reference"), full=full_paths))
         else:
             residual = report["largest_residual_mm"]
             print(f"{output}" + ("" if residual is None else f"  (inverse to within {residual:.2g} mm)"))
@@ -61,10 +80,8 @@ def _run(
     transform: Path, kind: str, spec: str, reference: str | None, output: Path, inverse: bool, progress: Progress
 ) -> dict[str, Any]:
     """Write the output and return what to tell of it."""
-    from dlir.io.points import POINT_SUFFIXES
-    from dlir.io.writing import IMAGE_SUFFIXES, OutputFolder
+    from dlir.io.writing import OutputFolder
 
-    check_suffix(output, POINT_SUFFIXES if kind == "points" else IMAGE_SUFFIXES)
     progress("loading", 0.0)
     from dlir.transforms.files import read_transform
     from dlir.transforms.inverse import InverseTransform

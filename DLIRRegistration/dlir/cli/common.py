@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from dlir.errors import DLIRError, OutputError, notes_to, shown
 from dlir.registration.choices import Device
 from dlir.registration.progress import Progress, silent
 
+EXIT_INCOMPLETE = 1
 EXIT_ERROR = 2
 # The result was written, and is no better than the user said that it has to be.
 EXIT_VERDICT = 3
@@ -23,6 +24,16 @@ EXIT_INTERRUPTED = 130
 
 DeviceOption = Annotated[
     Device, typer.Option(help="Processor; auto takes CUDA, else MPS, else the CPU.", show_default=True)
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads of the CPU; else the variable DLIR_THREADS says it.", show_default="cores here"),
+]
+FullPathsOption = Annotated[
+    bool, typer.Option("--full-paths", help="Name files with the folders above them, in what is written or printed.")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is of another registration, or of none, and in the way.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
@@ -63,6 +74,13 @@ def print_json(value: Any) -> None:
     """The value as indented JSON on stdout."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
     print(text.encode("utf-8", "backslashreplace").decode())  # a name in other bytes reads as the same again
+
+
+def reported(report: dict[str, Any], files: Iterable[str], *, full: bool) -> dict[str, Any]:
+    """The report with the entries that name `files` as they may be passed on, see `reported_name`."""
+    from dlir.io.source import reported_name
+
+    return report | {key: reported_name(report[key], full=full) for key in files if report[key]}
 
 
 @contextmanager

@@ -10,11 +10,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, say
-from dlir.cli.evaluate import Baseline, DataKind, check_baselines, check_packages, finish, make_methods, of_split, run
+from dlir.cli.common import (
+    DeviceOption,
+    FullPathsOption,
+    JsonOption,
+    OverwriteOption,
+    ThreadsOption,
+    interrupt_says,
+    say,
+)
+from dlir.cli.evaluate import (
+    Baseline,
+    DataKind,
+    check_baselines,
+    check_folder,
+    check_packages,
+    finish,
+    make_methods,
+    of_split,
+    run,
+)
 from dlir.cli.train import ConfigOption, PresetOption, read_configuration
 from dlir.errors import EvaluationError, OptionError, OutputError
 from dlir.registration.choices import Device, Initialization
+from dlir.registration.threads import use_threads
 
 if TYPE_CHECKING:
     from dlir.evaluation.folds import Fold
@@ -43,6 +62,9 @@ def crossvalidate(
     ] = Initialization.centers,
     seed: Annotated[int, typer.Option(min=0, help="Of the dealing of subjects.")] = 0,
     device: DeviceOption = Device.auto,
+    threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
+    full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train a model per fold without its subjects, evaluate it on them, and report all folds together.
@@ -52,7 +74,9 @@ def crossvalidate(
     The same command goes on where it was stopped, in the middle of a fold too. Writes the files of `dlir evaluate`,
     and the training runs in fold-1-of-3 and so on.
     """
+    use_threads(threads)  # of the trainings too: they inherit it
     check_packages()
+    check_folder(output, overwrite=overwrite)
     check_baselines(baseline or [])
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
@@ -76,7 +100,7 @@ def crossvalidate(
             methods = make_methods([named], [b.value for b in baseline or []], stages, False, device.value)
             say(f"fold {part.number} of {part.count}: evaluating {', '.join(part.test)}")
             results.append(run(output, initialize.value, chosen, part.pairs(pairs), methods, lambda name, done: None))
-        finish(output, together(results), json)
+        finish(output, together(results), json, full_paths=full_paths)
 
 
 def plan(fold: Fold, configuration: TrainingConfig, root: Path) -> TrainingConfig:

@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlir.cli.common import DeviceOption, JsonOption, interrupt_says, print_json, progress_bar
+from dlir.cli.common import (
+    DeviceOption,
+    JsonOption,
+    OverwriteOption,
+    ThreadsOption,
+    interrupt_says,
+    print_json,
+    progress_bar,
+)
 from dlir.cli.tables import number, print_report, print_table
 from dlir.errors import ImageError, OutputError
 from dlir.registration.choices import DEFAULT_MODEL, Device
 from dlir.registration.pipeline import Finished, open_outputs, run_into
 from dlir.registration.progress import Progress, part_of
 from dlir.registration.request import Outputs, RegistrationRequest
+from dlir.registration.threads import use_threads
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,6 +41,8 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the files; made where missing.")],
     model: Annotated[str, typer.Option(help="Name (see `dlir models`) or file of the model.")] = DEFAULT_MODEL,
     device: DeviceOption = Device.auto,
+    threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
     """Register the sample pair and draw the result.
@@ -39,8 +50,9 @@ def demo(
     The pair is one heart at end-systole and at end-diastole; it lies in the repository, so this runs from a copy
     of that. Writes the same files as `dlir register`, and demo.png.
     """
+    use_threads(threads)
     with progress_bar(wanted=not json) as progress:
-        report = run_demo(output, model, device.value, progress)
+        report = run_demo(output, model, device.value, progress, overwrite=overwrite)
     with interrupt_says("the files are complete"):
         if json:
             print_json(report)
@@ -48,19 +60,20 @@ def demo(
             _print(report, output)
 
 
-def run_demo(output: Path, model: str, device: str, progress: Progress) -> dict[str, Any]:
+def run_demo(output: Path, model: str, device: str, progress: Progress, *, overwrite: bool = False) -> dict[str, Any]:
     """The report of the registration, after everything has been written.
 
     Raises ImageError where there is no sample, OutputError without matplotlib, and as the pipeline; nothing is
     written then.
     """
     from dlir.io import write_json
+    from dlir.registration.former import take_over
 
     sample, figures = find_sample(), _import_figures()
     request = RegistrationRequest(
         sample["fixed"],
         sample["moving"],
-        Outputs(str(output)),
+        Outputs(str(output), overwrite=overwrite),
         model,
         device,
         moving_labels=(sample["moving_label"],),
@@ -68,6 +81,7 @@ def run_demo(output: Path, model: str, device: str, progress: Progress) -> dict[
     )
     with open_outputs(request) as outputs:
         outputs.file(FIGURE)
+        take_over(outputs, [FIGURE], overwrite=overwrite)
         finished = run_into(outputs, request, progress=part_of(progress, 0.0, 0.85))
         progress("drawing", 0.85)
         draw(figures, outputs.file(FIGURE), finished)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -11,8 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlir.cli.common import (
+    EXIT_INCOMPLETE,
     DeviceOption,
+    FullPathsOption,
     JsonOption,
+    OverwriteOption,
+    ThreadsOption,
     interrupt_says,
     print_json,
     progress_bar,
@@ -21,6 +26,7 @@ from dlir.cli.common import (
 from dlir.errors import EvaluationError, OptionError, OutputError
 from dlir.registration.choices import Device, Initialization
 from dlir.registration.progress import Progress
+from dlir.registration.threads import use_threads
 
 if TYPE_CHECKING:
     from dlir.data.layouts import DataSet, Pair
@@ -80,6 +86,9 @@ def evaluate(
         Initialization, typer.Option(help="Where all methods start from; auto chooses for each pair.")
     ] = Initialization.centers,
     device: DeviceOption = Device.auto,
+    threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
+    full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Evaluate MODELs on a data set with labels or landmarks.
@@ -87,7 +96,7 @@ def evaluate(
     Writes pairs.csv (one row per pair and method; as pairs.parquet too where pyarrow is installed), summary.csv,
     comparisons.csv (Wilcoxon, Holm), tables.md and report.html, which needs no network. Finished registrations are
     kept in results.jsonl and transforms/: the same command goes on where it was stopped. A pair that cannot be used is
-    reported and left out.
+    reported and left out. Where a method fails on a pair, all is written as well, and the exit code is 1.
 
     \b
     acdc        patientNNN folders with Info.cfg
@@ -104,7 +113,9 @@ def evaluate(
                 label, mask, subject, time, split, paired as a folder is;
                 where some have split test, only these
     """
+    use_threads(threads)
     check_packages()
+    check_folder(output, overwrite=overwrite)
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
 
@@ -115,7 +126,21 @@ def evaluate(
     with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
         with progress_bar(wanted=not json) as progress:
             evaluated = run(output, initialize.value, chosen, pairs, methods, progress)
-        finish(output, evaluated, json)
+        finish(output, evaluated, json, full_paths=full_paths)
+
+
+def check_folder(output: Path, *, overwrite: bool) -> None:
+    """Raises OutputError, before any work, where a file would be replaced in a folder that holds no evaluation."""
+    from dlir.evaluation.study import RESULTS
+
+    if overwrite or (output / RESULTS).exists():
+        return
+    for name in (*OUTPUTS.values(), PARQUET):
+        if os.path.lexists(output / name):
+            raise OutputError(
+                f"'{output / name}' is there already, and there is no {RESULTS} of an evaluation beside it; choose "
+                "another output folder, or give --overwrite to have it replaced"
+            )
 
 
 def check_packages() -> None:
@@ -222,7 +247,7 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
     from dlir.evaluation.report.build import build_report
     from dlir.evaluation.significance import compare
     from dlir.evaluation.summary import measures
-    from dlir.io.writing import write_text
+    from dlir.io.writing import OutputFolder, write_text
 
     table = evaluated.shared
     texts = {
@@ -232,25 +257,53 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
         "tables": "\n\n".join(map(tables.markdown, tables.summary_tables(table, tables.median_iqr))) + "\n",
         "report": build_report(evaluated),
     }
-    for name, text in texts.items():
-        write_text(output / OUTPUTS[name], text)
     written = dict(OUTPUTS)
-    if tables.can_write_parquet():
-        tables.write_pairs_parquet(output / PARQUET, evaluated.table)
-        written["parquet"] = PARQUET
-    else:
-        (output / PARQUET).unlink(missing_ok=True)  # of an earlier run, and without what this one adds
+    with OutputFolder(output) as outputs:
+        outputs.replaces([*OUTPUTS.values(), PARQUET])  # also where Parquet can no longer be written
+        for name, text in texts.items():
+            write_text(outputs.file(OUTPUTS[name]), text)
+        if tables.can_write_parquet():
+            tables.write_pairs_parquet(outputs.file(PARQUET), evaluated.table)
+            written["parquet"] = PARQUET
     return {**_summary(evaluated), "outputs": written}
 
 
-def finish(output: Path, evaluated: Evaluated, json: bool) -> None:
-    """Write tables and report, and print what there is to print."""
-    summary = write_outputs(output, evaluated)
+def finish(output: Path, evaluated: Evaluated, json: bool, *, full_paths: bool) -> None:
+    """Write tables and report, and print what there is to print. The exit code is 1 where a method failed."""
+    summary = write_outputs(output, evaluated if full_paths else without_paths(evaluated))
     if json:
         print_json(summary)
     else:
         print((output / OUTPUTS["tables"]).read_text(encoding="utf-8"), end="")
         print(f"report  {output / OUTPUTS['report']}")
+    if failed := failures(evaluated):
+        for line in failed:
+            say(f"error: {line}")
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def without_paths(evaluated: Evaluated) -> Evaluated:
+    """The same with messages that name files without the folders above them."""
+    from dataclasses import replace
+
+    from dlir.io.source import without_folders
+
+    outcome = evaluated.outcome
+    problems = [replace(problem, message=without_folders(problem.message)) for problem in outcome.problems]
+    return replace(evaluated, outcome=replace(outcome, problems=problems))
+
+
+def failures(evaluated: Evaluated) -> list[str]:
+    """For each method that failed on pairs that it was to register: on how many, and what that means."""
+    problems = evaluated.outcome.problems
+    unusable = {problem.pair for problem in problems if not problem.method}
+    tried = len({pair.name for pair in evaluated.pairs} - unusable)
+    lines = []
+    for name in dict.fromkeys(problem.method for problem in problems if problem.method):
+        count = len({problem.pair for problem in problems if problem.method == name})
+        lacks = "it is missing from" if count == tried else "these are missing, for all methods, from"
+        lines.append(f"{name} failed on {count} of {tried} pairs, see above; {lacks} tables and report")
+    return lines
 
 
 def _summary(evaluated: Evaluated) -> dict[str, Any]:

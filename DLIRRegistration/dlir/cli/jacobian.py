@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from dlir.cli.common import JsonOption, check_suffix, interrupt_says, print_json, progress_bar
+from dlir.cli.common import (
+    FullPathsOption,
+    JsonOption,
+    OverwriteOption,
+    check_suffix,
+    interrupt_says,
+    print_json,
+    progress_bar,
+    reported,
+)
 from dlir.cli.tables import number
 from dlir.registration.progress import Progress
 
@@ -17,17 +26,25 @@ def jacobian(
     reference: Annotated[str, typer.Option(help="Image on whose grid to evaluate it: the fixed image.")],
     output: Annotated[Path, typer.Option(help="Image file to write; its folder is made where missing.")],
     mask: Annotated[str | None, typer.Option(help="Where in the reference the printed figures count.")] = None,
+    overwrite: OverwriteOption = False,
+    full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write the Jacobian determinant of TRANSFORM: 1 keeps volume, below 1 shrinks, 0 or less is folding.
 
     It is that of the map from fixed to moving points, computed exactly, in slabs.
     """
+    from dlir.io.writing import IMAGE_SUFFIXES
+    from dlir.registration.former import require_unclaimed
+
+    check_suffix(output, IMAGE_SUFFIXES)
+    if not overwrite:
+        require_unclaimed(output)
     with progress_bar(wanted=not json) as progress:
         report = _run(transform, reference, output, mask, progress)
     with interrupt_says("the file is complete"):
         if json:
-            print_json(report)
+            print_json(reported(report, ("output", "transform", "reference"), full=full_paths))
             return
         print(f"folding   {number(report['folding_percent'], '.4f')} % ({report['folding_count']} voxels)")
         print("Jacobian  " + "  ".join(f"{name} {number(report[name])}" for name in ("mean", "sd", "min", "max")))
@@ -37,9 +54,7 @@ def jacobian(
 def _run(transform: Path, reference: str, output: Path, mask: str | None, progress: Progress) -> dict[str, Any]:
     """Write the map and return its figures; those that are not defined are None."""
     from dlir.io import OutputFolder, read_grid, read_mask, write_image
-    from dlir.io.writing import IMAGE_SUFFIXES
 
-    check_suffix(output, IMAGE_SUFFIXES)
     progress("loading", 0.0)
     from dlir.metrics.folding import describe, jacobian_statistics
     from dlir.transforms.files import read_transform

@@ -7,11 +7,23 @@ from typing import Annotated
 
 import typer
 
-from dlir.cli.common import EXIT_VERDICT, DeviceOption, JsonOption, interrupt_says, print_json, progress_bar, say
+from dlir.cli.common import (
+    EXIT_VERDICT,
+    DeviceOption,
+    FullPathsOption,
+    JsonOption,
+    OverwriteOption,
+    ThreadsOption,
+    interrupt_says,
+    print_json,
+    progress_bar,
+    say,
+)
 from dlir.cli.tables import print_report
 from dlir.registration.choices import DEFAULT_MODEL, Device, FailOn, Initialization
 from dlir.registration.pipeline import run
 from dlir.registration.request import Outputs, RegistrationRequest
+from dlir.registration.threads import use_threads
 from dlir.registration.verdict import Verdict
 
 
@@ -36,10 +48,10 @@ def register(
         typer.Option(help="Start from image centers, the scanner's positions, or what fits best.", show_default="auto"),
     ] = None,
     device: DeviceOption = Device.auto,
+    threads: ThreadsOption = None,
     displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
-    full_paths: Annotated[
-        bool, typer.Option("--full-paths", help="Name the images in report.json with the folders above them.")
-    ] = False,
+    full_paths: FullPathsOption = False,
+    overwrite: OverwriteOption = False,
     fail_on: Annotated[
         FailOn | None, typer.Option("--fail-on", help="Exit with code 3 where the verdict is this or worse.")
     ] = None,
@@ -50,15 +62,16 @@ def register(
     Writes warped.nrrd, transform.h5 (ITK, fixed point to moving point), jacobian.nrrd, report.json, with
     --moving-label warped_label.nrrd, and with --displacement displacement.nrrd (mm, LPS): all on the fixed
     image's grid; with --moving-landmarks moving_landmarks.csv, where they lie on the fixed image (mm, LPS). All
-    together or none.
+    together or none, in place of all files of an earlier registration of this pair.
 
     Ends with a verdict: good, check (look before relying on it) or failed. Exit code 0 whatever it is, unless
     --fail-on asks for 3; 2 where the input is refused and nothing written.
     """
+    use_threads(threads)
     request = RegistrationRequest(
         fixed,
         moving,
-        Outputs(str(output), displacement=displacement, full_paths=full_paths),
+        Outputs(str(output), displacement=displacement, full_paths=full_paths, overwrite=overwrite),
         model=model,
         device=device.value,
         initialize=initialize and initialize.value,

@@ -53,7 +53,8 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     spread = "  ".join(f"{name} {number(jacobian[name])}" for name in ("mean", "sd", "min", "max"))
     print(f"Jacobian  {spread}")
     print(f"start     {_start(report['initialization'])}")
-    print(f"model     {_model(report['model'])} on {report['device']}, {_duration(report['seconds'])}")
+    threads = f"{report['threads']} thread{'' if report['threads'] == 1 else 's'}"
+    print(f"model     {_model(report['model'])} on {report['device']} ({threads}), {_duration(report['seconds'])}")
     layers = [name for key, name in report["outputs"].items() if key.startswith("warped_label")]
     for segment in report.get("segments", ()):
         print(f"segment   {segment['name']}: value {segment['value']} of {layers[segment['layer']]}")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlir.cli.common import DeviceOption, say
+from dlir.cli.common import DeviceOption, ThreadsOption, say
 from dlir.errors import ConfigError, OptionError
 from dlir.registration.choices import Device
+from dlir.registration.threads import use_threads
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -36,6 +37,7 @@ def train(
     preset: PresetOption = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder, with its own options.")] = None,
     device: DeviceOption = Device.auto,
+    threads: ThreadsOption = None,
     devices: Annotated[int, typer.Option(min=1, help="Processes to train with, each on a device of its own.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes that prepare pairs ahead.")] = 1,
     cache: Annotated[
@@ -57,6 +59,7 @@ def train(
     The run folder holds model.safetensors and history.json, best.safetensors, TensorBoard's files and, at the end,
     curves.png. Needs the training packages: pip install 'dlir[train]'.
     """
+    use_threads(threads, processes=devices)
     with _training_packages():
         from dlir.training.run import is_first_process, train
         from dlir.training.run_folder import RunFolder, RunOptions

@@ -47,8 +47,8 @@ def write_pairs_parquet(path: Path, table: pd.DataFrame) -> None:
 
 
 def summary_csv(table: pd.DataFrame) -> str:
-    """One line per method and measure: n, median, quartiles, mean, SD."""
-    columns = [*((m.key, m.unit) for m in measures(table)), ("seconds", "s")]
+    """One line per method and measure: n, median, quartiles, mean, SD. Seconds are those of so many threads."""
+    columns = [*((m.key, m.unit) for m in measures(table)), ("seconds", "s"), ("threads", "")]
     lines = []
     for method, own in table.groupby("method", sort=False):
         for key, unit in columns:
@@ -85,12 +85,15 @@ def mean_sd(figures: Statistics, places: int, form: str = "{} ± {}") -> str:
 
 
 def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) -> list[list[str]]:
-    """Head and one line per method: n, the chosen measures, and seconds as mean (SD).
+    """Head and one line per method: n, the chosen measures, and seconds as mean (SD) with the threads that they took.
 
     Figures of a method that did nothing and cannot fold are left undefined, as in the paper's tables. Where a measure
     is not defined on all of the n pairs, as the distance to a structure that was lost, its cell says on how many it is.
     """
-    lines = [["method", "n", *(measure.label for measure in chosen), "time (s)"]]
+    timed = table[table["seconds"].notna()]
+    alike = timed["threads"].nunique() == 1
+    time = f"time (s), {_threads(timed)}" if alike else "time (s)"
+    lines = [["method", "n", *(measure.label for measure in chosen), time]]
     for method, own in table.groupby("method", sort=False):
         n, seconds = count_cases(own), statistics(own["seconds"])
         cells = []
@@ -99,8 +102,15 @@ def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) ->
             fewer = f" (n = {figures.count})" if 0 < figures.count < n else ""
             undefined = measure.topology and not seconds.count
             cells.append(UNDEFINED if undefined else cell(figures, measure.digits) + fewer)
-        lines.append([str(method), str(n), *cells, mean_sd(seconds, 2, "{} ({})")])
+        unlike = "" if alike or not seconds.count else f", {_threads(own)}"
+        lines.append([str(method), str(n), *cells, mean_sd(seconds, 2, "{} ({})") + unlike])
     return lines
+
+
+def _threads(table: pd.DataFrame) -> str:
+    """How many, of runs at different times perhaps not always the same."""
+    counts = sorted(table["threads"].unique())
+    return f"{' or '.join(map(str, counts))} thread{'' if counts == [1] else 's'}"
 
 
 def summary_tables(table: pd.DataFrame, cell: Cell) -> list[list[list[str]]]:

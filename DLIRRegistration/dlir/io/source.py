@@ -66,13 +66,25 @@ def reported_name(name: str, *, full: bool = False) -> str:
     either case. A name that is no path, as of a node in Slicer, stays.
     """
     path, phase = split_spec(name)
-    if not os.path.exists(path):
-        return name
+    if not os.path.exists(path):  # no longer, where it is one
+        return os.path.basename(name) if os.path.isabs(name) and not full else name
     if full:
         shown = os.path.abspath(path)
     else:
         shown = "DICOM folder" if os.path.isdir(path) else os.path.basename(path)
     return shown if phase is None else f"{shown}#{phase}"
+
+
+def without_folders(message: str) -> str:
+    """A message as it may be passed on: files, in quotes or given from the root on, without the folders above them."""
+    quoted = re.sub(r"'([^'\n]*[/\\][^'\n]*)'", lambda found: f"'{_last(found[1])}'", message)
+    return re.sub(r"(?<![^\s(])(?:/|[A-Za-z]:\\)[^\s/\\]+[/\\]\S+", lambda found: _last(found[0]), quoted)
+
+
+def _last(path: str) -> str:
+    if os.path.exists(split_spec(path)[0]):
+        return reported_name(path)
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def parse_source(spec: str | os.PathLike[str], role: str) -> Source:

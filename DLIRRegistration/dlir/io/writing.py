@@ -116,6 +116,7 @@ class OutputFolder:
         self._inputs = [os.fspath(item) for item in inputs]
         self._created: list[Path] = []
         self._stage: Path | None = None
+        self._going: frozenset[str] = frozenset()
 
     def __enter__(self) -> OutputFolder:
         writable(self.path)
@@ -152,6 +153,20 @@ class OutputFolder:
         self._check_target(self.path / name)
         return self._stage / "new" / name
 
+    def replaces(self, names: Iterable[str]) -> None:
+        """Files of an earlier run in this folder, which go when this one's appear, whether it has such files or not.
+
+        Raises OutputError where one of them is an input. Folders, and what is not there, are left alone.
+        """
+        self._going = frozenset(name for name in names if os.path.lexists(self.path / name))
+        for name in self._going:
+            if Path(name).name != name:
+                raise ValueError(f"'{name}' is not a plain file name")
+            if (self.path / name).is_dir():
+                self._going -= {name}
+            else:
+                self._check_target(self.path / name)
+
     def _create(self) -> None:
         self._created = [p for p in (self.path, *self.path.parents) if not p.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
@@ -175,30 +190,34 @@ class OutputFolder:
 
     def _publish(self) -> None:
         assert self._stage is not None  # entered
-        moved: list[str] = []
+        taken: list[str] = []
+        placed: list[str] = []
         new, old = self._stage / "new", self._stage / "old"
         try:
+            for name in sorted(self._going):
+                taken.append(name)
+                os.replace(self.path / name, old / name)
             for staged in sorted(new.iterdir()):
                 target = self.path / staged.name
                 self._check_target(target)
-                moved.append(staged.name)
+                placed.append(staged.name)
                 if os.path.lexists(target):
                     os.replace(target, old / staged.name)
                 os.replace(staged, target)
         except BaseException as error:
-            self._take_back(moved)
+            self._take_back(taken, placed)
             if isinstance(error, OSError):
-                raise _explained(self.path / moved[-1] if moved else self.path, error) from error
+                raise _explained(self.path.joinpath(*(placed or taken)[-1:]), error) from error
             raise
 
-    def _take_back(self, moved: list[str]) -> None:
+    def _take_back(self, taken: list[str], placed: list[str]) -> None:
         """Undoes the moves. Goes by what lies where, so it does not matter between which two an interrupt came."""
         assert self._stage is not None  # entered
-        for name in moved:
+        for name in dict.fromkeys((*taken, *placed)):
             former = self._stage / "old" / name
             if os.path.lexists(former):
                 os.replace(former, self.path / name)
-            elif not (self._stage / "new" / name).exists():
+            elif name in placed and not (self._stage / "new" / name).exists():
                 (self.path / name).unlink(missing_ok=True)
 
     def _clean(self, *, keep_folder: bool) -> None:

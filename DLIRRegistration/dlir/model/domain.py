@@ -27,6 +27,8 @@ _SHRINKAGE = 0.2
 _FOLDS = 5
 # The distance that this part of the model's own pairs keep is 1.
 _OWN = 0.95
+# An image so many times larger or smaller than all of the model's own is of another kind.
+_SIZES = 3.0
 # Digits that are kept of each figure.
 _DIGITS = 5
 
@@ -58,13 +60,22 @@ class Range:
         helped to make, few samples of many features are always near.
         """
         turns = np.arange(len(samples)) % _FOLDS
-        apart = [
-            _distance(sample, *_moments(samples[turns != turn])) for sample, turn in zip(samples, turns, strict=True)
-        ]
+        apart: list[float] = []
+        for turn in range(_FOLDS):
+            others = _moments(samples[turns != turn])
+            apart += [_distance(sample, *others) for sample in samples[turns == turn]]
         return cls(*_moments(samples), max(float(np.quantile(apart, _OWN)), np.finfo(float).tiny))
 
     def distance(self, vector: Vector) -> float:
-        """Mahalanobis distance from the mean; 1 is as far as the outermost of its own."""
+        """Mahalanobis distance from the mean; 1 is as far as the outermost of its own.
+
+        Raises ModelError for a vector of another length, which a model gives whose file was put together by hand.
+        """
+        if vector.shape != self.mean.shape:
+            raise ModelError(
+                f"the domain of the model knows {len(self.mean)} features and the model gives {vector.size}; "
+                "learn it anew"
+            )
         return _distance(vector, self.mean, self.covariance) / self.unit
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +88,10 @@ class Range:
         """The inverse of `to_dict`. Raises KeyError, TypeError and ValueError."""
         mean = np.array(values["mean"], float)
         covariance = np.zeros((len(mean), len(mean)))
-        covariance[np.tril_indices(len(mean))] = values["covariance"]
+        half = np.array(values["covariance"], float)
+        if half.shape != (len(mean) * (len(mean) + 1) // 2,):
+            raise ValueError("a covariance that does not fit its mean")
+        covariance[np.tril_indices(len(mean))] = half
         covariance += np.tril(covariance, -1).T
         unit = float(values["unit"])
         if mean.ndim != 1 or not (np.isfinite(mean).all() and np.isfinite(covariance).all() and 0 < unit < np.inf):
@@ -90,8 +104,8 @@ class Domain:
     """What a model was made for.
 
     pairs: it was learned from. spacing, extent: smallest and largest (x, y, z), mm, of the grids that the model saw.
-    images: of the figures of images. stages: of the features of each stage. figures: what of the model's own pairs
-    keep most, by names of `dlir.registration.assessment`.
+    images: of the figures of images, whole and cropped. stages: of the features of each stage. figures: what most of
+    the model's own pairs stay below, by names of `dlir.registration.assessment`.
     """
 
     pairs: int
@@ -102,32 +116,39 @@ class Domain:
     figures: Mapping[str, float]
 
     @classmethod
-    def of(cls, pairs: Sequence[Observed], grids: Sequence[ImageGrid], figures: Mapping[str, float]) -> Domain:
-        """From some tens of pairs, of persons as different as can be, and the working grids of their images."""
+    def of(
+        cls,
+        pairs: Sequence[Observed],
+        grids: Sequence[ImageGrid],
+        cropped: Sequence[Vector],
+        figures: Mapping[str, float],
+    ) -> Domain:
+        """From some tens of pairs, of persons as different as can be, the working grids of their images, and
+        `image_figures` of parts of these.
+        """
         spacing, extent = (np.array([getattr(grid, name) for grid in grids]) for name in ("spacing", "extent"))
         stages = zip(*(pair.stages for pair in pairs), strict=True)
         return cls(
             len(pairs),
             (spacing.min(0), spacing.max(0)),
             (extent.min(0), extent.max(0)),
-            Range.of(np.array([image for pair in pairs for image in pair.images])),
+            Range.of(np.array([*(image for pair in pairs for image in pair.images), *cropped])),
             tuple(Range.of(np.array(stage)) for stage in stages),
             dict(figures),
         )
 
-    def times_larger(self, grid: ImageGrid) -> float:
-        """Volume of a grid to that of the largest images of the domain."""
-        return float(np.prod(np.array(grid.extent)) / np.prod(self.extent[1]))
+    def size_differs(self, grid: ImageGrid) -> bool:
+        """Whether an image is of another order of size than those that the model saw, along any axis."""
+        extent = np.array(grid.extent)
+        return bool((extent < self.extent[0] / _SIZES).any() or (extent > self.extent[1] * _SIZES).any())
 
     def image_distance(self, image: Vector) -> float:
-        """How far an image is from those of the domain; its own are within about 1."""
+        """How far an image is from those of the domain, by its `image_figures`; its own are within about 1."""
         return self.images.distance(image)
 
-    def distance(self, pair: Observed) -> float:
-        """How far a pair is from the domain, by its images and what the networks make of them."""
-        images = [self.image_distance(image) for image in pair.images]
-        stages = [own.distance(features) for own, features in zip(self.stages, pair.stages, strict=True)]
-        return max(*images, *stages)
+    def stage_distance(self, pair: Observed) -> float:
+        """How far a pair is from the domain, by what the networks make of it; its own are within about 1."""
+        return max(own.distance(features) for own, features in zip(self.stages, pair.stages, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -157,13 +178,12 @@ class Domain:
             raise ModelError(f"its domain is not valid: {error}") from None
 
 
-def image_figures(image: NDArray[Any], grid: ImageGrid) -> Vector:
-    """(18,): size, brightness and sharpness of an image (z, y, x) in [0, 1]; grid: as the model sees it, unpooled."""
+def image_figures(image: NDArray[Any]) -> Vector:
+    """(13,): brightness and sharpness of an image (z, y, x) in [0, 1]."""
     image = np.asarray(image, float)
     edges = [float(np.abs(np.diff(image, axis=axis)).mean()) if image.shape[axis] > 1 else 0.0 for axis in range(3)]
     shares = [float((image < 0.05).mean()), float((image >= 1).mean())]
-    sizes = np.log([*grid.spacing, *grid.extent])
-    return np.array([*sizes, *np.quantile(image, _QUANTILES), image.std(), *shares, *edges])
+    return np.array([*np.quantile(image, _QUANTILES), image.std(), *shares, *edges])
 
 
 def _moments(samples: Vector) -> tuple[Vector, Vector]:

@@ -48,6 +48,11 @@ class ModelHeader:
         return any(isinstance(source, dict) and source.get("pairs") == "inter" for source in sources or [])
 
 
+def name_of(header: ModelHeader) -> str:
+    """What a model is called: by its card, or else as its file."""
+    return str(header.card.get("name", header.path.stem))
+
+
 def read_header(path: Path) -> ModelHeader:
     """The specification and card of a model file. Raises ModelError saying which of its parts is wrong."""
     require_utf8(path, f"model file '{shown(path)}'", ModelError)

@@ -29,6 +29,8 @@ from dlir.transforms.spatial import AffineTransform, CompositeTransform
 _SOMETHING = 0.1
 # Points at most at which distances are taken.
 _POINTS = 20_000
+# The distance of an image of another order of size than any of the model's own.
+OTHER_SIZE = 1e3
 # The displacement that so many per cent of the points stay below.
 _MOST = 95
 
@@ -40,16 +42,17 @@ class Assessment:
     inverse_consistency_mm: median of |B(T(x)) - x| over the points x of the fixed image that show something; B is the
     registration with the roles exchanged. displacement_mm: 95th percentile of how far the stages move a point.
     local_before, local_after: mean correlation of windows of both images, by the start and by the result.
-    domain_distance: of the pair from the model's domain; its own pairs are within about 1. images_distance: of its
-    images alone.
+    images_distance: of the images from the model's domain, by what they look like; networks_distance: of the pair, by
+    what the networks make of it. The model's own are within about 1; OTHER_SIZE for images of
+    another order of size.
     """
 
     inverse_consistency_mm: float | None
     displacement_mm: float | None
     local_before: float | None
     local_after: float | None
-    domain_distance: float | None = None
     images_distance: float | None = None
+    networks_distance: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
         """Rounded for a report."""
@@ -74,18 +77,26 @@ def assess(
     sent = found.transform.apply(points)
     moved = np.linalg.norm(sent - start.apply(points), axis=1)
     before, after = _local_similarities(registration, found)
-    seen = domain and observed(registration.spec, found)
+    images, networks = (None, None) if domain is None else _distances(registration.spec, found, domain)
     one_way = Assessment(
         None,
         float(np.percentile(moved, _MOST)),
         defined(before),
         defined(after),
-        domain.distance(seen) if domain and seen else None,
-        max(map(domain.image_distance, seen.images)) if domain and seen else None,
+        images,
+        networks,
     )
     offer(one_way)
     apart = _consistency(registration, fixed, moving, start, found, points)
     return replace(one_way, inverse_consistency_mm=defined(apart))
+
+
+def _distances(spec: ModelSpec, found: Prediction, domain: Domain) -> tuple[float, float]:
+    """Of a pair from a domain, by its images and by what the networks make of them."""
+    seen = observed(spec, found)
+    if any(domain.size_differs(image.working) for image in (found.pair.fixed, found.pair.moving)):
+        return OTHER_SIZE, domain.stage_distance(seen)
+    return max(map(domain.image_distance, seen.images)), domain.stage_distance(seen)
 
 
 def observed(spec: ModelSpec, found: Prediction) -> Observed:
@@ -96,7 +107,7 @@ def observed(spec: ModelSpec, found: Prediction) -> Observed:
 
 def seen_figures(image: Prepared, spec: ModelSpec) -> NDArray[np.float64]:
     """`image_figures` at the resolution of the first stage."""
-    return image_figures(_coarse(image, spec).numpy(), image.working)
+    return image_figures(_coarse(image, spec).numpy())
 
 
 def _coarse(image: Prepared, spec: ModelSpec) -> Tensor:

@@ -2,77 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dlir.errors import GeometryError, ModelError, note
 from dlir.io.reading import Volume
-from dlir.metrics.scores import defined
 from dlir.model.catalogue import all_models
 from dlir.model.domain import Domain
 from dlir.model.file import ModelHeader
 from dlir.model.memory import require_memory
 from dlir.model.preprocessing import scale
-from dlir.registration.assessment import seen_figures
-from dlir.registration.verdict import DOMAIN, made_for
-
-# A model that would see an image on a grid of so many times the voxels of its own largest ones is not tried.
-_MOST_LARGER = 30.0
+from dlir.registration.assessment import OTHER_SIZE, seen_figures
+from dlir.registration.verdict import UNLIKE_IMAGES, made_for
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The model that fits best.
-
-    distances: of every model that was compared, by name; its own pairs keep about 1. None for one that was not tried,
-    because the images are of another order of size.
-    """
+    """The model that fits best. distances: of every model that was compared, by name; its own pairs keep about 1."""
 
     path: Path
-    distances: dict[str, float | None]
+    distances: dict[str, float]
 
 
 def choose_model(fixed: Volume, moving: Volume) -> Choice:
     """The installed model whose domain both images are nearest to.
 
-    Raises ModelError where none was made for such images.
+    Raises ModelError where none was made for such images, and GeometryError where they are too large for memory.
     """
     compared: dict[str, tuple[float, ModelHeader]] = {}
     silent = []
+    too_large: GeometryError | None = None
     for entry in all_models():
         if entry.header is None:
             note(f"model '{entry.name}' cannot be used and is passed over: {entry.problem}")
         elif entry.header.domain is None:
             silent.append(entry.name)
         else:
-            compared[entry.name] = _distance(entry.header, entry.header.domain, fixed, moving), entry.header
+            try:
+                distance = _distance(entry.header, entry.header.domain, fixed, moving)
+            except GeometryError as error:
+                distance, too_large = OTHER_SIZE, error
+            compared[entry.name] = distance, entry.header
     if silent:
         note(f"passed over, because they do not say what they were trained on: {', '.join(silent)}")
     if not compared:
         raise ModelError("no model is installed that says what it was trained on; choose one with --model")
     ranked = sorted(compared, key=lambda name: compared[name][0])
     nearest, header = compared[ranked[0]]
-    if nearest > DOMAIN:
-        known = "; ".join(f"'{name}' is for {made_for(compared[name][1])}" for name in ranked)
+    if nearest == OTHER_SIZE and too_large is not None:
+        raise too_large
+    if nearest > UNLIKE_IMAGES:
+        known = "; ".join(_offer(name, compared[name][1]) for name in ranked)
+        measured = " and ".join(f"'{volume.source}' ({_mm(volume.grid.extent)})" for volume in (fixed, moving))
         raise ModelError(
-            f"no installed model was made for images like '{fixed.source}' and '{moving.source}': {known}; "
-            "choose one with --model to try it all the same, or train one on such images"
+            f"no installed model was made for images like {measured}: {known}; correct the voxel size if that is "
+            "wrong, choose one with --model to try it all the same, or train one on such images"
         )
-    return Choice(header.path, {name: defined(round(compared[name][0], 3)) for name in ranked})
+    return Choice(header.path, {name: round(compared[name][0], 3) for name in ranked})
+
+
+def _offer(name: str, model: ModelHeader) -> str:
+    """What a model is for, in words."""
+    assert model.domain is not None
+    smallest, largest = (_mm(end) for end in model.domain.extent)
+    return f"'{name}' is for {made_for(model)}, {smallest} to {largest}"
+
+
+def _mm(extent: Iterable[float]) -> str:
+    return " x ".join(f"{length:.0f}" for length in extent) + " mm"
 
 
 def _distance(model: ModelHeader, domain: Domain, fixed: Volume, moving: Volume) -> float:
-    """Of the image that is further from the domain; infinite for one of another order of size."""
+    """Of the image that is further from the domain; OTHER_SIZE for one that is larger or smaller by far."""
     largest = 0.0
     for volume in (fixed, moving):
         working = model.spec.preprocessing.working_grid(volume.grid)
+        require_memory(model.spec, volume.grid, volume.source)
         needed = zip(working.size, model.spec.smallest, strict=True)
-        if any(n < least for n, least in needed) or domain.times_larger(working) > _MOST_LARGER:
-            return float("inf")
-        try:
-            require_memory(model.spec, volume.grid, volume.source)
-        except GeometryError:
-            return float("inf")
+        if any(n < least for n, least in needed) or domain.size_differs(working):
+            return OTHER_SIZE
         figures = seen_figures(scale(volume.array, volume.grid, model.spec.preprocessing), model.spec)
         largest = max(largest, domain.image_distance(figures))
     return largest

@@ -77,7 +77,8 @@ def run_into(
 ) -> Finished:
     """As `run`, into a folder that the caller has opened and may add to before it closes."""
     from dlir.io import write_json
-    from dlir.model.file import read_header
+    from dlir.model.file import name_of, read_header
+    from dlir.registration.former import take_over
     from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
     from dlir.registration.outputs import output_names, write_outputs
@@ -88,6 +89,9 @@ def run_into(
     asked = _asked(request)  # what is damaged, or cannot be written, is refused before there is work
     for name in names.values():
         outputs.file(name)
+    former = None
+    if "report" in names:
+        former = take_over(outputs, names.values(), overwrite=request.outputs.overwrite)
     with clock.step("read"):
         progress("reading", 0.0)
         loaded = load(request)
@@ -95,7 +99,10 @@ def run_into(
         if asked is None:
             progress("choosing model", 0.04)
         model, distances = (asked, None) if asked is not None else _chosen(loaded)
-        loaded = replace(loaded, expected=_expected_start(read_header(model)))
+        known = read_header(model)
+        loaded = replace(loaded, expected=_expected_start(known))
+    if former and not request.outputs.overwrite:
+        former.require_same(loaded.fixed, loaded.moving, name_of(known))
     progress("loading model", 0.05)
     with clock.step("load"):
         from dlir.registration.propagation import propagate
@@ -146,7 +153,7 @@ def _asked(request: RegistrationRequest) -> Path | None:
     return read_header(resolve_model(request.model)).path
 
 
-def _chosen(loaded: Loaded) -> tuple[Path, dict[str, float | None]]:
+def _chosen(loaded: Loaded) -> tuple[Path, dict[str, float]]:
     """The model that was made for such a pair, and how far the pair is from each. Raises ModelError for none."""
     from dlir.registration.model_choice import choose_model
 

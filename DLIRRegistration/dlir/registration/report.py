@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dlir import __version__
+from dlir.io.reading import Volume
 from dlir.io.source import reported_name
 from dlir.metrics.folding import describe, jacobian_statistics
 from dlir.metrics.scores import defined
-from dlir.model.file import ModelHeader
+from dlir.model.file import ModelHeader, name_of
+from dlir.registration.former import content_of
 from dlir.registration.loading import Loaded
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.resample import resample
@@ -41,8 +44,8 @@ def build_report(
     mask = None if loaded.fixed_mask is None else loaded.fixed_mask.array
     return {
         "report_version": REPORT_VERSION,
-        "fixed": {"file": reported_name(loaded.fixed.source, full=full_paths), **loaded.fixed.grid.to_dict()},
-        "moving": {"file": reported_name(loaded.moving.source, full=full_paths), **loaded.moving.grid.to_dict()},
+        "fixed": _image(loaded.fixed, full_paths),
+        "moving": _image(loaded.moving, full_paths),
         "fixed_mask": loaded.fixed_mask and reported_name(loaded.fixed_mask.source, full=full_paths),
         "moving_mask": loaded.moving_mask and reported_name(loaded.moving_mask.source, full=full_paths),
         "model": describe_model(model),
@@ -51,17 +54,23 @@ def build_report(
         "jacobian": describe(jacobian_statistics(result.jacobian, mask)),
         "fold_free_by_construction": model.spec.fold_free and keeps_orientation,
         "device": device,
+        "threads": torch.get_num_threads(),
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
         "versions": versions(),
     }
 
 
+def _image(volume: Volume, full_paths: bool) -> dict[str, Any]:
+    file = reported_name(volume.source, full=full_paths)
+    return {"file": file, "content": content_of(volume), **volume.grid.to_dict()}
+
+
 def describe_model(model: ModelHeader) -> dict[str, Any]:
     """What identifies a model and under which terms it may be used."""
     card = model.card
     return {
-        "name": card.get("name", model.path.stem),
+        "name": name_of(model),
         "title": card.get("title"),
         "licence": card.get("licence"),
         "file": model.path.name,
@@ -73,7 +82,6 @@ def describe_model(model: ModelHeader) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of what computes."""
     import SimpleITK as sitk
-    import torch
 
     return {
         "dlir": __version__,

@@ -55,13 +55,15 @@ class Outputs:
 
     folder: made where missing. form: "files" writes images, report.json and moving_landmarks.csv; "arrays" writes
     .npy files for another process of ours. displacement: whether the displacement field (mm, LPS) is written too.
-    full_paths: whether the report names images with the folders above them.
+    full_paths: whether the report names images with the folders above them. overwrite: whether files may be replaced
+    that are another registration's, or of none; those of the same pair are in any case, and arrays replace all.
     """
 
     folder: str
     form: str = "files"
     displacement: bool = False
     full_paths: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in OUTPUT_FORMS:

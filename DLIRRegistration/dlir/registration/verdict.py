@@ -44,9 +44,10 @@ JACOBIAN_SD = 0.5
 JACOBIAN_SMALLEST, JACOBIAN_LARGEST = 0.02, 10.0
 # Experts who draw the same structure twice differ by more.
 DICE_FALL = 0.01
-# Times what the model's own pairs hardly ever exceed: the error there and back, how far points move, and the distance
-# from the domain. So many times the first limit, and the result is no result.
-CONSISTENCY, DISPLACEMENT, DOMAIN = 1.5, 1.5, 2.2
+# Times what the model's own pairs hardly ever exceed: the error there and back, how far points move, and the distances
+# from the domain, by the images and by what the networks make of them.
+CONSISTENCY, DISPLACEMENT, UNLIKE_IMAGES, UNLIKE_NETWORKS = 1.5, 1.5, 1.35, 2.2
+# So many times the limit of the error there and back, and the result is no result.
 CONSISTENCY_FAILED = 4.0
 # Landmarks are placed to a voxel or so; this is half of a fine one.
 TRE_RISE_MM = 0.5
@@ -110,13 +111,23 @@ def verdict_on(report: Mapping[str, Any], model: ModelHeader, assessment: Assess
 
 def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | None]) -> str:
     """Why a pair is not the model's business, or nothing where it is."""
-    distance = inputs.get("domain_distance")
-    if distance is None or distance <= DOMAIN:
-        return ""
-    return (
-        f"This does not look like {made_for(model)}: {domain.pairs} of its pairs lie within {DOMAIN:g} of each other "
-        f"and this one {distance:.1f} away."
-    )
+    (images, likest), (networks, nearest) = (_limited(inputs, f"{name}_distance") for name in ("images", "networks"))
+    for distance, most, what in (
+        (images, likest, "the images lie"),
+        (networks, nearest, "to its networks the pair lies"),
+    ):
+        if distance > most:
+            return (
+                f"This does not look like {made_for(model)}: {what} {distance:.1f} times as far off as the outermost "
+                f"of the model's own, and {most:g} is the limit{_trained_on(model)}."
+            )
+    return ""
+
+
+def _trained_on(model: ModelHeader) -> str:
+    """The beginning of what the card says of the data."""
+    data = str(model.card.get("data") or "").split(". ")[0].rstrip(".")
+    return f"; trained on {data}" if data else ""
 
 
 def made_for(model: ModelHeader) -> str:
@@ -133,7 +144,8 @@ def limits(figures: Mapping[str, float]) -> dict[str, float]:
     """What a result of a model is held to, by the names of inputs. figures: of the model's domain."""
     factors = {"inverse_consistency_mm": CONSISTENCY, "displacement_mm": DISPLACEMENT}
     return {f"{name}_limit": factor * figures[name] for name, factor in factors.items() if name in figures} | {
-        "domain_limit": DOMAIN
+        "images_distance_limit": UNLIKE_IMAGES,
+        "networks_distance_limit": UNLIKE_NETWORKS,
     }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import glob
 import json
 import os
 import platform
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +20,9 @@ from dlir.training.draws import Draw
 
 if TYPE_CHECKING:
     from dlir.training.trainer import RunState
+
+# How a pattern says that a character which stands for others means itself.
+_ESCAPED = re.compile(r"\[[*?[]\]")
 
 
 def make_card(config: TrainingConfig, draws: Sequence[Draw], state: RunState, fabric: Fabric) -> dict[str, Any]:
@@ -40,10 +45,28 @@ def make_card(config: TrainingConfig, draws: Sequence[Draw], state: RunState, fa
             "images": len({volume.image_file for draw in draws for volume in draw.images()}),
             "phases_completed": state.phase,
             "pairs_drawn": state.pairs,
-            "config": json.loads(config.model_dump_json(exclude={"card", "model"})),
+            "config": passed_on(json.loads(config.model_dump_json(exclude={"card", "model"}))),
             "last_validation": state.history[-1] if state.history else {},
         },
     }
+
+
+def passed_on(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration for a file that others get: without the persons that its sources name one by one.
+
+    Patterns stay. Files in folders, which are often called as the patient, and validation subjects are counted.
+    """
+    sources = []
+    for source in config["sources"]:
+        files = _counted(source["files"], "files", lambda entry: "/" in entry or "\\" in entry)
+        sources.append({**source, "files": files, "validation": _counted(source["validation"], "subjects", bool)})
+    return {**config, "sources": sources}
+
+
+def _counted(entries: Sequence[str], what: str, personal: Callable[[str], bool]) -> list[str]:
+    named = [entry for entry in entries if personal(entry) and not glob.has_magic(_ESCAPED.sub("", entry))]
+    rest = [entry for entry in entries if entry not in named]
+    return [*rest, f"({len(named)} {what} named one by one)"] if named else rest
 
 
 def _device(device: torch.device) -> str:

@@ -9,9 +9,10 @@ import torch
 
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume, read_image
-from dlir.model.domain import Domain, Observed
+from dlir.model.domain import Domain, Observed, Vector
 from dlir.model.multistage import MultiStageModel
-from dlir.registration.assessment import Assessment, assess, observed
+from dlir.model.preprocessing import scale
+from dlir.registration.assessment import Assessment, assess, observed, seen_figures
 from dlir.registration.initialization import initialize
 from dlir.registration.oneshot import Registration
 from dlir.registration.progress import Progress, silent
@@ -19,6 +20,8 @@ from dlir.training.draws import Draw, Drawn, InterPairs
 
 # Pairs that it is learned from: those held out, and as many more of those trained with; too few say nothing.
 _PAIRS, _LEAST = 150, 8
+# Of the length of an image, a part of it has so much at least.
+_SMALLEST_CROP = 0.5
 # The figure that so many per cent of the pairs stay below.
 _MOST = 95
 
@@ -42,6 +45,8 @@ def learn_domain(
     seen: list[Observed] = []
     grids: list[ImageGrid] = []
     found: list[Assessment] = []
+    cropped: list[Vector] = []
+    generator = np.random.default_rng(seed)
     for number, (drawn, expected) in enumerate(pairs):
         progress("domain", number / len(pairs))
         fixed, moving = _volume(drawn.fixed.name), _volume(drawn.moving.name)
@@ -49,8 +54,10 @@ def learn_domain(
         prediction = registration.predict(fixed, moving, start)
         seen.append(observed(registration.spec, prediction))
         grids += [prediction.pair.fixed.working, prediction.pair.moving.working]
+        parts = (_cropped(volume, generator) for volume in (fixed, moving))
+        cropped += [seen_figures(scale(part.array, part.grid, model.spec.preprocessing), model.spec) for part in parts]
         found.append(assess(registration, fixed, moving, start, prediction))
-    return Domain.of(seen, grids, _figures(found))
+    return Domain.of(seen, grids, cropped, _figures(found))
 
 
 def _sample(draws: Sequence[Draw], weights: Sequence[float], seed: int) -> Iterator[tuple[Drawn, str]]:
@@ -65,6 +72,17 @@ def _sample(draws: Sequence[Draw], weights: Sequence[float], seed: int) -> Itera
         if drawn.name not in known and len(known) < _PAIRS:
             known.add(drawn.name)
             yield drawn, "centers" if isinstance(draw, InterPairs) else "scanner"
+
+
+def _cropped(volume: Volume, generator: np.random.Generator) -> Volume:
+    """Part of an image, as users cut theirs: from `_SMALLEST_CROP` of its length along each axis, to all of it."""
+    box = []
+    for size in volume.array.shape:
+        kept = max(1, round(size * generator.uniform(_SMALLEST_CROP, 1)))
+        first = int(generator.integers(size - kept + 1))
+        box.append(slice(first, first + kept))
+    grid = volume.grid.lattice([part.start for part in box[::-1]], (1, 1, 1), volume.array[tuple(box)].shape[::-1])
+    return Volume(volume.array[tuple(box)], grid, volume.source)
 
 
 def _volume(image: str) -> Volume:

@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 
 from dlir.errors import DLIRError
-from dlir.io.writing import write_json
 from dlir.registration.progress import Notify, silent
 from dlir.training.cache import Cache
 from dlir.training.curves import draw_curves
 from dlir.training.data import load_data
 from dlir.training.draws import Draw
 from dlir.training.engine import make_fabric
-from dlir.training.run_folder import BOARD, CURVES, LEFT_OUT, RunFolder, RunOptions
+from dlir.training.run_folder import BOARD, CURVES, RunFolder, RunOptions
 from dlir.training.subjects import Notice
 from dlir.training.trainer import Progress, Trainer
 from dlir.training.watching import Board
@@ -76,6 +75,5 @@ def _prepare(folder: RunFolder, options: RunOptions, notice: Notice) -> list[Dra
         notice(what, why)
 
     draws = load_data(options.config, options.data, _cache(options), remember)
-    if left_out:
-        write_json(folder.file(LEFT_OUT), left_out)
+    folder.keep_left_out(left_out)
     return draws

@@ -27,6 +27,8 @@ CURVES = "curves.png"
 BOARD = "tensorboard"
 
 _RUN_FILES = (OPTIONS, CHECKPOINT, HISTORY, MODEL)
+# What a run writes too, and what without these may be anybody's.
+_OTHERS = (BEST, CURVES, BOARD)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class RunFolder:
                 f"'{self.path}' already holds a run{self._how_it_differs(options.config)}; continue it with --resume "
                 f"{self.path}, or choose another folder"
             )
+        for path in map(self.file, _OTHERS):
+            if path.exists():
+                raise OutputError(f"'{path}' is there already, and of no run; move it away or choose another folder")
         writable(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -83,7 +88,15 @@ class RunFolder:
     def abandon(self) -> None:
         """Forget a run that was begun here and could not be set up, so that the folder can be used again."""
         if self._begun:
-            self.file(OPTIONS).unlink(missing_ok=True)
+            for name in (OPTIONS, LEFT_OUT):
+                self.file(name).unlink(missing_ok=True)
+
+    def keep_left_out(self, left_out: list[dict[str, str]]) -> None:
+        """What of the data the run does without, and why: instead of what it was when it began. Raises OutputError."""
+        if left_out:
+            write_json(self.file(LEFT_OUT), left_out)
+        else:
+            self.file(LEFT_OUT).unlink(missing_ok=True)
 
     def resume(self, *, hold: bool = True) -> RunOptions:
         """The options of the run in the folder. Raises OutputError or ConfigError where there is none to continue.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from dlir.errors import DLIRError, notes_to
+from dlir.registration.threads import use_threads
 from dlir.worker.protocol import (
     SCRATCH_PREFIX,
     Bye,
@@ -85,12 +86,16 @@ class Server:
         for watch in (self._read, self._watch_parent):
             threading.Thread(target=watch, daemon=True).start()
         try:
+            use_threads()  # before these import what reads it
             from dlir.registration.pipeline import run
             from dlir.registration.report import versions
             from dlir.registration.session import Session
         except ImportError as error:
             log.exception("a package is missing")
             self._emit(Failed(None, "error", f"'{error.name}' cannot be imported ({error}); install it and try again"))
+            self._leave(1)
+        except DLIRError as error:
+            self._emit(Failed(None, "error", str(error)))
             self._leave(1)
         self._emit(Ready(versions(), os.getpid()))
         session = Session()

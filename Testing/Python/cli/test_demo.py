@@ -172,4 +172,4 @@ def test_failing_figure_leaves_the_former_run_as_it_was(
         raise OutputError("cannot write: the disk is full; free some space")
 
     monkeypatch.setattr(figures, "registration_figure", fail)
-    refuse(demo(tmp_path, model_file), tmp_path, "disk is full")
+    refuse([*demo(tmp_path, model_file), "--overwrite"], tmp_path, "disk is full")

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from cli_runs import make_model, refuse, succeed
+from dlir.cli import app
 from dlir.cli.evaluate import OUTPUTS, PARQUET, DataKind, make_methods
 from dlir.data.layouts import DATA_SETS, TESTED_ON
-from dlir.errors import OptionError
+from dlir.errors import EvaluationError, OptionError, OutputError
 from dlir.evaluation import tables
 from dlir.evaluation.methods.base import settings_digest
 from dlir.evaluation.report import build
 from dlir.evaluation.results import Row
+from dlir.registration.loading import Loaded
 from evaluation_runs import write_subjects
 
 
@@ -87,10 +90,6 @@ def test_the_same_command_again_computes_nothing(
 def test_a_wrong_pair_is_reported_and_the_rest_completes(
     tmp_path: Path, model_file: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from typer.testing import CliRunner
-
-    from dlir.cli import app
-
     folder = write_subjects(tmp_path / "hearts", 2)
     (folder / "s00" / "in.nrrd").write_bytes(b"NRRD0004\nnonsense")
     (folder / "s01" / "in_label.nrrd").write_bytes((folder / "s01" / "in.nrrd").read_bytes())
@@ -124,16 +123,43 @@ def test_what_cannot_be_is_refused_before_any_work(
 
 
 def test_nothing_evaluated_at_all_is_an_error(tmp_path: Path, model_file: Path) -> None:
-    from typer.testing import CliRunner
-
-    from dlir.cli import app
-
     folder = write_subjects(tmp_path / "hearts", 1)
     for name in ("in", "out"):
         (folder / "s00" / f"{name}.nrrd").write_bytes(b"")
     done = CliRunner().invoke(app, [str(a) for a in arguments(folder, tmp_path / "out", model_file)])
     assert done.exit_code == 2
     assert "error: none of 2 pairs could be evaluated: " in done.stderr
+
+
+@pytest.mark.parametrize(("failing", "words"), [("in", "are missing"), ("", "it is missing")])
+@pytest.mark.parametrize("method", ["elastix", "DLIR tiny"])
+def test_a_method_that_fails_is_an_error_and_the_rest_is_written(
+    data: Path, tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None,
+    failing: str, words: str, method: str,
+) -> None:  # fmt: skip
+    """Whoever looks at the exit code alone took tables without it for the whole."""
+    from dlir.evaluation.methods.base import Registered
+    from dlir.evaluation.methods.elastix import ElastixMethod
+    from dlir.evaluation.methods.network import NetworkMethod
+
+    def register(self: ElastixMethod | NetworkMethod, pair: Loaded) -> Registered:
+        if self.name == method and Path(pair.fixed.source).stem.startswith(failing):
+            raise EvaluationError(f"gave up on '{pair.fixed.source}'")
+        return Registered(pair.start, 0.5)
+
+    for kind in (ElastixMethod, NetworkMethod):
+        monkeypatch.setattr(kind, "register", register)
+    find: Any = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "itk" else find(name))
+    typed = arguments(data, tmp_path / "out", model_file, "--baseline", "elastix")
+    done = CliRunner().invoke(app, [str(a) for a in typed])
+    assert done.exit_code == 1, done.exception
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {method} failed on {3 if failing else 6} of 6 pairs")
+    assert words in last
+    rows = read(tmp_path / "out" / OUTPUTS["pairs"])
+    assert len([row for row in rows if row["method"] == method]) == (3 if failing else 0)
+    assert len(rows) == (15 if failing else 12)
 
 
 @pytest.mark.parametrize("package", ["pandas", "matplotlib"])
@@ -200,3 +226,53 @@ def test_parquet_is_written_where_it_can_be(
     summary = json.loads(succeed(arguments(data, tmp_path / "out", "--json")))
     assert "parquet" not in summary["outputs"]
     assert not (tmp_path / "out" / PARQUET).exists()  # it would lack four of the six pairs
+
+
+# -- what is there already, and what is passed on -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "report.html", "pairs.parquet"])
+def test_files_of_no_evaluation_are_kept_unless_asked(
+    data: Path, tmp_path: Path, model_file: Path, undrawn: None, name: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    typed = arguments(data, tmp_path / "out", model_file, "--limit", "2")
+    refuse(typed, tmp_path, f"'{tmp_path / 'out' / name}'", "--overwrite")
+    succeed([*typed, "--overwrite"])
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    succeed(typed)  # now they are of an evaluation
+
+
+def test_tables_and_report_appear_together(
+    data: Path, tmp_path: Path, model_file: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was stopped between two tables left those of different runs side by side."""
+    succeed(arguments(data, tmp_path / "out", model_file, "--limit", "2"))
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in OUTPUTS.values()}
+
+    def fail(evaluated: Any) -> str:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(build, "build_report", fail)
+    done = CliRunner().invoke(app, [str(a) for a in arguments(data, tmp_path / "out", model_file)])
+    assert done.exit_code == 2
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in OUTPUTS.values()} == before
+
+
+def test_what_is_passed_on_names_no_folder(tmp_path: Path, model_file: Path) -> None:
+    """Nor where a message names a file that cannot be used."""
+    folder = write_subjects(tmp_path / "SMITH^JOHN" / "hearts", 2)
+    (folder / "s00" / "in.nrrd").write_bytes(b"NRRD0004\nnonsense")
+    typed = [str(a) for a in arguments(folder, tmp_path / "out", model_file, "--json")]
+    done = CliRunner().invoke(app, typed)
+    assert str(folder) in done.stderr  # for whoever has to find the file
+    texts = [done.stdout, *((tmp_path / "out" / name).read_text() for name in (*OUTPUTS.values(), "results.jsonl"))]
+    for text in texts:
+        assert "SMITH" not in text
+        assert str(tmp_path) not in text
+    assert "in.nrrd" in texts[0]
+    full = CliRunner().invoke(app, [*typed, "--full-paths"])
+    assert str(folder) in full.stdout
+    assert "SMITH" in (tmp_path / "out" / OUTPUTS["report"]).read_text()

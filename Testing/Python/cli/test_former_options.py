@@ -215,12 +215,17 @@ def former_options() -> dict[Row, Row]:
     return {(command, rest.split()[0]): tuple(rest.split()[1:]) for command, _, rest in rows}
 
 
+# Given no model, one that fits is taken now, where it was one for hearts whatever the images were.
+CHANGED = {("register", "--model"), ("demo", "--model")}
+
+
 def test_every_option_is_there_and_means_the_same() -> None:
     found = found_options()
     for name, (kind, *others) in former_options().items():
         now, *others_now = found[name]
         assert _choices(kind) <= _choices(now), name
-        assert others == others_now or (others, others_now) == (["required"], ["None"]), name
+        same = others == others_now or (others, others_now) == (["required"], ["None"])
+        assert same != (name in CHANGED), name
 
 
 def test_what_has_come_since_need_not_be_given() -> None:

@@ -126,7 +126,7 @@ def test_one_line_per_pair_and_method() -> None:
 
 def test_the_summary_has_every_measure_of_every_method() -> None:
     table = parse(tables.summary_csv(TABLE))
-    assert len(table) == 2 * (len(measures(TABLE)) + 1)
+    assert len(table) == 2 * (len(measures(TABLE)) + 2)
     line = next(line for line in table if line["method"] == "before" and line["measure"] == "hd_LV")
     assert (line["count"], line["median"], line["mean"], line["iqr"], line["unit"]) == ("2", "15", "15", "5", "mm")
     line = next(line for line in table if line["method"] == "DLIR" and line["measure"] == "seconds")
@@ -142,7 +142,7 @@ def test_comparisons_are_a_table_too() -> None:
 def test_people_read_medians_or_means() -> None:
     chosen = [m for m in measures(TABLE) if m.key in ("dice_LV", "hd_LV", "folding_percent")]
     assert tables.summary_table(TABLE, chosen, tables.median_iqr) == [
-        ["method", "n", "Dice LV", "HD LV (mm)", "Folding (% of voxels)", "time (s)"],
+        ["method", "n", "Dice LV", "HD LV (mm)", "Folding (% of voxels)", "time (s), 2 threads"],
         ["before", "2", "0.600 ± 0.100", "15.0 ± 5.0", "–", "–"],
         ["DLIR", "2", "0.800 ± 0.000 (n = 1)", "6.0 ± 0.0 (n = 1)", "0.500 ± 0.000", "1.00 (0.71)"],
     ]
@@ -150,6 +150,16 @@ def test_people_read_medians_or_means() -> None:
     assert means[1][2:4] == ["0.600 ± 0.141", "15.0 ± 7.1"]
     assert means[2][2] == "0.800 (n = 1)"
     assert tables.markdown(means).splitlines()[1] == "| --- | --- | --- | --- | --- | --- |"
+
+
+def test_times_say_how_many_threads_they_took() -> None:
+    """What is there already may be of an earlier run with another number."""
+    rows = [make_row("a", "before", seconds=None), make_row("a", "DLIR", threads=1), make_row("a", "SyN", threads=4)]
+    head, *lines = tables.summary_table(pairs_table([*rows, make_row("b", "SyN", threads=8)]), [], tables.mean_sd)
+    assert head == ["method", "n", "time (s)"]
+    assert [line[-1] for line in lines] == ["–", "1.25, 1 thread", "1.25 (0.00), 4 or 8 threads"]
+    table = parse(tables.summary_csv(pairs_table(rows)))
+    assert [line["median"] for line in table if line["measure"] == "threads"] == ["2", "1", "4"]
 
 
 def test_every_structure_has_a_table_and_the_rest_one_more() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dlir.io.source import IMAGE_ENDINGS, reported_name, stem
+from dlir.io.source import IMAGE_ENDINGS, reported_name, stem, without_folders
 
 
 @pytest.mark.parametrize("ending", [*IMAGE_ENDINGS, ".zip", ".nii.gz#7", ".nrrd#12", ""])
@@ -42,3 +42,29 @@ def test_a_full_path_is_one_from_the_root(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     assert reported_name("a.nii", full=True) == str(tmp_path / "a.nii")
     assert reported_name("../nowhere/a.nii", full=True) == "../nowhere/a.nii"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("image '/data/SMITH/ed.nii.gz#3' is 3D", "image 'ed.nii.gz#3' is 3D"),
+        ("'SMITH JOHN/a b.nrrd' and 'b.nrrd' differ", "'a b.nrrd' and 'b.nrrd' differ"),
+        (r"label 'C:\study\SMITH\l.nrrd' is damaged", "label 'l.nrrd' is damaged"),
+        ("/data/SMITH/ed.nrrd measures 3 x 4 mm", "ed.nrrd measures 3 x 4 mm"),
+        ("folder '/data/SMITH/' holds none", "folder 'SMITH' holds none"),
+        ("NCC and/or 1/2 of 0.5 mm/s", "NCC and/or 1/2 of 0.5 mm/s"),
+        ("nothing to say", "nothing to say"),
+    ],
+)
+def test_a_message_that_is_passed_on_names_files_and_no_folders(message: str, expected: str) -> None:
+    assert without_folders(message) == expected
+
+
+def test_a_folder_is_not_named_in_a_message_that_is_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "SMITH").mkdir()
+    assert without_folders(f"image '{tmp_path / 'SMITH'}' holds two") == "image 'DICOM folder' holds two"
+
+
+def test_a_file_that_is_gone_is_named_without_folders_too(tmp_path: Path) -> None:
+    assert reported_name(str(tmp_path / "ed.nrrd")) == "ed.nrrd"
+    assert reported_name("T1/T2 of a node") == "T1/T2 of a node"

@@ -210,6 +210,48 @@ def test_moving_into_place_is_all_or_nothing(
     assert _tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("failing", range(4))
+def test_taking_the_earlier_files_away_is_all_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, after: bool, error: BaseException
+) -> None:
+    """Before or just after any of four renamings: an earlier file that goes, one that is replaced, and two new ones."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("former")
+    before, calls, replace = _tree(tmp_path), [0], os.replace
+
+    def failing_replace(source: Path, target: Path) -> None:
+        calls[0] += 1
+        if calls[0] == failing + 1:
+            if after:
+                replace(source, target)
+            raise error
+        replace(source, target)
+
+    with pytest.raises((OutputError, KeyboardInterrupt)), OutputFolder(tmp_path) as outputs:  # noqa: PT012
+        outputs.replaces(["a.txt", "b.txt", "not there"])
+        for name in ("b.txt", "c.txt"):
+            outputs.file(name).write_text("new")
+        monkeypatch.setattr(writing.os, "replace", failing_replace)
+    assert calls[0] > failing
+    assert _tree(tmp_path) == before
+
+
+def test_earlier_files_go_when_the_new_ones_come(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "other.txt"):
+        (tmp_path / name).write_text("former")
+    (tmp_path / "folder").mkdir()
+    with OutputFolder(tmp_path) as outputs:
+        outputs.replaces(["a.txt", "b.txt", "folder"])
+        write_text(outputs.file("b.txt"), "new")
+        assert (tmp_path / "a.txt").exists()
+    assert _tree(tmp_path) == {"b.txt": b"new", "other.txt": b"former", "folder": b""}
+    (tmp_path.parent / "above.txt").write_text("former")
+    with pytest.raises(ValueError, match="plain file name"), OutputFolder(tmp_path) as outputs:
+        outputs.replaces(["../above.txt"])
+
+
 def test_disk_full_in_a_run_names_the_file_where_it_was_to_be(tmp_path: Path, refusal: Callable[..., object]) -> None:
     folder, grid = tmp_path / "result", ImageGrid((20, 30, 40))
     with refusal(OutputError, f"'{folder / 'warped.nii.gz'}'", "disk is full"), OutputFolder(folder) as outputs:

@@ -24,7 +24,7 @@ FOLDER = SOURCE / "DLIRRegister"
 SAMPLE = SOURCE.parent / "Resources" / "SampleData"
 # What Slicer's parser of such descriptions knows and this module uses.
 FILES = {"image": ".nrrd", "transform": ".h5", "file": None}
-KINDS = {*FILES, "string", "string-enumeration"}
+KINDS = {*FILES, "string", "string-enumeration", "integer"}
 # How Slicer asks for the outputs that are neither nodes nor files, in a file.
 RETURNED = "returnparameterfile"
 
@@ -173,7 +173,9 @@ def test_a_run_writes_what_was_chosen(
     difference = abs(read(Path(chosen["warped"])) - expected)
     assert (difference > 0.5).mean() < 0.01
     assert read(Path(chosen["warpedLabels"])).dtype == "uint8"
-    assert set(json.loads(Path(chosen["report"]).read_text())["labels"]) == {"1", "2"}
+    report = json.loads(Path(chosen["report"]).read_text())
+    assert set(report["labels"]) == {"1", "2"}
+    assert set(report["outputs"].values()) == {path.name for path in out.iterdir()}
 
 
 def test_slicer_is_told_the_verdict(module: ModuleType, pair: Pair, tmp_path: Path) -> None:

@@ -1,91 +1,116 @@
-"""`--model auto`: the nearest model is taken, and which and how near is said; where none is near, so is that."""
+"""`--model auto`: the installed model that was made for images like these, or none."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from cli_runs import FIXED, body, make_model
+from cli_runs import CARD, FIXED, body, make_model
 from dlir.errors import ModelError, notes_to
-from dlir.io.reading import Volume
-from dlir.model.catalogue import Entry
+from dlir.io.reading import Volume, read_image
+from dlir.model import catalogue
+from dlir.model.catalogue import USER_FOLDER_VARIABLE
 from dlir.model.domain import Domain, Observed
-from dlir.model.file import ModelHeader, read_header
-from dlir.model.preprocessing import scale
-from dlir.registration import model_choice
-from dlir.registration.assessment import seen_figures
+from dlir.model.file import load_model, read_header, save_model
+from dlir.registration.assessment import observed
 from dlir.registration.model_choice import choose_model
-
-CENTERS = FIXED.center + np.random.default_rng(5).uniform(-4, 4, (12, 3))
-
-
-def volume(number: int) -> Volume:
-    return Volume(body(FIXED, CENTERS[number], 0.5 * (number % 4)), FIXED, f"image {number}")
+from dlir.registration.oneshot import Registration
+from dlir.transforms.spatial import CompositeTransform
 
 
-@pytest.fixture(scope="module")
-def header(tmp_path_factory: pytest.TempPathFactory) -> ModelHeader:
-    """Of a model whose domain are images like `volume`."""
-    header = read_header(make_model(tmp_path_factory.mktemp("model") / "near.safetensors"))
-    images = [volume(number) for number in range(len(CENTERS))]
-    seen = [seen_figures(scale(v.array, v.grid, header.spec.preprocessing), header.spec) for v in images]
-    grids = [header.spec.preprocessing.working_grid(v.grid) for v in images]
-    pairs = [Observed((a, b), (np.zeros(2),)) for a, b in zip(seen[::2], seen[1::2], strict=True)]
-    return replace(header, domain=Domain.of(pairs, grids, {}))
+def image(power: float, seed: int) -> Volume:
+    """The body, its brightness bent by `power`, with noise."""
+    values = body(FIXED, FIXED.center, float(np.random.default_rng(seed).uniform(-3, 3)))
+    noise = np.random.default_rng(seed + 1000).normal(0, 0.02, values.shape)
+    return Volume(((values / values.max()) ** power + noise).astype(np.float32), FIXED, f"image {seed}")
+
+
+def made_for(path: Path, power: float) -> Path:
+    """A model file whose domain are such images."""
+    make_model(path)
+    model, _ = load_model(path)
+    registration = Registration(model, torch.device("cpu"))
+    pairs: list[Observed] = []
+    for seed in range(0, 60, 2):
+        found = registration.predict(image(power, seed), image(power, seed + 1), CompositeTransform(()))
+        pairs.append(observed(model.spec, found))
+    domain = Domain.of(pairs, [FIXED, FIXED], [], {"inverse_consistency_mm": 1.0, "displacement_mm": 10.0})
+    save_model(path, model, {**CARD, "name": path.stem, "anatomy": f"power {power:g}"}, domain)
+    return path
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModelHeader]:
-    """The models that there are, by name."""
-    models: dict[str, ModelHeader] = {}
-    monkeypatch.setattr(model_choice, "all_models", lambda: [Entry(name, Path(name), h) for name, h in models.items()])
-    return models
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models, and nothing bundled."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv(USER_FOLDER_VARIABLE, str(folder))
+    monkeypatch.setattr(catalogue, "resource_folder", lambda kind: tmp_path / "nothing")
+    return folder
 
 
-def of_specks(header: ModelHeader) -> ModelHeader:
-    """The same for images that are as nothing beside these."""
-    assert header.domain is not None
-    low, high = header.domain.extent
-    return replace(header, domain=replace(header.domain, extent=(low / 100, high / 100)))
+def test_the_nearest_is_taken_whatever_its_name(installed: Path) -> None:
+    bright, dark = made_for(installed / "a.safetensors", 0.3), made_for(installed / "b.safetensors", 3.0)
+    for power, expected in ((0.3, bright), (3.0, dark)):
+        choice = choose_model(image(power, 501), image(power, 502))
+        assert choice.path == expected
+        assert list(choice.distances) == sorted(choice.distances, key=choice.distances.__getitem__)
+        assert choice.distances[expected.stem] < 1.35 < max(choice.distances.values())
 
 
-def of_other_images(header: ModelHeader) -> ModelHeader:
-    assert header.domain is not None
-    images = replace(header.domain.images, mean=header.domain.images.mean + 100)
-    return replace(header, domain=replace(header.domain, images=images))
+def test_both_images_must_be_of_its_kind(installed: Path) -> None:
+    made_for(installed / "a.safetensors", 0.3)
+    with pytest.raises(ModelError, match=r"'a' is for power 0\.3, any"):
+        choose_model(image(0.3, 501), image(3.0, 502))
 
 
-def test_the_nearest_is_taken_and_the_distance_of_each_can_be_written(
-    header: ModelHeader, installed: dict[str, ModelHeader]
-) -> None:
-    installed |= {"specks": of_specks(header), "other": of_other_images(header), "near": header}
-    choice = choose_model(volume(0), volume(1))
-    assert choice.path == header.path
-    assert list(choice.distances) == ["near", "other", "specks"]
-    near, other, specks = choice.distances.values()
-    assert near is not None
-    assert other is not None
-    assert near < 2 < other
-    assert specks is None
-    json.dumps(choice.distances, allow_nan=False)
+def test_what_says_nothing_of_its_training_is_passed_over_with_a_word(installed: Path) -> None:
+    make_model(installed / "silent.safetensors")
+    known = made_for(installed / "a.safetensors", 0.3)
+    (installed / "broken.safetensors").write_bytes(b"no model")
+    told: list[str] = []
+    with notes_to(told.append):
+        assert choose_model(image(0.3, 501), image(0.3, 502)).path == known
+    assert any("silent" in note for note in told)
+    assert any("broken" in note for note in told)
 
 
-def test_where_none_is_near_it_says_what_they_are_for(header: ModelHeader, installed: dict[str, ModelHeader]) -> None:
-    installed["other"] = replace(of_other_images(header), card={"anatomy": "knee", "modality": "CT"})
-    with pytest.raises(ModelError, match="no installed model was made for images like 'image 0' and 'image 1'") as told:
-        choose_model(volume(0), volume(1))
-    assert "'other' is for knee, CT; choose one with --model" in str(told.value)
+def test_no_model_at_all(installed: Path) -> None:
+    with pytest.raises(ModelError, match="choose one with --model"):
+        choose_model(image(0.3, 501), image(0.3, 502))
 
 
-def test_a_model_that_does_not_say_what_it_is_for_is_not_chosen(
-    header: ModelHeader, installed: dict[str, ModelHeader]
-) -> None:
-    installed["silent"] = replace(header, domain=None)
-    notes: list[str] = []
-    with notes_to(notes.append), pytest.raises(ModelError, match="no model is installed that says what it was trained"):
-        choose_model(volume(0), volume(1))
-    assert notes == ["passed over, because they do not say what they were trained on: silent"]
+def test_a_domain_goes_with_its_model(installed: Path) -> None:
+    path = made_for(installed / "a.safetensors", 0.3)
+    domain = read_header(path).domain
+    assert domain is not None
+    assert domain.pairs == 30
+
+
+HEARTS = (
+    ("01_low_outlier_or_padding", "ed.nrrd", "es.nrrd"),
+    ("01_low_outlier_or_padding", "ed_padded_-1000.nrrd", "es_padded_-1000.nrrd"),
+    ("01_low_outlier_or_padding", "ed.nrrd", "es_padded_-1000.nrrd"),
+    ("01_low_outlier_or_padding", "ed.nrrd", "es_one_voxel_-32768.nrrd"),
+    ("02_default_start_and_cropped_image", "ed.nrrd", "es_cropped.nrrd"),
+    ("07_nifti_sform_and_pixdim_disagree", "pixdim1_ed.nii.gz", "pixdim1_es.nii.gz"),
+    ("17_seg_nrrd_layers_and_extent", "ed.nrrd", "es.nrrd"),
+)
+
+
+@pytest.mark.parametrize(("case", "fixed", "moving"), HEARTS)
+def test_cut_and_damaged_hearts_are_hearts(case: str, fixed: str, moving: str, shared_cases: Path) -> None:
+    images = [read_image(str(shared_cases / case / name), "image") for name in (fixed, moving)]
+    assert choose_model(*images).path.stem == "cardiac-cine"
+
+
+def test_hippocampi_are_hippocampi_and_lungs_are_nobodys(shared_data: Path) -> None:
+    files = sorted((shared_data / "hippocampus" / "images").glob("*.nii.gz"))
+    crops = [read_image(str(files[k]), "image") for k in (-1, -3)]
+    assert choose_model(*crops).path.stem == "hippocampus"
+    lungs = [read_image(str(shared_data / "lung_ct" / name), "image") for name in ("baseline.mha", "followup.mha")]
+    with pytest.raises(ModelError, match="no installed model was made for images like"):
+        choose_model(*lungs)

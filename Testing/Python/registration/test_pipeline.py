@@ -17,6 +17,7 @@ from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, Transf
 from dlir.geometry import ImageGrid
 from dlir.io.arrays import write_array
 from dlir.metrics.labels import dice
+from dlir.registration.former import content_of
 from dlir.registration.pipeline import Finished, run
 from dlir.registration.request import ArrayFile, Comparison, Outputs, RegistrationRequest
 from dlir.registration.session import Session
@@ -105,7 +106,7 @@ def test_the_arrays_are_what_the_transform_says(asked: RegistrationRequest, sess
 def test_the_report_is_the_command_lines_and_fits_into_a_line(asked: RegistrationRequest, session: Session) -> None:
     done = do(asked, session)
     report = done.report
-    assert report["fixed"] == {"file": "my fixed", **FIXED.to_dict()}
+    assert report["fixed"] == {"file": "my fixed", "content": content_of(done.loaded.fixed), **FIXED.to_dict()}
     assert report["similarity"]["after"] is not None
     assert report["jacobian"]["mean"] == pytest.approx(np.load(done.files["jacobian"]).mean(), rel=1e-4)
     assert report["model"]["name"] == "tiny"

@@ -26,7 +26,7 @@ from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from dlir.worker.protocol import Done, Failed, Register, decode_event, encode_request
 
 # What two runs of one registration may differ in.
-CIRCUMSTANCES = {"seconds", "peak_memory_mb", "outputs"}
+CIRCUMSTANCES = {"seconds", "peak_memory_mb", "threads", "outputs"}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dlir.model.spec import ModelSpec
 from dlir.networks.spec import StageSpec
 from dlir.registration import verdict
 from dlir.registration.assessment import Assessment
-from dlir.registration.verdict import DOMAIN, LEVELS, Verdict, judge, limits, verdict_on
+from dlir.registration.verdict import LEVELS, UNLIKE_IMAGES, UNLIKE_NETWORKS, Verdict, judge, limits, verdict_on
 from grids import make_grid
 
 # As measured: a held-out heart, end-systole to end-diastole.
@@ -233,7 +233,7 @@ def domain(**figures: float) -> Domain:
     """Of 30 pairs of small images."""
     rng = np.random.default_rng(3)
     seen = [Observed((rng.normal(size=18), rng.normal(size=18)), (rng.normal(size=4),)) for _ in range(30)]
-    return Domain.of(seen, [make_grid((6, 20, 24), (1.5, 1.5, 8.0))], figures)
+    return Domain.of(seen, [make_grid((6, 20, 24), (1.5, 1.5, 8.0))], [], figures)
 
 
 ASSESSED = Assessment(0.5, 10.0, 0.5, 0.7, 0.9, 0.8)
@@ -244,7 +244,7 @@ def test_a_model_that_does_not_say_what_it_was_made_for_is_checked_with_words() 
     assert found.level == "check"
     assert found.reason == "The model 'hart' does not say what it was trained on; look at the result."
     assert found.inputs["inverse_consistency_mm"] == 0.5
-    assert "domain_limit" not in found.inputs
+    assert not any(name.endswith("_limit") for name in found.inputs)
 
 
 def test_near_the_domain_the_model_s_limits_hold() -> None:
@@ -258,11 +258,12 @@ def test_near_the_domain_the_model_s_limits_hold() -> None:
 
 def test_far_from_the_domain_the_words_say_what_the_model_is_for() -> None:
     model = header(domain(), anatomy="heart, short axis", modality="cine MR")
-    found = verdict_on(HELD_OUT, model, replace(ASSESSED, domain_distance=3 * DOMAIN))
-    assert found.level == "check"
-    assert "does not look like heart, short axis, cine MR" in found.reason
-    assert f"{3 * DOMAIN:.1f}" in found.reason
-    assert verdict_on(HELD_OUT, model, replace(ASSESSED, domain_distance=DOMAIN)).level == "good"
+    for name, most in (("images_distance", UNLIKE_IMAGES), ("networks_distance", UNLIKE_NETWORKS)):
+        found = verdict_on(HELD_OUT, model, replace(ASSESSED, **{name: 10 * most}))
+        assert found.level == "check"
+        assert "does not look like heart, short axis, cine MR" in found.reason
+        assert f"{10 * most:.1f} times as far" in found.reason
+        assert verdict_on(HELD_OUT, model, replace(ASSESSED, **{name: most})).level == "good"
 
 
 def test_before_the_way_back_the_rest_decides() -> None:

@@ -127,6 +127,29 @@ def test_a_run_that_could_not_be_set_up_leaves_the_folder_to_another(tmp_path: P
     assert resumed.holds_run
 
 
+@pytest.mark.parametrize("name", ["best.safetensors", "curves.png", "tensorboard"])
+def test_a_file_of_no_run_is_kept(tmp_path: Path, name: str) -> None:
+    """A model that someone keeps there, under the name that a run gives its best, was written over."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"{name}' is there already, and of no run.*choose another folder"):
+        begin(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
+    assert (tmp_path / "run" / name).read_text() == "mine"
+
+
+def test_what_was_left_out_of_a_run_that_could_not_be_set_up_is_not_said_of_another(tmp_path: Path) -> None:
+    folder = begin(tmp_path / "run")
+    folder.keep_left_out([{"what": "a.nrrd", "why": "damaged"}])
+    folder.abandon()
+    assert not (tmp_path / "run" / "left_out.json").exists()
+    other = begin(tmp_path / "other")
+    other.keep_left_out([{"what": "a.nrrd", "why": "damaged"}])
+    assert (tmp_path / "other" / "left_out.json").exists()
+    other.keep_left_out([])  # mended when the run goes on
+    assert not (tmp_path / "other" / "left_out.json").exists()
+
+
 def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
     begin(tmp_path / "run")  # and let go of it
     (tmp_path / "run" / ".dlir-1234.pt").write_bytes(b"half a checkpoint")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+import torch
 
 from dlir.io.reading import Volume
 from dlir.registration.loading import Loaded
@@ -47,6 +50,13 @@ def settings_digest(method: Method) -> str:
     """Twelve letters that are the same for the same settings."""
     text = json.dumps(method.settings, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def as_many_threads_as_torch() -> int:
+    """Has the next library that brings its own ITK begin with as many threads as torch, for timings that compare."""
+    count = torch.get_num_threads()
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(count)
+    return count
 
 
 def before_shift(pair: Loaded) -> tuple[Volume, CompositeTransform]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.errors import EvaluationError
-from dlir.evaluation.methods.base import Registered, before_shift
+from dlir.evaluation.methods.base import Registered, as_many_threads_as_torch, before_shift
 from dlir.evaluation.methods.elastix_settings import ParameterMap, parameter_maps
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
@@ -20,9 +19,6 @@ from dlir.model.spec import Preprocessing
 from dlir.networks.spec import StageSpec
 from dlir.registration.loading import Loaded
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, Part
-
-# elastix crashes with several metrics when its own interface sets the number of threads; ITK reads this as it starts.
-_THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
 
 
 class ElastixMethod:
@@ -120,15 +116,15 @@ def _rotation(parameters: Mapping[str, Sequence[str]]) -> NDArray[np.float64]:
 
 
 def _import_itk() -> Any:
-    import torch
-
-    os.environ.setdefault(_THREADS, str(torch.get_num_threads()))
+    count = as_many_threads_as_torch()
     try:
         import itk
 
         itk.ParameterObject  # noqa: B018  loads elastix, which plain ITK lacks
     except (ImportError, AttributeError):
         raise EvaluationError("elastix is not installed; install it with: pip install 'dlir[bench]'") from None
+    # elastix crashes with several metrics when its own interface sets the number of threads.
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(count)
     return itk
 
 

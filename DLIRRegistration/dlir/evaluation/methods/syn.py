@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dlir.errors import EvaluationError
-from dlir.evaluation.methods.base import Registered, before_shift
+from dlir.evaluation.methods.base import Registered, as_many_threads_as_torch, before_shift
 from dlir.io.reading import Volume
 from dlir.registration.loading import Loaded
 from dlir.transforms.spatial import CompositeTransform, DisplacementTransform
@@ -65,6 +65,7 @@ def _to_ants(ants: Any, volume: Volume) -> Any:
 
 
 def _import_ants() -> Any:
+    as_many_threads_as_torch()
     try:
         return import_module("ants")
     except ImportError:

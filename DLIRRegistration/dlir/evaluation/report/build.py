@@ -26,6 +26,7 @@ from dlir.evaluation.significance import compare
 from dlir.evaluation.study import Evaluated
 from dlir.evaluation.summary import Measure, count_cases, measures, registering, structures
 from dlir.evaluation.tables import UNDEFINED, landmark_table, mean_sd, median_iqr, summary_tables
+from dlir.io.source import without_folders
 
 _TESTED = ("dice", "hd", "asd", "tre", "folding", "jacobian")
 _SIGNIFICANT = 0.05
@@ -211,7 +212,7 @@ def _add_curves(page: Page, evaluated: Evaluated) -> None:
             if rows := read_history(path):
                 histories.append((name, rows))
         except DLIRError as error:
-            problems.append(str(error))
+            problems.append(without_folders(str(error)))
     if histories or problems:
         page.section("Learning curves")
         page.problems(problems)

@@ -37,6 +37,7 @@ from dlir.evaluation.scoring import LoadedPair, load_pair, load_scan
 from dlir.evaluation.study import Evaluated
 from dlir.evaluation.summary import measures
 from dlir.geometry import ImageGrid
+from dlir.io.source import without_folders
 from dlir.model.preprocessing import intensity_range
 from dlir.transforms.files import load_transform
 from dlir.transforms.spatial import CompositeTransform
@@ -65,7 +66,7 @@ def add_examples(page: Page, evaluated: Evaluated) -> None:
         try:
             _add_example(page, evaluated, shown[shown["pair"] == name], places[name], stages=name == middle)
         except DLIRError as error:
-            page.problems([f"{name} cannot be shown: {error}"])
+            page.problems([f"{name} cannot be shown: {without_folders(str(error))}"])
 
 
 def _ranked(table: pd.DataFrame) -> list[str]:

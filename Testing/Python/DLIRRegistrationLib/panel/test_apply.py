@@ -108,7 +108,7 @@ def test_the_verdict_so_far_is_shown_before_the_last_check(bench: Bench, level: 
 
 def test_a_model_that_was_chosen_is_named_and_one_that_was_asked_for_is_not(bench: Bench) -> None:
     bench.pair()
-    for model, named in (({}, False), ({"distances": {"cardiac-cine": 0.8, "hippocampus": None}}, True)):
+    for model, named in (({}, False), ({"distances": {"cardiac-cine": 0.8, "hippocampus": 31.2}}, True)):
         bench.script.report["model"] = {"name": "cardiac-cine", "title": "Hearts", **model}
         bench.click("applyButton")
         bench.wait(lambda: not bench.busy)

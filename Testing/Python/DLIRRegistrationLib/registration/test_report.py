@@ -53,7 +53,7 @@ FULL: dict[str, Any] = {
     "model": {
         "name": "cardiac-cine",
         "title": "Cardiac cine MR",
-        "distances": {"cardiac-cine": 0.876, "hippocampus": 31.2, "lung": None},
+        "distances": {"cardiac-cine": 0.876, "hippocampus": 31.2},
     },
     "verdict": {
         "level": "good",
@@ -65,8 +65,10 @@ FULL: dict[str, Any] = {
             "displacement_mm_limit": 22.0,
             "local_before": 0.31,
             "local_after": 0.62,
-            "domain_distance": 0.94,
-            "domain_limit": 2.2,
+            "images_distance": 0.94,
+            "images_distance_limit": 1.35,
+            "networks_distance": 1.1,
+            "networks_distance_limit": 2.2,
         },
     },
 }
@@ -82,7 +84,8 @@ def test_rows_from_top_to_bottom() -> None:
         Row("Jacobian, SD", "", "0.16", "× volume"),
         Row("Error there and back", "", "0.43", "mm (≤ 1.50)"),
         Row("Displacement", "", "12.3", "mm (≤ 22.0)"),
-        Row("Distance from the model's domain", "", "0.9", "(≤ 2.2)"),
+        Row("Distance from the model's images", "", "0.94", "(≤ 1.35)"),
+        Row("Distance to its networks", "", "1.10", "(≤ 2.20)"),
         Row("Local similarity", "0.310", "0.620", ""),
         Row("Volume of LV", "184", "232", "ml"),
         Row("Volume change of LV", "", "+26", "%"),
@@ -97,7 +100,7 @@ def test_rows_from_top_to_bottom() -> None:
         Row("Time", "", "0.5", "s"),
         Row("Device", "", "cpu", ""),
         Row("Model", "", "Cardiac cine MR", ""),
-        Row("Chosen by distance", "", "cardiac-cine 0.9, hippocampus 31.2, lung far", ""),
+        Row("Chosen by distance", "", "cardiac-cine 0.9, hippocampus 31.2", ""),
         Row("Start", "", "image centers, 12 mm between the centres", ""),
         Row("Why this start", "", "centers: 0.91 alike, scanner: 0.52", ""),
     ]

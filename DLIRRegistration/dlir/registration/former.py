@@ -1,0 +1,118 @@
+"""A folder that holds results already: which of its files are an earlier registration's, and whether they may go.
+
+A report says which files its registration wrote. It may come from anyone, so that it is believed in names alone which a
+registration gives its files: nothing else in the folder, and nothing outside of it, is ever taken for one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlir.errors import OutputError, shown
+
+if TYPE_CHECKING:
+    from dlir.io import OutputFolder, Volume
+
+REPORT = "report.json"
+# Whatever a registration or the demo calls a file, now or in an earlier version.
+_OWN = re.compile(
+    r"(warped|jacobian|displacement)\.nrrd|(warped|backward)_label(_[0-9]+)?\.nrrd|transform\.h5|moving_landmarks\.csv"
+    r"|demo\.png|report\.json"
+)
+# Voxels by which an image is told from others, spread over it.
+_SAMPLES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Former:
+    """An earlier registration in a folder. names: of its files, `REPORT` included, be they there or not."""
+
+    folder: Path
+    report: Mapping[str, Any]
+    names: frozenset[str]
+
+    def require_same(self, fixed: Volume, moving: Volume, model: str) -> None:
+        """Raises OutputError where it was of another pair, or by a model of another name."""
+        if self._was_of("fixed", fixed) and self._was_of("moving", moving) and self._named("model", "name") == model:
+            return
+        was = f"{self._named('moving', 'file')} to {self._named('fixed', 'file')} by {self._named('model', 'name')}"
+        raise OutputError(
+            f"'{shown(self.folder)}' holds another registration, {shown(was)}; choose another output folder, or give "
+            "--overwrite to have its files replaced"
+        )
+
+    def _named(self, section: str, key: str) -> str:
+        found = self.report.get(section)
+        return os.path.basename(str(found.get(key))) if isinstance(found, dict) else "unknown"
+
+    def _was_of(self, role: str, volume: Volume) -> bool:
+        """Whether the image was the same: by what it holds, or by name and grid where an older report says no more."""
+        from dlir.io.source import reported_name
+
+        was = self.report.get(role)
+        if not isinstance(was, dict):
+            return False
+        if "content" in was:
+            return bool(was["content"] == content_of(volume))
+        grid = volume.grid.to_dict()
+        alike = self._named(role, "file") == reported_name(volume.source)
+        return alike and {key: was.get(key) for key in grid} == json.loads(json.dumps(grid))
+
+
+def content_of(volume: Volume) -> str:
+    """Tells an image from others, whatever it is called: a digest of its grid and of voxels all over it."""
+    values = volume.array.reshape(-1)
+    some = np.ascontiguousarray(values[:: values.size // _SAMPLES | 1], np.float32)
+    grid = json.dumps(volume.grid.to_dict()).encode()
+    return hashlib.sha256(grid + some.tobytes()).hexdigest()[:32]
+
+
+def read_former(folder: Path) -> Former | None:
+    """The registration whose report lies in the folder; None where there is none, or no such report."""
+    try:
+        report = json.loads((folder / REPORT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    outputs = report.get("outputs") if isinstance(report, dict) and "report_version" in report else None
+    if not isinstance(outputs, dict):
+        return None
+    names = {name for name in outputs.values() if isinstance(name, str) and _OWN.fullmatch(name)}
+    return Former(folder, report, frozenset({*names, REPORT}))
+
+
+def take_over(outputs: OutputFolder, names: Iterable[str], *, overwrite: bool) -> Former | None:
+    """Have the files of an earlier registration go when those called `names` come, and return that registration.
+
+    Raises OutputError where a file would be replaced that no earlier registration claims, unless told to `overwrite`,
+    and where one of its files is an input now.
+    """
+    former = read_former(outputs.path)
+    claimed = former.names if former else frozenset[str]()
+    for name in names:
+        path = outputs.path / name
+        if not overwrite and name not in claimed and os.path.lexists(path):
+            raise OutputError(
+                f"'{shown(path)}' is there already, and no report.json beside it says that it is of an earlier "
+                "registration; choose another output folder, or give --overwrite to have it replaced"
+            )
+    outputs.replaces(claimed)
+    return former
+
+
+def require_unclaimed(path: Path) -> None:
+    """Raises OutputError for the name of a single file that is part of a registration's results."""
+    former = read_former(path.parent)
+    if former and path.name in former.names and os.path.lexists(path):
+        raise OutputError(
+            f"'{shown(path)}' is of the registration that the report.json beside it tells of; choose another name, or "
+            "give --overwrite to have it replaced all the same"
+        )

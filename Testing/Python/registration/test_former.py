@@ -1,0 +1,50 @@
+"""Files of an earlier registration are known by their names alone, and images by what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlir.io.reading import Volume
+from dlir.io.writing import write_json
+from dlir.registration.former import content_of, read_former
+from dlir.registration.outputs import output_names
+from dlir.registration.request import Outputs, RegistrationRequest
+from grids import make_grid
+
+GRID = make_grid((5, 6, 7))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 12])
+def test_every_file_that_is_written_is_known_again(tmp_path: Path, layers: int) -> None:
+    request = RegistrationRequest(
+        "f", "m", Outputs(str(tmp_path), displacement=True), moving_labels=("l",) * layers,
+        backward_labels=("l",) * layers, moving_landmarks="p",
+    )  # fmt: skip
+    names = output_names(request)
+    write_json(tmp_path / "report.json", {"report_version": 1, "outputs": names | {"figure": "demo.png"}})
+    former = read_former(tmp_path)
+    assert former is not None
+    assert former.names == {*names.values(), "demo.png"}
+
+
+def test_an_image_is_told_by_voxels_and_grid_and_not_by_its_name() -> None:
+    array = np.random.default_rng(0).integers(0, 99, GRID.shape).astype(np.int16)
+    volume = Volume(array, GRID, "a.nrrd")
+    assert content_of(volume) == content_of(Volume(array.astype(np.float32), GRID, "b.nrrd"))
+    other = array.copy()
+    other[2, 3, 4] += 1
+    moved = replace(GRID, origin=(GRID.origin[0] + 1, *GRID.origin[1:]))
+    found = {content_of(one) for one in (volume, replace(volume, array=other), replace(volume, grid=moved))}
+    assert len(found) == 3
+
+
+def test_a_large_image_is_told_by_voxels_all_over_it() -> None:
+    grid = make_grid((130, 128, 128))
+    array = np.zeros(grid.shape, np.uint8)
+    before = content_of(Volume(array, grid, "a"))
+    array[120:, 100:, 100:] = 1
+    assert content_of(Volume(array, grid, "a")) != before
