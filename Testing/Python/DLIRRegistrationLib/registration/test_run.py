@@ -75,7 +75,8 @@ def test_a_pair_becomes_nodes_with_sensible_names(scene: MRML, pair: SmallPair, 
     for node in (result.warped, result.jacobian):
         assert grid_of_volume(node).same_as(grid)
         assert node.GetDisplayNode() is not None
-    assert result.verdict.level == "good"
+    assert result.verdict.level != "failed"
+    assert result.verdict.to_dict() == result.report["verdict"], "the worker's, which knows the scores too"
     scores = result.report["labels"][SEGMENT]
     assert scores["after"]["dice"] > scores["before"]["dice"] + 0.05
     volumes = result.report["volumes"][SEGMENT]
@@ -285,6 +286,16 @@ def test_landmarks_without_a_counterpart_are_refused_at_the_start(
 
 
 # -- telling -----------------------------------------------------------------------------------------
+
+
+def test_the_verdict_so_far_comes_before_the_end(pair: SmallPair, worker: WorkerClient) -> None:
+    told: list[Any] = []
+    task = Run(RegistrationInputs(pair.fixed, pair.moving), OutputSelection(), worker)
+    task.on_offer = told.append
+    task.start(on_done=told.append)
+    offered, result = task.wait() and told
+    assert offered.inputs == {**result.verdict.inputs, "inverse_consistency_mm": None}
+    assert result.verdict.inputs["inverse_consistency_mm"] is not None
 
 
 def test_progress_only_rises_and_names_the_stages(pair: SmallPair, worker: WorkerClient) -> None:
