@@ -28,9 +28,8 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from dlir.registration.choices import DEFAULT_MODEL
 from DLIRRegistrationLib.logic import DLIRRegistrationLogic
-from DLIRRegistrationLib.panel.choices import Device, Start, TransformKind
+from DLIRRegistrationLib.panel.choices import DEFAULT_MODEL, Device, Start, TransformKind
 from DLIRRegistrationLib.panel.values import choose_volumes, forget_node
 from DLIRRegistrationLib.selftest import DLIRRegistrationTest
 

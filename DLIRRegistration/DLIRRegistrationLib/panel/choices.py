@@ -11,6 +11,8 @@ from slicer.i18n import tr as _
 
 from dlir.registration import choices
 
+DEFAULT_MODEL = choices.DEFAULT_MODEL
+
 
 class Start(Enum):
     """Where the images lie at the start; values as for `register`."""

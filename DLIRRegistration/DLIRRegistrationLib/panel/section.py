@@ -11,7 +11,6 @@ from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.panel.runner import Runner
 from DLIRRegistrationLib.panel.status import StatusLine
-from DLIRRegistrationLib.registration.report import chosen_model
 
 
 @dataclass
@@ -102,11 +101,7 @@ class RunSection(Section):
 
     def _on_done(self, choices: dict[str, Any], result: Any) -> None:
         """choices: what it was started with."""
-        self.host.status.verdict(result.verdict, chosen_model(self._report(result)))
-
-    def _report(self, result: Any) -> dict[str, Any]:
-        """The report that tells of the model."""
-        return result.report
+        self.host.status.verdict(result.verdict, result.chosen_model)
 
 
 def allow(button: Any, problem: str | None, ready: str) -> None:

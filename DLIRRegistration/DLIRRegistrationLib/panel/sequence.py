@@ -40,10 +40,6 @@ class SequenceSection(RunSection):
         self.ui.referenceFrameSpinBox.suffix = _(" of {count}").format(count=frames) if frames else ""
         super().show()
 
-    def _report(self, result: SequenceNodes) -> dict[str, Any]:
-        """Of the first frame that was registered, for which a model is chosen."""
-        return next(report for report in result.reports if report is not None)
-
     def _on_done(self, choices: dict[str, Any], result: SequenceNodes) -> None:
         super()._on_done(choices, result)
         if self.host.parameters is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.models import FORMER_DEFAULT, model_problem
+from DLIRRegistrationLib.registration.report import chosen_model
 
 TRANSFORM_KINDS = ("native", "grid")
 
@@ -137,6 +138,11 @@ class RegistrationNodes:
     report: dict[str, Any]
     verdict: Verdict
     seconds: float
+
+    @property
+    def chosen_model(self) -> str | None:
+        """The name of the model, where that was left open."""
+        return chosen_model(self.report)
 
 
 def _mask_problems(name: str, mask: MaskInput) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.models import FORMER_DEFAULT, model_problem
+from DLIRRegistrationLib.registration.report import chosen_model
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,8 @@ class SequenceNodes:
     reports: tuple[dict[str, Any] | None, ...]
     verdict: Verdict
     seconds: float
+
+    @property
+    def chosen_model(self) -> str | None:
+        """The name of the model, where that was left open: it is chosen for the first frame that is registered."""
+        return chosen_model(next(report for report in self.reports if report is not None))
