@@ -287,3 +287,17 @@ def test_levels_are_in_order() -> None:
     good, check, failed = (Verdict(level, "") for level in LEVELS)
     assert [v.reaches("check") for v in (good, check, failed)] == [False, True, True]
     assert [v.reaches("failed") for v in (good, check, failed)] == [False, False, True]
+
+
+def test_the_similarity_without_padding_decides_where_it_is_known() -> None:
+    """The report's, which padding moves, decides only where nothing else is known, and within masks."""
+    fallen = with_(similarity={"before": 0.95, "after": 0.40})
+    seen = {"similarity_before": 0.92, "similarity_after": 0.97}
+    assert judge(fallen).level == "failed"
+    found = judge(fallen, seen)
+    assert (found.level, found.inputs["similarity_after"]) == ("good", 0.97)
+    assert "0.92 → 0.97" in found.reason
+    assert judge(fallen, {"similarity_before": None, "similarity_after": None}).level == "failed"
+    assert (
+        judge(with_(fixed_mask={"file": "m.nrrd"}, similarity={"before": 0.95, "after": 0.40}), seen).level == "failed"
+    )
