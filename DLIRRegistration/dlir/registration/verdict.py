@@ -198,11 +198,14 @@ def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> 
 
 def _doubts(report: Mapping[str, Any], inputs: Mapping[str, float | None], unlike: str) -> Iterator[str]:
     """Why to look before relying on a result that has not failed, the gravest reason first."""
+    covered = _covered(report)
+    if covered is not None and covered < COVERED_CHECK:
+        yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; look at the rest."
     if unlike:
         yield unlike
     yield from _measured(report)
     yield from _inconsistent(inputs)
-    yield from _dissimilar(report, inputs)
+    yield from _dissimilar(inputs)
     yield from _uneven(report["jacobian"])
 
 
@@ -231,10 +234,8 @@ def _inconsistent(inputs: Mapping[str, float | None]) -> Iterator[str]:
         yield f"Points move by up to {moved:.0f} mm, and this model has learned motion up to {most:.0f} mm."
 
 
-def _dissimilar(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> Iterator[str]:
-    before, after, covered = inputs["similarity_before"], _known(inputs, "similarity_after"), _covered(report)
-    if covered is not None and covered < COVERED_CHECK:
-        yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; look at the rest."
+def _dissimilar(inputs: Mapping[str, float | None]) -> Iterator[str]:
+    before, after = inputs["similarity_before"], _known(inputs, "similarity_after")
     if after < SIMILARITY_LOW:
         yield f"The images still differ (similarity {after:.2f} of 1); are they of the same person and kind?"
     if before is not None and before < SIMILARITY_ALIGNED and after - before < SIMILARITY_GAIN * (1 - before):

@@ -101,7 +101,7 @@ def own_domain(by: Registration) -> Domain:
         a, b = (volume(FIXED, float(generator.uniform(-3, 3))) for _ in range(2))
         a, b = (replace(v, array=v.array + generator.normal(0, 8, v.array.shape).astype(np.float32)) for v in (a, b))
         pairs.append(observed(by.spec, by.predict(a, b, CompositeTransform(()))))
-    return Domain.of(pairs, [FIXED, FIXED], [], {})
+    return Domain.of(pairs, [FIXED, FIXED], {})
 
 
 def test_the_distance_from_the_domain() -> None:

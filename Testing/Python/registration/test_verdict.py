@@ -233,7 +233,7 @@ def domain(**figures: float) -> Domain:
     """Of 30 pairs of small images."""
     rng = np.random.default_rng(3)
     seen = [Observed((rng.normal(size=18), rng.normal(size=18)), (rng.normal(size=4),)) for _ in range(30)]
-    return Domain.of(seen, [make_grid((6, 20, 24), (1.5, 1.5, 8.0))], [], figures)
+    return Domain.of(seen, [make_grid((6, 20, 24), (1.5, 1.5, 8.0))], figures)
 
 
 ASSESSED = Assessment(0.5, 10.0, 0.5, 0.7, 0.9, 0.8)
