@@ -70,7 +70,6 @@ def configuration(design: str, iterations: Sequence[int]) -> TrainingConfig:
     ]
     return preset.model_copy(
         update={
-            "card": preset.card.model_copy(update={"data": shipped.card.data, "licence": shipped.card.licence}),
             "sources": shipped.sources,
             "augmentation": preset.augmentation.model_copy(update={"crop": CROP}),
             "training": stages,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,7 @@ from dlir.registration.progress import Progress
 
 if TYPE_CHECKING:
     from dlir.data.layouts import DataSet, Pair
+    from dlir.evaluation.held_out import HeldOut
     from dlir.evaluation.methods.base import Method
     from dlir.evaluation.study import Evaluated
 
@@ -79,6 +81,9 @@ def evaluate(
     initialize: Annotated[
         Initialization, typer.Option(help="Where all methods start from; auto chooses for each pair.")
     ] = Initialization.centers,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Score pairs that a model was trained on too; every table marks them.")
+    ] = False,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,
 ) -> None:
@@ -87,7 +92,7 @@ def evaluate(
     Writes pairs.csv (one row per pair and method; as pairs.parquet too where pyarrow is installed), summary.csv,
     comparisons.csv (Wilcoxon, Holm), tables.md and report.html, which needs no network. Finished registrations are
     kept in results.jsonl and transforms/: the same command goes on where it was stopped. A pair that cannot be used is
-    reported and left out.
+    reported and left out; so are pairs that a model was trained on or chosen by, told by what their images hold.
 
     \b
     acdc        patientNNN folders with Info.cfg
@@ -109,12 +114,20 @@ def evaluate(
     from dlir.data.pair import select
 
     chosen = open_data_set(dataset.value, data)
-    pairs = select(of_split(chosen.pairs(), testing=True), subjects or [], limit)
+    every = chosen.pairs()
+    pairs = select(of_split(every, testing=True), subjects or [])
     methods = make_methods(models or [], [b.value for b in baseline or []], stages, masked, device.value)
     check_baselines(baseline or [])
+    held_out = unseen(pairs, every, methods, allow_seen=allow_seen)
+    if not held_out.pairs:
+        raise EvaluationError(
+            f"a model was trained on, or chosen by, the subjects of all {len(pairs)} pairs; evaluate it on others, or "
+            "give --allow-seen"
+        )
+    pairs = select(held_out.pairs, limit=limit)
     with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
         with progress_bar(wanted=not json) as progress:
-            evaluated = run(output, initialize.value, chosen, pairs, methods, progress)
+            evaluated = run(output, initialize.value, chosen, replace(held_out, pairs=pairs), methods, progress)
         finish(output, evaluated, json)
 
 
@@ -142,6 +155,18 @@ def of_split(pairs: list[Pair], *, testing: bool) -> list[Pair]:
         return pairs
     say(f"taking {len(wanted)} of {len(pairs)} pairs: those {'' if testing else 'not '}marked with split test")
     return wanted
+
+
+def unseen(
+    pairs: Sequence[Pair], every: Sequence[Pair], methods: Sequence[Method], *, allow_seen: bool = False
+) -> HeldOut:
+    """The pairs that no model has seen, or with `allow_seen` all of them; says so."""
+    from dlir.evaluation.held_out import hold_out, reading_contents
+
+    found = hold_out(pairs, every, methods, reading_contents(), allow_seen=allow_seen)
+    for line in found.notes:
+        say(line)
+    return found
 
 
 # -- methods ------------------------------------------------------------------------------------------
@@ -199,13 +224,13 @@ def _baselines(baselines: Sequence[str], networks: Sequence[Any], masked: bool) 
 
 
 def run(
-    output: Path, mode: str, data: DataSet, pairs: Sequence[Pair], methods: Sequence[Method], progress: Progress
+    output: Path, mode: str, data: DataSet, held_out: HeldOut, methods: Sequence[Method], progress: Progress
 ) -> Evaluated:
     """Evaluate what is missing. Raises EvaluationError where nothing at all could be evaluated."""
     from dlir.evaluation.report.charts import HISTORY
     from dlir.evaluation.study import Evaluated, Study
 
-    study = Study(output, mode)
+    study, pairs = Study(output, mode), held_out.pairs
     outcome = study.run(data, pairs, methods, progress)
     for problem in outcome.problems:
         say(f"left out: {problem.pair}{', ' + problem.method if problem.method else ''}: {problem.message}")
@@ -213,7 +238,7 @@ def run(
         raise EvaluationError(f"none of {len(pairs)} pairs could be evaluated: {outcome.problems[0].message}")
     beside = {method.path.parent / HISTORY: method.name for method in methods if hasattr(method, "path")}
     histories = [(name, path) for path, name in beside.items() if path.is_file()]
-    return Evaluated(study, data, pairs, methods, outcome, histories)
+    return Evaluated(study, data, pairs, methods, outcome, histories, held_out.seen, held_out.notes)
 
 
 def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
@@ -229,7 +254,10 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
         "pairs": tables.pairs_csv(evaluated.table),
         "summary": tables.summary_csv(table),
         "comparisons": tables.comparisons_csv([c for measure in measures(table) for c in compare(table, measure)]),
-        "tables": "\n\n".join(map(tables.markdown, tables.summary_tables(table, tables.median_iqr))) + "\n",
+        "tables": "\n\n".join(
+            [*map(tables.markdown, tables.summary_tables(table, tables.median_iqr)), *evaluated.notes]
+        )
+        + "\n",
         "report": build_report(evaluated),
     }
     for name, text in texts.items():
@@ -267,7 +295,9 @@ def _summary(evaluated: Evaluated) -> dict[str, Any]:
         "data": evaluated.data.title,
         "pairs": count_cases(table),
         "problems": [asdict(problem) for problem in evaluated.outcome.problems],
+        "notes": list(evaluated.notes),
         "methods": {
-            str(name): {key: plain(own[key]) for key in keys} for name, own in table.groupby("method", sort=False)
+            str(name): {key: plain(own[key]) for key in keys} | {"seen": int((own["seen"] != "").sum())}
+            for name, own in table.groupby("method", sort=False)
         },
     }

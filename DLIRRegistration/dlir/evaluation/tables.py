@@ -18,6 +18,7 @@ from dlir.evaluation.summary import (
     Statistics,
     count_cases,
     landmarks,
+    marked_name,
     measures,
     registering,
     statistics,
@@ -47,13 +48,14 @@ def write_pairs_parquet(path: Path, table: pd.DataFrame) -> None:
 
 
 def summary_csv(table: pd.DataFrame) -> str:
-    """One line per method and measure: n, median, quartiles, mean, SD."""
+    """One line per method and measure: n, median, quartiles, mean, SD; seen: on how many pairs it was trained."""
     columns = [*((m.key, m.unit) for m in measures(table)), ("seconds", "s")]
     lines = []
     for method, own in table.groupby("method", sort=False):
         for key, unit in columns:
             figures = statistics(own[key])
-            lines.append({"method": method, "measure": key, "unit": unit, **asdict(figures), "iqr": figures.iqr})
+            line = {"method": method, "measure": key, "unit": unit, **asdict(figures), "iqr": figures.iqr}
+            lines.append(line | {"seen": int((own["seen"] != "").sum())})
     return _csv(pd.DataFrame(lines))
 
 
@@ -85,13 +87,13 @@ def mean_sd(figures: Statistics, places: int, form: str = "{} ± {}") -> str:
 
 
 def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) -> list[list[str]]:
-    """Head and one line per method: n, the chosen measures, and seconds as mean (SD).
+    """Head and one line per method: n, the chosen measures, and seconds as mean (SD); what it has seen is said.
 
     Figures of a method that did nothing and cannot fold are left undefined, as in the paper's tables. Where a measure
     is not defined on all of the n pairs, as the distance to a structure that was lost, its cell says on how many it is.
     """
     lines = [["method", "n", *(measure.label for measure in chosen), "time (s)"]]
-    for method, own in table.groupby("method", sort=False):
+    for _, own in table.groupby("method", sort=False):
         n, seconds = count_cases(own), statistics(own["seconds"])
         cells = []
         for measure in chosen:
@@ -99,7 +101,7 @@ def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) ->
             fewer = f" (n = {figures.count})" if 0 < figures.count < n else ""
             undefined = measure.topology and not seconds.count
             cells.append(UNDEFINED if undefined else cell(figures, measure.digits) + fewer)
-        lines.append([str(method), str(n), *cells, mean_sd(seconds, 2, "{} ({})")])
+        lines.append([marked_name(own), str(n), *cells, mean_sd(seconds, 2, "{} ({})")])
     return lines
 
 
@@ -123,8 +125,10 @@ def landmark_table(table: pd.DataFrame) -> list[list[str]]:
         after = [part.loc[part["method"] == name, "after"] for name in own]
         return [title, str(len(before)), *map(_mean_sd, (before, *after))]
 
-    lines = [["pair", "n", "before", *own]]
-    lines += [line(str(pair), part) for (_, pair), part in marked.groupby(["data", "pair"], sort=False)]
+    heads = [marked_name(table[table["method"] == name]) for name in own]
+    lines = [["pair", "n", "before", *heads]]
+    for (_, pair), part in marked.groupby(["data", "pair"], sort=False):
+        lines.append(line(f"{pair} (seen)" if (part["seen"] != "").any() else str(pair), part))
     lines.append(line("all landmarks", marked))
     if own:
         trimmed = [without_largest_motion(marked[marked["method"] == name])["after"] for name in own]

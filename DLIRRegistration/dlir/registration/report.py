@@ -17,6 +17,7 @@ from dlir import __version__
 from dlir.io.source import reported_name
 from dlir.metrics.folding import describe, jacobian_statistics
 from dlir.metrics.scores import defined
+from dlir.model.card import licence_of
 from dlir.model.file import ModelHeader
 from dlir.registration.loading import Loaded
 from dlir.registration.result import RegistrationResult
@@ -63,7 +64,7 @@ def describe_model(model: ModelHeader) -> dict[str, Any]:
     return {
         "name": card.get("name", model.path.stem),
         "title": card.get("title"),
-        "licence": card.get("licence"),
+        "licence": licence_of(card),
         "file": model.path.name,
         "sha256": model.digest,
         "written_by": f"dlir {model.code_version}",

@@ -54,6 +54,9 @@ def build_report(evaluated: Evaluated) -> str:
     """The page. Figures and tables are of the pairs that all methods have; problems of the rest are listed."""
     table = evaluated.shared
     page = Page(f"Registration of {evaluated.data.title}", _lead(evaluated))
+    if evaluated.notes:
+        page.section("What the models have seen", "Figures of pairs that a model was trained on say nothing of others.")
+        page.problems(evaluated.notes)
     _add_problems(page, evaluated)
     if not table.empty:
         found = measures(table)
