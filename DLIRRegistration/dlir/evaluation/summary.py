@@ -173,6 +173,17 @@ def by_method(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     return values.reindex(index=table.set_index(case).index.unique(), columns=table["method"].unique())
 
 
+def subject_means(table: pd.DataFrame, values: pd.Series[float]) -> pd.Series[float]:
+    """The mean of each subject's pairs, which are not independent of each other, in order of the subjects' names.
+
+    values: of pairs, as a column of `by_method` without its `nan`. A pair between two subjects is the first one's by
+    name, so that both its directions are one subject's.
+    """
+    once = table.drop_duplicates(["data", "pair"]).set_index(["data", "pair"])
+    first = once[["fixed_subject", "moving_subject"]].min(axis=1).reindex(values.index)
+    return values.groupby([values.index.get_level_values("data"), first.to_numpy()]).mean()
+
+
 # -- figures ------------------------------------------------------------------------------------------
 
 

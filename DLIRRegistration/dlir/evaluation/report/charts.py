@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,13 @@ _WIDTH, _LINE, _AROUND = 3.5, 0.27, 0.95
 _FAR = 4.0
 # Scatter plots and histograms: inches of a panel, bins along an axis.
 _PANEL, _BINS = 3.3, 45
-# Learning curves: inches of a panel.
-_CURVES = (2.6, 2.5)
+# Learning curves: inches of a panel; what the history calls each kind, and its axis.
+_CURVES = (2.6, 2.4)
+_VALIDATED = "validation_similarity"
+_SIMILARITIES = {
+    "similarity": "negative similarity\nin training (no unit)",
+    _VALIDATED: "negative NCC\nin validation (no unit)",
+}
 
 
 # -- what all figures share ---------------------------------------------------------------------------
@@ -226,10 +232,13 @@ def landmark_histograms(table: pd.DataFrame) -> Figure:
     figure = new_figure(count * (_PANEL + 0.6), _PANEL + 0.5)
     largest = float(marked[["before", "after"]].to_numpy().max())
     edges: NDArray[np.float64] = np.linspace(0, 1.03 * largest, _BINS + 1, dtype=np.float64)
+    groups = list(marked.groupby("method", sort=False))
+    counts = [np.histogram2d(own["before"], own["after"], [edges, edges])[0] for _, own in groups]
+    norm = LogNorm(1, max(2.0, *(float(own.max()) for own in counts)))
     parts = np.atleast_1d(figure.subfigures(1, count))
-    for part, (name, own) in zip(parts, marked.groupby("method", sort=False), strict=True):
+    for part, (name, own), found in zip(parts, groups, counts, strict=True):
         grid = part.subplots(2, 2, width_ratios=(4, 1), height_ratios=(1, 4), sharex="col", sharey="row")
-        _joint(grid[1, 0], own["before"].to_numpy(), own["after"].to_numpy(), edges)
+        _joint(grid[1, 0], found, edges, norm)
         for axes, when, orientation in ((grid[0, 0], "before", "vertical"), (grid[1, 1], "after", "horizontal")):
             _tidy(axes)
             axes.hist(own[when], bins=list(edges), color="#0072b2", alpha=0.6, orientation=orientation)
@@ -241,10 +250,9 @@ def landmark_histograms(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _joint(axes: Axes, before: NDArray[np.float64], after: NDArray[np.float64], edges: NDArray[np.float64]) -> None:
+def _joint(axes: Axes, counts: NDArray[np.float64], edges: NDArray[np.float64], norm: LogNorm) -> None:
+    """counts: of landmarks, (before, after). norm: the same for all methods, whose colours are compared."""
     _tidy(axes)
-    counts = np.histogram2d(before, after, [edges, edges])[0]
-    norm = LogNorm(1, max(2.0, float(counts.max())))
     axes.pcolormesh(edges, edges, np.where(counts > 0, counts, np.nan).T, cmap="viridis_r", norm=norm)
     axes.plot(edges[[0, -1]], edges[[0, -1]], color="#606060", linewidth=0.8, linestyle="--")
     axes.set_xlabel("Landmark error before (mm)", fontsize=8)
@@ -252,6 +260,18 @@ def _joint(axes: Axes, before: NDArray[np.float64], after: NDArray[np.float64], 
 
 
 # -- learning curves (Figures 5 and 10) ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class History:
+    """How a run went. rows: of its history.json. stages: names of its model's; a further phase is the tuning of all."""
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    stages: Sequence[str]
+
+    def phase_title(self, phase: int) -> str:
+        return self.stages[phase] if phase < len(self.stages) else "all stages"
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -265,34 +285,30 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return list(rows)
 
 
-def learning_curves(histories: Sequence[tuple[str, Sequence[dict[str, Any]]]], stage_names: Sequence[str]) -> Figure:
-    """Negative similarity in training (thin) and validation (thick) against iterations; one panel per phase.
+def learning_curves(histories: Sequence[History]) -> Figure:
+    """Negative similarity against iterations, in training above and in validation below; a column per stage.
 
-    histories: name and rows of each run. stage_names: of the first phases; a further one is the fine-tuning of all.
+    They have axes of their own: each stage may be trained for another similarity, on windows and with augmentation,
+    and all are validated by the global correlation of whole images.
     """
-    phases = sorted({int(row["phase"]) for _, rows in histories for row in rows})
-    figure = new_figure(max(1, len(phases)) * _CURVES[0] + 0.4, _CURVES[1])
-    panels = figure.subplots(1, len(phases), squeeze=False, sharey=True)[0]
-    for axes, phase in zip(panels, phases, strict=True):
-        _tidy(axes)
-        points = 0
-        for number, (name, rows) in enumerate(histories):
-            own = [row for row in rows if row["phase"] == phase]
-            points += len(own)
-            for key, label, width in (("similarity", "training", 0.9), ("validation_similarity", "validation", 1.8)):
-                known = [(row["iteration"], -row[key]) for row in own if key in row]
-                if known:
-                    axes.plot(
-                        *zip(*known, strict=True),
-                        color=f"C{number}",
-                        lw=width,
-                        marker=".",
-                        ms=3,
-                        label=f"{name}, {label}",
-                    )
-        title = stage_names[phase] if phase < len(stage_names) else "all stages"
-        axes.set_title(f"{title}, n = {points} points", fontsize=8.5, loc="left")
-        axes.set_xlabel("iterations", fontsize=8)
-    panels[0].set_ylabel("negative similarity (NCC, no unit)", fontsize=8)
-    panels[-1].legend(fontsize=7, frameon=False)
+    titles = list(dict.fromkeys(h.phase_title(int(row["phase"])) for h in histories for row in h.rows))
+    keys = [key for key in _SIMILARITIES if any(key in row for h in histories for row in h.rows)]
+    figure = new_figure(max(1, len(titles)) * _CURVES[0] + 1.8, len(keys) * _CURVES[1])
+    grid = figure.subplots(len(keys), max(1, len(titles)), squeeze=False)
+    for line, key in zip(grid, keys, strict=True):
+        for axes, title in zip(line, titles, strict=True):
+            _tidy(axes)
+            points = 0
+            for number, history in enumerate(histories):
+                own = [row for row in history.rows if key in row and history.phase_title(int(row["phase"])) == title]
+                points += len(own)
+                values = [-row[key] for row in own]
+                style = {"color": f"C{number}", "lw": 1.2, "marker": ".", "ms": 3, "label": history.name}
+                axes.plot([row["iteration"] for row in own], values, **style)
+            axes.set_title(f"{title}, n = {points} points", fontsize=8.5, loc="left")
+            axes.set_xlabel("iterations", fontsize=8)
+            if key == _VALIDATED:
+                axes.sharey(line[0])
+        line[0].set_ylabel(_SIMILARITIES[key], fontsize=8)
+    grid[0, -1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1))
     return figure
