@@ -20,7 +20,6 @@ from dlir.cli.evaluate import (
     make_methods,
     of_split,
     run,
-    unseen,
 )
 from dlir.cli.train import ConfigOption, PresetOption, read_configuration
 from dlir.errors import EvaluationError, OptionError, OutputError
@@ -67,13 +66,14 @@ def crossvalidate(
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
     from dlir.evaluation.folds import make_folds, with_others
-    from dlir.evaluation.held_out import reading_contents, same_subjects
+    from dlir.evaluation.held_out import hold_out, reading_contents, same_subjects
 
     configuration = read_configuration(config, preset)
     chosen = open_data_set(dataset.value, data)
     every = chosen.pairs()
     pairs = select(of_split(every, testing=False), subjects or [])
-    people = same_subjects(pairs, reading_contents())
+    contents = reading_contents()
+    people = same_subjects(pairs, contents)
     for group in people:
         if len(group) > 1:
             say(f"in one fold, because they share an image: {', '.join(group)}")
@@ -91,7 +91,10 @@ def crossvalidate(
             named = f"DLIR {configuration.card.name}={model}"
             methods = make_methods([named], [b.value for b in baseline or []], stages, False, device.value)
             say(f"fold {part.number} of {part.count}: evaluating {', '.join(part.test)}")
-            if (held_out := unseen(part.pairs(pairs), every, methods)).pairs:
+            held_out = hold_out(part.pairs(pairs), every, methods, contents, allow_seen=False)
+            for line in held_out.notes:
+                say(line)
+            if held_out.pairs:
                 results.append(run(output, initialize.value, chosen, held_out, methods, lambda name, done: None))
         if not results:
             raise EvaluationError("the models of all folds were trained on images of whom they are to be tested on")

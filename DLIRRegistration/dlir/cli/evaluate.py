@@ -112,18 +112,18 @@ def evaluate(
     check_packages()
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
+    from dlir.evaluation.held_out import hold_out, reading_contents
 
     chosen = open_data_set(dataset.value, data)
     every = chosen.pairs()
     pairs = select(of_split(every, testing=True), subjects or [])
     methods = make_methods(models or [], [b.value for b in baseline or []], stages, masked, device.value)
     check_baselines(baseline or [])
-    held_out = unseen(pairs, every, methods, allow_seen=allow_seen)
+    held_out = hold_out(pairs, every, methods, reading_contents(), allow_seen=allow_seen)
     if not held_out.pairs:
-        raise EvaluationError(
-            f"a model was trained on, or chosen by, the subjects of all {len(pairs)} pairs; evaluate it on others, or "
-            "give --allow-seen"
-        )
+        raise EvaluationError(f"nothing is left to evaluate: {'; '.join(held_out.notes)}")
+    for line in held_out.notes:
+        say(line)
     pairs = select(held_out.pairs, limit=limit)
     with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
         with progress_bar(wanted=not json) as progress:
@@ -155,18 +155,6 @@ def of_split(pairs: list[Pair], *, testing: bool) -> list[Pair]:
         return pairs
     say(f"taking {len(wanted)} of {len(pairs)} pairs: those {'' if testing else 'not '}marked with split test")
     return wanted
-
-
-def unseen(
-    pairs: Sequence[Pair], every: Sequence[Pair], methods: Sequence[Method], *, allow_seen: bool = False
-) -> HeldOut:
-    """The pairs that no model has seen, or with `allow_seen` all of them; says so."""
-    from dlir.evaluation.held_out import hold_out, reading_contents
-
-    found = hold_out(pairs, every, methods, reading_contents(), allow_seen=allow_seen)
-    for line in found.notes:
-        say(line)
-    return found
 
 
 # -- methods ------------------------------------------------------------------------------------------
