@@ -116,7 +116,8 @@ def evaluate(
 
     chosen = open_data_set(dataset.value, data)
     every = chosen.pairs()
-    pairs = select(of_split(every, testing=True), subjects or [])
+    # What is left out does not count towards the limit.
+    pairs = select(of_split(every, testing=True), subjects or [], limit if allow_seen else None)
     methods = make_methods(models or [], [b.value for b in baseline or []], stages, masked, device.value)
     check_baselines(baseline or [])
     held_out = hold_out(pairs, every, methods, reading_contents(), allow_seen=allow_seen)

@@ -33,6 +33,18 @@ def seen_images(card: Mapping[str, Any]) -> dict[str, str] | None:
     return {str(name): how for how in (VALIDATION, TRAINING) for name in entry.get(how, [])}
 
 
+def trained_for(card: Mapping[str, Any]) -> list[str]:
+    """The similarity that each phase of the training was for, in words; empty where the card does not say."""
+    try:
+        config = card["training"]["config"]
+        phases = [*config["training"], *([config["fine_tuning"]] if config["fine_tuning"] else [])]
+        return [
+            "NCC" if phase["similarity"] == "ncc" else f"local NCC, {int(phase['window'])} voxels" for phase in phases
+        ]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
 def one_line(header: ModelHeader) -> str:
     """Anatomy, modality and licence; of these what the card does not say is left out, but for the licence."""
     licence = licence_of(header.card)

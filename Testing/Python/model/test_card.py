@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cli_runs import CARD, SOURCE, make_model
-from dlir.model.card import content_entry, full_text, one_line, seen_images
-from dlir.model.catalogue import all_models
+from dlir.model.card import content_entry, full_text, one_line, seen_images, trained_for
+from dlir.model.catalogue import all_models, resolve_model
 from dlir.model.file import ModelHeader, read_header
 from dlir.networks.spec import StageSpec
 
@@ -47,6 +47,13 @@ def test_the_bending_energy_of_the_training_is_said(header: ModelHeader) -> None
     assert "bending     energy in training: integral" in full_text(stated).splitlines()
     affine = replace(header.spec, stages=(StageSpec("affine", (4, 4, 4), (2, 2)),))
     assert "bending" not in full_text(replace(header, spec=affine))
+
+
+def test_what_each_phase_was_trained_for() -> None:
+    card = read_header(resolve_model("hippocampus")).card
+    assert trained_for(card) == ["NCC", "local NCC, 5 voxels", "local NCC, 7 voxels", "local NCC, 7 voxels"]
+    for older in ({}, {"training": {}}, {"training": {"config": {"seed": 1}}}, {"training": "long"}):
+        assert trained_for(older) == []
 
 
 def test_what_a_model_has_seen_is_counted_and_not_listed(header: ModelHeader) -> None:

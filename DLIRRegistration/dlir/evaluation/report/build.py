@@ -220,10 +220,11 @@ def _add_curves(page: Page, evaluated: Evaluated) -> None:
     histories, problems = [], []
     for name, path in evaluated.histories:
         # The models of a cross-validation's folds are one method, and of one design.
-        of_run = [model for model in models if model.path.parent == path.parent] or models[:1]
+        of_run = next((model for model in models if model.path.parent == path.parent), models[0] if models else None)
+        known = ([], []) if of_run is None else (stage_names(of_run.spec), of_run.trained_for)
         try:
             if rows := read_history(path):
-                histories.append(History(name, rows, [stage for m in of_run[:1] for stage in stage_names(m.spec)]))
+                histories.append(History(name, rows, *known))
         except DLIRError as error:
             problems.append(str(error))
     if histories or problems:
@@ -232,7 +233,7 @@ def _add_curves(page: Page, evaluated: Evaluated) -> None:
     if histories:
         page.figure(
             chart_uri(learning_curves(histories)),
-            "Negative similarity (no unit) against iterations, stage by stage: above the one that the stage is trained "
-            "for, below the global correlation on held-out pairs, which alone can be compared between stages; n = "
-            f"{len(histories)} training runs. As Figures 5 and 10 of the paper.",
+            "Negative similarity (no unit) against iterations, stage by stage: above those that the stages are "
+            "trained for, below the global correlation on held-out pairs, which alone can be compared between stages; n "
+            f"= {len(histories)} training runs. As Figures 5 and 10 of the paper.",
         )

@@ -6,10 +6,10 @@ import base64
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,13 +40,9 @@ _WIDTH, _LINE, _AROUND = 3.5, 0.27, 0.95
 _FAR = 4.0
 # Scatter plots and histograms: inches of a panel, bins along an axis.
 _PANEL, _BINS = 3.3, 45
-# Learning curves: inches of a panel; what the history calls each kind, and its axis.
+# Learning curves: inches of a panel; what is validated by.
 _CURVES = (2.6, 2.4)
-_VALIDATED = "validation_similarity"
-_SIMILARITIES = {
-    "similarity": "negative similarity\nin training (no unit)",
-    _VALIDATED: "negative NCC\nin validation (no unit)",
-}
+_VALIDATION = "NCC\nin validation"
 
 
 # -- what all figures share ---------------------------------------------------------------------------
@@ -262,16 +258,37 @@ def _joint(axes: Axes, counts: NDArray[np.float64], edges: NDArray[np.float64], 
 # -- learning curves (Figures 5 and 10) ---------------------------------------------------------------
 
 
+class _Point(NamedTuple):
+    """One value of one run's curves. column, kind: of the panel that it belongs in."""
+
+    run: int
+    column: str
+    kind: str
+    iteration: float
+    value: float
+
+
 @dataclass(frozen=True)
 class History:
-    """How a run went. rows: of its history.json. stages: names of its model's; a further phase is the tuning of all."""
+    """How a run went. rows: of its history.json. stages: names of its model's; a further phase is the tuning of all.
+
+    trained_for: the similarity of each phase, where that is known.
+    """
 
     name: str
     rows: Sequence[Mapping[str, Any]]
     stages: Sequence[str]
+    trained_for: Sequence[str] = ()
 
-    def phase_title(self, phase: int) -> str:
-        return self.stages[phase] if phase < len(self.stages) else "all stages"
+    def points(self, run: int) -> Iterator[_Point]:
+        """Every value, as of the run of that number."""
+        for row in self.rows:
+            phase = int(row["phase"])
+            column = self.stages[phase] if phase < len(self.stages) else "all stages"
+            kind = self.trained_for[phase] if phase < len(self.trained_for) else "similarity"
+            yield _Point(run, column, f"{kind}\nin training", row["iteration"], -row["similarity"])
+            if "validation_similarity" in row:
+                yield _Point(run, column, _VALIDATION, row["iteration"], -row["validation_similarity"])
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -286,29 +303,31 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def learning_curves(histories: Sequence[History]) -> Figure:
-    """Negative similarity against iterations, in training above and in validation below; a column per stage.
+    """Negative similarity against iterations; a row for each kind in training, the last one in validation; a column per
+    stage.
 
-    They have axes of their own: each stage may be trained for another similarity, on windows and with augmentation,
-    and all are validated by the global correlation of whole images.
+    Stages are trained for similarities of their own, on windows and with augmentation; all are validated by the global
+    correlation of whole images, and only there do the columns share an axis.
     """
-    titles = list(dict.fromkeys(h.phase_title(int(row["phase"])) for h in histories for row in h.rows))
-    keys = [key for key in _SIMILARITIES if any(key in row for h in histories for row in h.rows)]
-    figure = new_figure(max(1, len(titles)) * _CURVES[0] + 1.8, len(keys) * _CURVES[1])
-    grid = figure.subplots(len(keys), max(1, len(titles)), squeeze=False)
-    for line, key in zip(grid, keys, strict=True):
+    points = [point for number, history in enumerate(histories) for point in history.points(number)]
+    titles = list(dict.fromkeys(point.column for point in points))
+    kinds = sorted({point.kind for point in points}, key=lambda kind: (kind == _VALIDATION, kind))
+    figure = new_figure(max(1, len(titles)) * _CURVES[0] + 1.8, max(1, len(kinds)) * _CURVES[1])
+    grid = figure.subplots(max(1, len(kinds)), max(1, len(titles)), squeeze=False)
+    for line, kind in zip(grid, kinds, strict=True):
         for axes, title in zip(line, titles, strict=True):
             _tidy(axes)
-            points = 0
+            shown = [point for point in points if (point.column, point.kind) == (title, kind)]
             for number, history in enumerate(histories):
-                own = [row for row in history.rows if key in row and history.phase_title(int(row["phase"])) == title]
-                points += len(own)
-                values = [-row[key] for row in own]
+                own = [(point.iteration, point.value) for point in shown if point.run == number]
                 style = {"color": f"C{number}", "lw": 1.2, "marker": ".", "ms": 3, "label": history.name}
-                axes.plot([row["iteration"] for row in own], values, **style)
-            axes.set_title(f"{title}, n = {points} points", fontsize=8.5, loc="left")
+                axes.plot(*np.array(own).reshape(-1, 2).T, **style)
+            axes.set_title(f"{title}, n = {len(shown)} points", fontsize=8.5, loc="left")
             axes.set_xlabel("iterations", fontsize=8)
-            if key == _VALIDATED:
+            if kind == _VALIDATION:
                 axes.sharey(line[0])
-        line[0].set_ylabel(_SIMILARITIES[key], fontsize=8)
+            axes.set_visible(bool(shown) or axes is line[0])
+        line[0].set_ylabel(f"negative {kind} (no unit)", fontsize=8)
+    grid[0, -1].set_visible(True)
     grid[0, -1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1))
     return figure

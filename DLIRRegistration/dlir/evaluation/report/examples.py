@@ -37,6 +37,7 @@ from dlir.evaluation.scoring import LoadedPair, load_pair, load_scan
 from dlir.evaluation.study import Evaluated
 from dlir.evaluation.summary import measures
 from dlir.geometry import ImageGrid
+from dlir.io.reading import Volume
 from dlir.model.preprocessing import intensity_range
 from dlir.model.spec import Preprocessing
 from dlir.transforms.files import load_transform
@@ -143,7 +144,8 @@ def stage_panels(loaded: LoadedPair, stages: Mapping[str, CompositeTransform], p
     """Moving, warped by each stage, fixed; axis by axis of the fixed image, with the difference to it below each.
 
     stages: the transform up to each stage, by its name. preprocessing: what becomes 0 and 1 in each image, whose
-    scales may differ. One scale of colours serves all differences, up to what hardly any of them exceeds.
+    scales may differ. One scale of colours serves all differences, up to what hardly any of them exceeds; what comes
+    from outside of the moving image has none.
     """
     fixed, moving = loaded.fixed.image, loaded.moving.image
     shown = {"Moving": loaded.start, **stages}
@@ -157,14 +159,20 @@ def stage_panels(loaded: LoadedPair, stages: Mapping[str, CompositeTransform], p
     moved = [
         [_scaled(sample_slice(moving, transform, plane), ranges[1]) for transform in shown.values()] for plane in planes
     ]
-    differences = [[np.abs(own - reference) for own in row] for row, reference in zip(moved, still, strict=True)]
+    differences = [
+        [
+            np.where(_within(moving, transform, plane), np.abs(own - reference), np.nan)
+            for own, transform in zip(row, shown.values(), strict=True)
+        ]
+        for row, reference, plane in zip(moved, still, planes, strict=True)
+    ]
     colors = ScalarMappable(Normalize(0, _largest([own for row in differences for own in row])), _DIFFERENCE_COLORS)
     for row, plane in enumerate(planes):
         for column, name in enumerate(shown):
             above, below = grid[2 * row, column], grid[2 * row + 1, column]
             _show(above, moved[row][column], plane, name if row == 0 else "", (0, 1))
             below.imshow(differences[row][column], cmap=colors.cmap, norm=colors.norm, extent=slice_extent(plane))
-            _frame(below, plane, f"mean {differences[row][column].mean():.3f}")
+            _frame(below, plane, _mean(differences[row][column]))
         _show(grid[2 * row, -1], still[row], plane, "Fixed" if row == 0 else "", (0, 1))
         grid[2 * row + 1, -1].set_visible(False)
     bar = figure.colorbar(colors, ax=grid[:, -1], shrink=0.5, extend="max")
@@ -179,8 +187,20 @@ def _scaled(values: NDArray[Any], window: tuple[float, float]) -> NDArray[Any]:
 
 def _largest(differences: Sequence[NDArray[Any]]) -> float:
     """The upper end of a scale for all of them, which a few voxels of any image do not set."""
-    found = float(np.percentile(np.concatenate([own.ravel() for own in differences]), _SHOWN_PERCENT))
+    every = np.concatenate([own[np.isfinite(own)] for own in differences])
+    found = float(np.percentile(every, _SHOWN_PERCENT)) if every.size else 0.0
     return found if found > 0 else 1.0
+
+
+def _mean(difference: NDArray[Any]) -> str:
+    found = difference[np.isfinite(difference)]
+    return f"mean {found.mean():.3f}" if found.size else "nothing in common"
+
+
+def _within(moving: Volume, transform: CompositeTransform, plane: ImageGrid) -> NDArray[np.bool_]:
+    """(rows, columns): where the plane's points come from inside the moving image, which alone can be compared."""
+    inside: NDArray[np.bool_] = moving.grid.contains(transform.apply(plane.voxel_centers().reshape(-1, 3)))
+    return inside.reshape(plane.shape[1:])
 
 
 def example_plane(loaded: LoadedPair) -> ImageGrid:

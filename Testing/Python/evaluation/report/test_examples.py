@@ -70,11 +70,24 @@ def test_one_scale_of_colours_serves_all_stages(pair: LoadedPair) -> None:
     shown = [image for axes in figure.axes for image in axes.images if axes.get_title().startswith("mean")]
     assert len(shown) == 9
     (scale,) = {(image.norm.vmin, image.norm.vmax) for image in shown}
-    values = np.concatenate([np.asarray(image.get_array()).ravel() for image in shown])
+    values = np.concatenate([np.ma.compressed(np.ma.masked_invalid(image.get_array())) for image in shown])
     assert scale[0] == 0
     assert 0.99 < (values <= scale[1]).mean() < 1
     (bar,) = [axes for axes in figure.axes if "share of the intensity range" in axes.get_ylabel()]
     assert bar.get_ylim()[1] == pytest.approx(scale[1])
+
+
+def test_what_lies_outside_of_the_moving_image_does_not_count(pair: LoadedPair) -> None:
+    """Black from beyond its border is no difference; far enough away there is nothing to compare."""
+    grid = pair.fixed.image.grid
+    aside = CompositeTransform((AffineTransform.translation([0.4 * grid.extent[0], 0.0, 0.0]),))
+    away = CompositeTransform((AffineTransform.translation([1e4, 0.0, 0.0]),))
+    bright = replace(pair, fixed=replace(pair.fixed, image=of_scale(pair.fixed.image, 1.0, 500.0)))
+    figure = stage_panels(bright, {"aside": aside, "away": away}, Preprocessing((1, 1, 1), window=(0.0, 1000.0)))
+    images = [axes.images[0].get_array() for axes in figure.axes[4:7]]
+    shares = [np.ma.count_masked(np.ma.masked_invalid(image)) / image.size for image in images]
+    assert shares[0] < 0.2 < shares[1] < shares[2] == 1
+    assert figure.axes[6].get_title() == "nothing in common"
 
 
 def test_nothing_to_compare_is_no_scale_of_nothing(pair: LoadedPair) -> None:
