@@ -234,6 +234,6 @@ def _add_curves(page: Page, evaluated: Evaluated) -> None:
         page.figure(
             chart_uri(learning_curves(histories)),
             "Negative similarity (no unit) against iterations, stage by stage: above those that the stages are "
-            "trained for, below the global correlation on held-out pairs, which alone can be compared between stages; n "
-            f"= {len(histories)} training runs. As Figures 5 and 10 of the paper.",
+            "trained for, below the global correlation on held-out pairs, which alone can be compared between stages; "
+            f"n = {len(histories)} training runs. As Figures 5 and 10 of the paper.",
         )

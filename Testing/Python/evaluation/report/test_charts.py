@@ -177,11 +177,9 @@ def test_runs_that_were_trained_for_other_similarities_have_other_axes() -> None
     kinds = [["NCC", "local NCC, 7 voxels"], ["local NCC, 5 voxels", "local NCC, 7 voxels"]]
     runs = [History(f"run {k}", history(2), ["DIR-1", "DIR-2"], own) for k, own in enumerate(kinds)]
     figure = learning_curves(runs)
-    rows = {
-        axes.get_ylabel().replace("\n", " "): figure.axes[k : k + 2] for k, axes in enumerate(figure.axes) if k % 2 == 0
-    }
-    counts = {label: [sum(len(line.get_xdata()) for line in axes.lines) for axes in row] for label, row in rows.items()}
-    assert counts == {
+    points = [sum(len(line.get_xdata()) for line in axes.lines) for axes in figure.axes]
+    labels = [axes.get_ylabel().replace("\n", " ") for axes in figure.axes[::2]]
+    assert {label: points[2 * k : 2 * k + 2] for k, label in enumerate(labels)} == {
         "negative NCC in training (no unit)": [3, 0],
         "negative local NCC, 5 voxels in training (no unit)": [3, 0],
         "negative local NCC, 7 voxels in training (no unit)": [0, 6],
