@@ -174,7 +174,7 @@ class Registration:
 
     def _seen(
         self,
-        pair: _Pair,
+        pair: PreparedPair,
         factors: tuple[int, int, int],
         finest: tuple[int, int, int],
         known: tuple[Tensor, Tensor] | None,
