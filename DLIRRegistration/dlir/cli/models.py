@@ -110,5 +110,6 @@ def _full(header: ModelHeader) -> dict[str, Any]:
         "code_version": header.code_version,
         "fold_free": header.spec.fold_free,
         "card": header.card,
+        "domain": header.domain and header.domain.summary(),
         "spec": header.spec.to_dict(),
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlir.io.content import CONTENT_VERSION
+from dlir.model.domain import Domain
 from dlir.model.file import ModelHeader
 
 NOT_STATED = "not stated"
@@ -65,6 +66,7 @@ def full_text(header: ModelHeader) -> str:
         energy = sections.get("training", {}).get("bending_energy", NOT_STATED)
         facts["bending"] = f"energy in training: {energy}"
     facts["content"] = _content(header.card)
+    facts["domain"] = NOT_STATED if header.domain is None else _domain(header.domain)
     lines = _pairs([(key, _plain(value)) for key, value in card.items() if key not in (*sections, CONTENT)])
     lines += _pairs(list(facts.items()))
     lines += ["", "stages", *_stages(header)]
@@ -73,6 +75,11 @@ def full_text(header: ModelHeader) -> str:
         rows = _flat({name: item for name, item in value.items() if name not in ("config", "bending_energy")}, "  ")
         lines += ["", key, *_pairs(rows)]
     return "\n".join(lines)
+
+
+def _domain(domain: Domain) -> str:
+    smallest, largest = (_lengths([round(length) for length in end]) for end in domain.extent)
+    return f"{domain.pairs} pairs, whole and cropped; images of {smallest} to {largest} mm"
 
 
 def _content(card: Mapping[str, Any]) -> str:
@@ -99,7 +106,7 @@ def _stages(header: ModelHeader) -> list[str]:
     return [f"  {line}".rstrip() for line in lines]
 
 
-def _lengths(lengths: tuple[float, ...]) -> str:
+def _lengths(lengths: Sequence[float]) -> str:
     return " × ".join(f"{length:g}" for length in lengths)
 
 

@@ -144,16 +144,19 @@ class Domain:
         """How far a pair is from the domain, by what the networks make of it; its own are within about 1."""
         return max(own.distance(features) for own, features in zip(self.stages, pair.stages, strict=True))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+    def summary(self) -> dict[str, Any]:
+        """What of it people can read, as plain values."""
         return {
             "pairs": self.pairs,
             "spacing": [_plain(end) for end in self.spacing],
             "extent": [_plain(end) for end in self.extent],
-            "images": self.images.to_dict(),
-            "stages": [stage.to_dict() for stage in self.stages],
             "figures": {name: _rounded(value) for name, value in self.figures.items()},
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        stages = [stage.to_dict() for stage in self.stages]
+        return self.summary() | {"images": self.images.to_dict(), "stages": stages}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Domain:
