@@ -116,7 +116,7 @@ class Registration:
         """Before there is any work. Raises GeometryError for images too small for the model or too large for memory."""
         for volume in (fixed, moving):
             self._check_size(volume)
-            require_memory(self.spec, volume.grid, volume.source)
+            require_memory(self.spec, volume.grid, f"'{volume.source}'")
 
     def _check_size(self, volume: Volume) -> None:
         working = self.spec.preprocessing.working_grid(volume.grid)
@@ -126,7 +126,7 @@ class Registration:
                 needed = " x ".join(f"{c * s:.0f}" for c, s in zip(cell, working.spacing, strict=True))
                 extent = " x ".join(f"{e:.0f}" for e in working.extent)
                 raise GeometryError(
-                    f"{volume.source} measures {extent} mm, less than the {needed} mm that this model needs; "
+                    f"'{volume.source}' measures {extent} mm, less than the {needed} mm that this model needs; "
                     "correct its voxel size if that is wrong, or use a larger field of view or another model"
                 )
 
