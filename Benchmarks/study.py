@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from dlir.data.layouts import DataSet, Pair
+from dlir.evaluation.held_out import hold_out, reading_contents
 from dlir.evaluation.methods.base import Method
 from dlir.evaluation.methods.network import NetworkMethod
 from dlir.evaluation.methods.syn import SynMethod
@@ -59,14 +60,21 @@ class Benchmark:
         return KEPT / f"{self.name}.jsonl"
 
     def run(self, data: DataSet, pairs: Sequence[Pair], methods: Sequence[Method]) -> list[Row]:
-        """Evaluates what is missing, writes a report, and keeps the records. Their rows, pair by pair."""
+        """Evaluates what is missing, writes a report, and keeps the records. Their rows, pair by pair.
+
+        Pairs that a model was trained on or chosen by are left out.
+        """
+        held_out = hold_out(pairs, data.pairs(), methods, reading_contents(), allow_seen=False)
+        pairs = held_out.pairs
+        for line in held_out.notes:
+            print(line, flush=True)
         outcome: Outcome = self.study.run(
             data, pairs, methods, lambda name, done: print(f"{done:5.0%}  {name}", flush=True)
         )
         for problem in outcome.problems:
             print(f"left out: {problem.pair} {problem.method}: {problem.message}", flush=True)
         report = self.work / f"{data.title.replace(' ', '-')}-{len(pairs)}-pairs.html"
-        write_text(report, build_report(Evaluated(self.study, data, pairs, methods, outcome)))
+        write_text(report, build_report(Evaluated(self.study, data, pairs, methods, outcome, notes=held_out.notes)))
         shutil.copy(self.work / RESULTS, self._records)
         self.rows += outcome.rows
         print(f"report  {report}")

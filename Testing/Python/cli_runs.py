@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -42,13 +43,13 @@ CARD = {
 FIXED = make_grid((14, 22, 26), (2.1, 1.9, 3.0), (30, -80, 55), (0.3, -0.5, 0.8))
 
 
-def make_model(path: Path, *, seed: int = 0, scale: float = 20.0) -> Path:
+def make_model(path: Path, *, seed: int = 0, scale: float = 20.0, card: Mapping[str, Any] = CARD) -> Path:
     """A model file with random networks; `scale` makes their displacements as large as millimetres."""
     torch.manual_seed(seed)
     model = MultiStageModel(ModelSpec(Preprocessing((2.0, 2.0, 2.0)), STAGES)).requires_grad_(False)
     for network in model.networks:
         network.output.weight.mul_(scale)
-    save_model(path, model, CARD)
+    save_model(path, model, dict(card))
     return path
 
 

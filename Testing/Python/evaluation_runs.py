@@ -25,6 +25,18 @@ from grids import make_grid
 
 GRID = make_grid((10, 22, 24), (2.1, 1.9, 3.0), (30, -80, 55), (0.3, -0.5, 0.8))
 NAN = math.nan
+# To train on what `write_subjects` writes, for a moment.
+CONFIG: dict[str, Any] = {
+    "card": dict.fromkeys(("title", "anatomy", "modality", "data", "licence", "citation"), "test") | {"name": "tiny"},
+    "model": {
+        "preprocessing": {"resolution": [2.0, 2.0, 3.0]},
+        "stages": [{"kind": "bspline", "channels": [4, 4, 4], "resolution": [2, 2, 3], "grid_spacing": [8, 8, 6]}],
+    },
+    "sources": [{"files": ["*/in.nrrd", "*/out.nrrd"]}],
+    "augmentation": {"crop": [16, 16, 8], "shift": 2, "rotate90": False},
+    "training": [{"iterations": 2, "batch_size": 2}],
+    "validation_every": 1,
+}
 OFFSETS = np.array([[0.0, 0, 0], [6, -4, 5], [-5, 6, -3], [8, 3, -6]])
 
 
@@ -36,11 +48,11 @@ def body(grid: ImageGrid, shift: NDArray[np.float64]) -> NDArray[np.float32]:
     return values
 
 
-def write_phase(base: Path, shift: NDArray[np.float64], *, label: bool = True) -> None:
+def write_phase(base: Path, shift: NDArray[np.float64], *, label: bool = True, brightness: float = 1.0) -> None:
     """BASE.nrrd, BASE_label.nrrd (1 outside, 2 inside) and BASE_landmarks.csv of the body moved by `shift` mm."""
     values = body(GRID, shift)
     base.parent.mkdir(parents=True, exist_ok=True)
-    write_image(Path(f"{base}.nrrd"), values, GRID)
+    write_image(Path(f"{base}.nrrd"), np.float32(brightness) * values, GRID)
     if label:
         write_image(Path(f"{base}_label.nrrd"), label_of(values), GRID)
     write_landmarks(Path(f"{base}_landmarks.csv"), Landmarks(GRID.center + OFFSETS + shift))
@@ -57,10 +69,10 @@ def shift_of(subject: int) -> NDArray[np.float64]:
 
 
 def write_subjects(folder: Path, count: int) -> Path:
-    """A folder for `ImageFolder`: subjects s00, s01, … with phases "in" and "out"."""
+    """A folder for `ImageFolder`: subjects s00, s01, … with phases "in" and "out", no two images alike."""
     for subject in range(count):
         for name, sign in (("in", 0.0), ("out", 1.0)):
-            write_phase(folder / f"s{subject:02d}" / name, sign * shift_of(subject))
+            write_phase(folder / f"s{subject:02d}" / name, sign * shift_of(subject), brightness=1 + subject / 64)
     return folder
 
 

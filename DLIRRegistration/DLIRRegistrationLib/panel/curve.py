@@ -10,11 +10,14 @@ import qt
 
 _MARGIN, _LINE = 6, 15
 
+# Its name, its colour ("#rrggbb") and its points (x, y) with x ascending.
+Curve = tuple[str, str, Sequence[tuple[float, float]]]
 
-def curve_picture(width: int, height: int, curves: Sequence[tuple[str, str, Sequence[tuple[float, float]]]]) -> Any:
+
+def curve_picture(width: int, height: int, curves: Sequence[Curve]) -> Any:
     """A QPixmap with the curves, and at the lower right, which rising curves leave free, their names and last values.
 
-    curves: for each its name, its colour ("#rrggbb") and its points (x, y) with x ascending. Axes fit all of them.
+    curves: all of one quantity, for the axes fit all of them.
     """
     picture = qt.QPixmap(width, height)
     picture.fill(qt.QColor("#ffffff"))

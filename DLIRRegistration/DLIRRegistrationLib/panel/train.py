@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from dlir.errors import DLIRError
 from dlir.model.catalogue import SUFFIX, resource_folder
 from DLIRRegistrationLib import dependencies
-from DLIRRegistrationLib.panel.curve import curve_picture
+from DLIRRegistrationLib.panel.curve import Curve, curve_picture
 from DLIRRegistrationLib.panel.dialogs import choose_file
 from DLIRRegistrationLib.panel.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, Section, allow, fill, put, silently
@@ -22,7 +22,9 @@ from DLIRRegistrationLib.panel.section import Host, Section, allow, fill, put, s
 if TYPE_CHECKING:
     from DLIRRegistrationLib.logic import TrainingRun
 
-_CURVES = (("similarity", "#1f77b4"), ("validation_similarity", "#d98200"))
+# One scale has room for one quantity. Validation is by the same similarity in all stages; training is not.
+_VALIDATION, _VALIDATION_COLOR = "validation_similarity", "#d98200"
+_TRAINING, _TRAINING_COLOR = "similarity", "#1f77b4"
 _CURVE_HEIGHT = 130
 _FROM_FILE = "file"
 
@@ -97,11 +99,7 @@ class TrainSection(Section):
         if len(history) < 2 or self._drawn == (id(history), width):
             return
         self._drawn = (id(history), width)
-        curves = [
-            (key.replace("_", " "), color, [(n, row[key]) for n, row in enumerate(history) if key in row])
-            for key, color in _CURVES
-        ]
-        label.setPixmap(curve_picture(width, _CURVE_HEIGHT, curves))
+        label.setPixmap(curve_picture(width, _CURVE_HEIGHT, [shown_curve(history)]))
 
     def _problem(self) -> str | None:
         """Why no training can be started, for a tooltip."""
@@ -190,6 +188,15 @@ class TrainSection(Section):
         if name is not None:
             self.write("model", name)
             self.host.status.note(_("The model '{name}' is among your models now, and chosen.").format(name=name))
+
+
+def shown_curve(history: list[dict[str, Any]]) -> Curve:
+    """The similarity in validation over all stages; where nobody is held out, that of the current stage in training."""
+    if any(_VALIDATION in row for row in history):
+        own = [(n, row[_VALIDATION]) for n, row in enumerate(history) if _VALIDATION in row]
+        return "validation similarity", _VALIDATION_COLOR, own
+    stage = [(n, row[_TRAINING]) for n, row in enumerate(history) if row["phase"] == history[-1]["phase"]]
+    return "similarity of this stage", _TRAINING_COLOR, stage
 
 
 def _state_text(run: TrainingRun) -> str:

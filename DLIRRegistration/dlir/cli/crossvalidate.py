@@ -80,13 +80,20 @@ def crossvalidate(
     check_baselines(baseline or [])
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
-    from dlir.evaluation.folds import make_folds, subjects_of
+    from dlir.evaluation.folds import make_folds, with_others
+    from dlir.evaluation.held_out import hold_out, reading_contents, same_subjects
 
     configuration = read_configuration(config, preset)
     chosen = open_data_set(dataset.value, data)
-    pairs = select(of_split(chosen.pairs(), testing=False), subjects or [])
-    people = subjects_of(pairs)
-    parts = make_folds(people, len(people) if leave_one_out else folds, seed)
+    every = chosen.pairs()
+    pairs = select(of_split(every, testing=False), subjects or [])
+    contents = reading_contents()
+    people = same_subjects(pairs, contents)
+    for group in people:
+        if len(group) > 1:
+            say(f"in one fold, because they share an image: {', '.join(group)}")
+    dealt = make_folds([group[0] for group in people], len(people) if leave_one_out else folds, seed)
+    parts = [with_others(fold, people, pairs) for fold in dealt]
     if not any(part.pairs(pairs) for part in parts):
         raise OptionError("no fold holds both subjects of any pair; deal the subjects to fewer folds")
     plans = [plan(part, configuration, training_data or data) for part in parts]
@@ -99,7 +106,13 @@ def crossvalidate(
             named = f"DLIR {configuration.card.name}={model}"
             methods = make_methods([named], [b.value for b in baseline or []], stages, False, device.value)
             say(f"fold {part.number} of {part.count}: evaluating {', '.join(part.test)}")
-            results.append(run(output, initialize.value, chosen, part.pairs(pairs), methods, lambda name, done: None))
+            held_out = hold_out(part.pairs(pairs), every, methods, contents, allow_seen=False)
+            for line in held_out.notes:
+                say(line)
+            if held_out.pairs:
+                results.append(run(output, initialize.value, chosen, held_out, methods, lambda name, done: None))
+        if not results:
+            raise EvaluationError("the models of all folds were trained on images of whom they are to be tested on")
         finish(output, together(results), json, full_paths=full_paths)
 
 
@@ -111,11 +124,13 @@ def plan(fold: Fold, configuration: TrainingConfig, root: Path) -> TrainingConfi
     from dlir.evaluation.folds import check_kept_back, files_for_training
 
     sources, kept_back = [], []
+    names = {name for subject in fold.test for name in fold.called(subject)}
     for source in configuration.sources:
-        files, out = files_for_training(root, source.files, fold.test)
+        files, out = files_for_training(root, source.files, names)
         kept_back += out
         if files:
-            sources.append(source.model_copy(update={"files": files}))
+            # Who is tested is the fold's to say.
+            sources.append(source.model_copy(update={"files": files, "test_last": 0}))
     check_kept_back(fold, kept_back, root)
     if not sources:
         raise EvaluationError(f"fold {fold.number} of {fold.count} leaves nobody to train on; use more folds")
@@ -130,16 +145,16 @@ def train_fold(folder: Path, configuration: TrainingConfig, root: Path, device: 
     import yaml
 
     from dlir.io.writing import write_json, write_text
+    from dlir.training.config_file import load_config
 
-    text = yaml.safe_dump(configuration.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / _CONFIG
-    if kept.exists() and kept.read_text(encoding="utf-8") != text:
+    if kept.exists() and load_config(kept) != configuration:
         raise OutputError(f"'{folder}' holds a fold of another cross-validation; choose another output folder")
     model = folder / _RUN / "model.safetensors"
     if (folder / _DONE).exists() and model.exists():
         return model
-    write_text(kept, text)
+    write_text(kept, yaml.safe_dump(configuration.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     fresh: list[str | Path] = ["--config", kept, "--data", root, "--output", folder / _RUN]
     shared: list[str | Path] = ["--cache", folder.parent / "cache"]
     begun = (folder / _RUN / "run.json").exists()
@@ -170,6 +185,7 @@ def together(results: Sequence[Evaluated]) -> Evaluated:
     return replace(
         results[0],
         pairs=[pair for result in results for pair in result.pairs],
+        notes=list(dict.fromkeys(note for result in results for note in result.notes)),
         methods=list(methods.values()),
         outcome=Outcome(rows, problems),
         histories=histories,

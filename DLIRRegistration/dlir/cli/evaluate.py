@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,7 @@ from dlir.registration.threads import use_threads
 
 if TYPE_CHECKING:
     from dlir.data.layouts import DataSet, Pair
+    from dlir.evaluation.held_out import HeldOut
     from dlir.evaluation.methods.base import Method
     from dlir.evaluation.study import Evaluated
 
@@ -85,6 +87,9 @@ def evaluate(
     initialize: Annotated[
         Initialization, typer.Option(help="Where all methods start from; auto chooses for each pair.")
     ] = Initialization.centers,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Score pairs that a model was trained on too; every table marks them.")
+    ] = False,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
     overwrite: OverwriteOption = False,
@@ -96,7 +101,8 @@ def evaluate(
     Writes pairs.csv (one row per pair and method; as pairs.parquet too where pyarrow is installed), summary.csv,
     comparisons.csv (Wilcoxon, Holm), tables.md and report.html, which needs no network. Finished registrations are
     kept in results.jsonl and transforms/: the same command goes on where it was stopped. A pair that cannot be used is
-    reported and left out. Where a method fails on a pair, all is written as well, and the exit code is 1.
+    reported and left out; so are pairs that a model was trained on or chosen by, told by what their images hold. Where
+    a method fails on a pair, all is written as well, and the exit code is 1.
 
     \b
     acdc        patientNNN folders with Info.cfg
@@ -118,14 +124,23 @@ def evaluate(
     check_folder(output, overwrite=overwrite)
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
+    from dlir.evaluation.held_out import hold_out, reading_contents
 
     chosen = open_data_set(dataset.value, data)
-    pairs = select(of_split(chosen.pairs(), testing=True), subjects or [], limit)
+    every = chosen.pairs()
+    # What is left out does not count towards the limit.
+    pairs = select(of_split(every, testing=True), subjects or [], limit if allow_seen else None)
     methods = make_methods(models or [], [b.value for b in baseline or []], stages, masked, device.value)
     check_baselines(baseline or [])
+    held_out = hold_out(pairs, every, methods, reading_contents(), allow_seen=allow_seen)
+    if not held_out.pairs:
+        raise EvaluationError(f"nothing is left to evaluate: {'; '.join(held_out.notes)}")
+    for line in held_out.notes:
+        say(line)
+    pairs = select(held_out.pairs, limit=limit)
     with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
         with progress_bar(wanted=not json) as progress:
-            evaluated = run(output, initialize.value, chosen, pairs, methods, progress)
+            evaluated = run(output, initialize.value, chosen, replace(held_out, pairs=pairs), methods, progress)
         finish(output, evaluated, json, full_paths=full_paths)
 
 
@@ -224,13 +239,13 @@ def _baselines(baselines: Sequence[str], networks: Sequence[Any], masked: bool) 
 
 
 def run(
-    output: Path, mode: str, data: DataSet, pairs: Sequence[Pair], methods: Sequence[Method], progress: Progress
+    output: Path, mode: str, data: DataSet, held_out: HeldOut, methods: Sequence[Method], progress: Progress
 ) -> Evaluated:
     """Evaluate what is missing. Raises EvaluationError where nothing at all could be evaluated."""
     from dlir.evaluation.report.charts import HISTORY
     from dlir.evaluation.study import Evaluated, Study
 
-    study = Study(output, mode)
+    study, pairs = Study(output, mode), held_out.pairs
     outcome = study.run(data, pairs, methods, progress)
     for problem in outcome.problems:
         say(f"left out: {problem.pair}{', ' + problem.method if problem.method else ''}: {problem.message}")
@@ -238,7 +253,7 @@ def run(
         raise EvaluationError(f"none of {len(pairs)} pairs could be evaluated: {outcome.problems[0].message}")
     beside = {method.path.parent / HISTORY: method.name for method in methods if hasattr(method, "path")}
     histories = [(name, path) for path, name in beside.items() if path.is_file()]
-    return Evaluated(study, data, pairs, methods, outcome, histories)
+    return Evaluated(study, data, pairs, methods, outcome, histories, held_out.seen, held_out.notes)
 
 
 def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
@@ -254,7 +269,10 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
         "pairs": tables.pairs_csv(evaluated.table),
         "summary": tables.summary_csv(table),
         "comparisons": tables.comparisons_csv([c for measure in measures(table) for c in compare(table, measure)]),
-        "tables": "\n\n".join(map(tables.markdown, tables.summary_tables(table, tables.median_iqr))) + "\n",
+        "tables": "\n\n".join(
+            [*map(tables.markdown, tables.summary_tables(table, tables.median_iqr)), *evaluated.notes]
+        )
+        + "\n",
         "report": build_report(evaluated),
     }
     written = dict(OUTPUTS)
@@ -320,7 +338,9 @@ def _summary(evaluated: Evaluated) -> dict[str, Any]:
         "data": evaluated.data.title,
         "pairs": count_cases(table),
         "problems": [asdict(problem) for problem in evaluated.outcome.problems],
+        "notes": list(evaluated.notes),
         "methods": {
-            str(name): {key: plain(own[key]) for key in keys} for name, own in table.groupby("method", sort=False)
+            str(name): {key: plain(own[key]) for key in keys} | {"seen": int((own["seen"] != "").sum())}
+            for name, own in table.groupby("method", sort=False)
         },
     }

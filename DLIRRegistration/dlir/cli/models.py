@@ -79,6 +79,8 @@ def check(
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
+    from dlir.model.card import licence_of
+
     summary: dict[str, Any] = {
         "name": entry.name,
         "file": str(entry.path),
@@ -87,7 +89,7 @@ def _summary(entry: Entry) -> dict[str, Any]:
     }
     if entry.header is None:
         return {**summary, "problem": entry.problem}
-    card = {key: entry.header.card.get(key) for key in _LISTED}
+    card = {key: entry.header.card.get(key) for key in _LISTED} | {"licence": licence_of(entry.header.card)}
     return {**summary, **card, "fold_free": entry.header.spec.fold_free}
 
 
@@ -108,5 +110,6 @@ def _full(header: ModelHeader) -> dict[str, Any]:
         "code_version": header.code_version,
         "fold_free": header.spec.fold_free,
         "card": header.card,
+        "domain": header.domain and header.domain.summary(),
         "spec": header.spec.to_dict(),
     }

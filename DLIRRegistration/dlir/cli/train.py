@@ -44,10 +44,14 @@ def train(
         Path | None, typer.Option(help="Folder for prepared images, which runs may share; else in the run folder.")
     ] = None,
     data_description: Annotated[
-        str | None, typer.Option(help="What the model is trained on, for its card; instead of the configuration's.")
+        str | None,
+        typer.Option(
+            help="What the images are, for the model's card, which also counts them; instead of the configuration's."
+        ),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="Terms under which the model may be used, which follow from the data's.")
+        str | None,
+        typer.Option(help="Terms under which the model may be used, which follow from the data's; else not stated."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
     max_iterations: Annotated[
@@ -126,14 +130,10 @@ def _changed(loaded: TrainingConfig, seed: int | None, max_iterations: int | Non
 
 
 def _with_card(loaded: TrainingConfig, data: str | None, licence: str | None) -> TrainingConfig:
-    """Nobody can guess under which terms a model may be used. Raises OptionError where that is open."""
+    """Nobody can guess under which terms a model may be used, so the user hears where the card will not say it."""
     changes = {"data": data or loaded.card.data, "licence": licence or loaded.card.licence}
-    if lacking := [name for name, value in changes.items() if value is None]:
-        option = "--data-description" if lacking[0] == "data" else "--licence"
-        raise OptionError(
-            "a model's card says what it was trained on and under which terms it may be used, and the configuration "
-            f"leaves that to you; give {option}"
-        )
+    if changes["licence"] is None:
+        say("the model's card will say of its licence: not stated; --licence gives one, which follows from the data's")
     return loaded.model_copy(update={"card": loaded.card.model_copy(update=changes)})
 
 

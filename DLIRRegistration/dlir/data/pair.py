@@ -162,13 +162,14 @@ def distinct(pairs: Iterable[Pair]) -> list[Pair]:
 def select(pairs: Sequence[Pair], subjects: Sequence[str] = (), limit: int | None = None) -> list[Pair]:
     """The pairs both of whose subjects match one of the patterns, and of these `limit`, spread over the whole list.
 
-    subjects: shell patterns; none means all. Pairs of the same two scans stay together, so the result may be one
-    pair short of `limit`. Raises EvaluationError where nothing is left, and for names that are not `distinct`.
+    subjects: shell patterns of subjects or of their images; none means all. Pairs of the same two scans stay together,
+    so the result may be one pair short of `limit`. Raises EvaluationError where nothing is left, and for names that are
+    not `distinct`.
     """
     chosen = [
         pair
         for pair in distinct(pairs)
-        if not subjects or all(any(fnmatchcase(s.subject, p) for p in subjects) for s in (pair.fixed, pair.moving))
+        if not subjects or all(_called(scan, subjects) for scan in (pair.fixed, pair.moving))
     ]
     if not chosen:
         known = ", ".join(list(dict.fromkeys(pair.fixed.subject for pair in pairs))[:5])
@@ -178,6 +179,10 @@ def select(pairs: Sequence[Pair], subjects: Sequence[str] = (), limit: int | Non
         wanted = max(1, limit * len(groups) // len(chosen))
         groups = [groups[round(i * (len(groups) - 1) / max(1, wanted - 1))] for i in range(wanted)]
     return [pair for group in groups for pair in group]
+
+
+def _called(scan: Scan, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in (scan.subject, scan.part) for pattern in patterns)
 
 
 # -- files --------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -16,11 +16,20 @@ from dlir.io.source import stem
 
 @dataclass(frozen=True)
 class Fold:
-    """One of `count` parts of the subjects. number: from 1. test: the subjects that are kept from training."""
+    """One of `count` parts of the subjects.
+
+    number: from 1. test: the subjects that are kept from training. files: what a subject's files are called, where that
+    is not like the subject.
+    """
 
     number: int
     count: int
     test: tuple[str, ...]
+    files: Mapping[str, Set[str]] = field(default_factory=dict)
+
+    def called(self, subject: str) -> set[str]:
+        """Every name by which a tested subject's files are known."""
+        return {subject, *self.files.get(subject, ())}
 
     def pairs(self, pairs: Iterable[Pair]) -> list[Pair]:
         """The pairs of which both subjects are tested in this fold."""
@@ -46,6 +55,18 @@ def make_folds(subjects: Sequence[str], count: int, seed: int) -> list[Fold]:
     return [Fold(k + 1, count, tuple(subjects[i] for i in part)) for k, part in enumerate(parts)]
 
 
+def with_others(fold: Fold, groups: Iterable[Sequence[str]], pairs: Iterable[Pair]) -> Fold:
+    """The fold with all who are the same as its subjects, as `same_subjects` groups them, and what their files are
+    called: like an image that nobody else has so.
+    """
+    test = tuple(name for group in groups if not set(group).isdisjoint(fold.test) for name in group)
+    owners: dict[str, set[str]] = {}
+    for scan in {scan for pair in pairs for scan in (pair.fixed, pair.moving)}:
+        owners.setdefault(stem(scan.image), set()).add(scan.subject)
+    files = {subject: {name for name, having in owners.items() if having == {subject}} for subject in test}
+    return replace(fold, test=test, files=files)
+
+
 def files_for_training(root: Path, patterns: Sequence[str], test: Iterable[str]) -> tuple[list[str], list[str]]:
     """The files below `root` that match a pattern, as patterns of their own: those to train on, and those kept back.
 
@@ -63,7 +84,7 @@ def check_kept_back(fold: Fold, kept_back: Sequence[str], root: Path) -> None:
     What is not found cannot be kept from training: the model would be tested on what it has seen.
     """
     known = set().union(*(_names(file) for file in kept_back)) if kept_back else set()
-    lost = [subject for subject in fold.test if subject not in known]
+    lost = [subject for subject in fold.test if known.isdisjoint(fold.called(subject))]
     if lost:
         raise EvaluationError(
             f"subject '{lost[0]}' has no training file in '{root}' that is called like it, so it cannot be kept from "

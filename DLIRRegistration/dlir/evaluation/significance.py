@@ -1,4 +1,4 @@
-"""Whether two methods differ: Wilcoxon's signed-rank test (§6.2), corrected for how often it is asked."""
+"""Whether two methods differ: Wilcoxon's signed-rank test over subjects (§6.2), corrected for how often it is asked."""
 
 from __future__ import annotations
 
@@ -11,33 +11,43 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from dlir.evaluation.summary import Measure, by_method
+from dlir.evaluation.summary import Measure, by_method, subject_means
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods by one measure. count: pairs that both have. difference: median of `second` - `first`.
+    """Two methods by one measure.
 
-    p: of the test alone. p_holm: after Holm's correction for all comparisons by this measure. Both are `nan` where
-    there are no pairs.
+    count: subjects of which both have a pair. pairs: that both have; seen: those of them that one of the two has seen
+    in its training. difference: median over subjects of their mean `second` - `first`. p: of the test alone. p_holm:
+    after Holm's correction for all comparisons by this measure. Both are `nan` where there are no subjects.
     """
 
     measure: str
     first: str
     second: str
     count: int
+    pairs: int
+    seen: int
     difference: float
     p: float
     p_holm: float
 
 
 def compare(table: pd.DataFrame, measure: Measure) -> list[Comparison]:
-    """Every two methods on the pairs where both have a value; two-sided. Each measure is a family of its own."""
+    """Every two methods on the pairs where both have a value, averaged within subjects; two-sided.
+
+    Each measure is a family of its own.
+    """
     values = by_method(table, measure)
+    learned = table[table["seen"] != ""]
+    seen = {name: set(zip(own["data"], own["pair"], strict=True)) for name, own in learned.groupby("method")}
     found = []
     for first, second in combinations(map(str, values), 2):
         differences = (values[second] - values[first]).dropna()
-        found.append((first, second, len(differences), float(differences.median()), signed_rank(differences)))
+        known = len((seen.get(first, set()) | seen.get(second, set())) & set(differences.index))
+        own = subject_means(table, differences)
+        found.append((first, second, len(own), len(differences), known, float(own.median()), signed_rank(own)))
     corrected = holm([p for *_, p in found])
     return [Comparison(measure.key, *item, p) for item, p in zip(found, corrected, strict=True)]
 

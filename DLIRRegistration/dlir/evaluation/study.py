@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -143,7 +143,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A finished evaluation. histories: name and file of each training run whose curves are shown."""
+    """A finished evaluation.
+
+    histories: name and file of each training run whose curves are shown. seen, notes: as `HeldOut` has them.
+    """
 
     study: Study
     data: DataSet
@@ -151,16 +154,18 @@ class Evaluated:
     methods: Sequence[Method]
     outcome: Outcome
     histories: Sequence[tuple[str, Path]] = ()
+    seen: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """`pairs_table` of all that was evaluated."""
-        return pairs_table(self.outcome.rows)
+        return pairs_table(self.outcome.rows, self.seen)
 
     @cached_property
     def shared(self) -> pd.DataFrame:
         """`pairs_table` of the pairs that every method has: only these can be compared."""
-        return pairs_table(common_cases(self.outcome.rows))
+        return pairs_table(common_cases(self.outcome.rows), self.seen)
 
 
 def _scan(scan: Scan, known: dict[str, LoadedScan | DLIRError]) -> LoadedScan:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,19 @@ from dlir.evaluation.results import Row
 from dlir.metrics.landmarks import error_statistics
 
 # Columns of `pairs_table` before the measures, and those that are for programs only.
-_ABOUT = ("data", "pair", "fixed_subject", "moving_subject", "method", "seconds", "device", "threads", "size", "masked")
+_ABOUT = (
+    "data",
+    "pair",
+    "fixed_subject",
+    "moving_subject",
+    "method",
+    "seen",
+    "seconds",
+    "device",
+    "threads",
+    "size",
+    "masked",
+)
 INTERNAL = ("transform", "before", "after")
 
 
@@ -73,8 +86,10 @@ class Statistics:
 # -- the table ----------------------------------------------------------------------------------------
 
 
-def pairs_table(rows: Iterable[Row]) -> pd.DataFrame:
+def pairs_table(rows: Iterable[Row], seen: Mapping[tuple[str, str], str] = MappingProxyType({})) -> pd.DataFrame:
     """A line per row, every figure under the name of its column, `nan` where it is not defined.
+
+    seen: how a method has seen a pair in its training, by the names of the two; the column is empty for all others.
 
     The columns are those of pairs.csv, and last the INTERNAL ones: file of the transform, landmark errors in mm at the
     start and registered as tuples. There is a column for every structure that any row has scores of, and columns for
@@ -82,7 +97,7 @@ def pairs_table(rows: Iterable[Row]) -> pd.DataFrame:
     """
     rows = list(rows)
     marked = any(row.after for row in rows)
-    table = pd.DataFrame([_line(row, marked=marked) for row in rows])
+    table = pd.DataFrame([_line(row, marked=marked) | {"seen": seen.get((row.method, row.pair), "")} for row in rows])
     counted = [f"voxels_{which}_{name}" for name in structures(table) for which in ("fixed", "warped")]
     errors = [column for column in table.columns if column.startswith(("tre_before_", "tre_after_"))]
     order = [*_ABOUT, *(m.key for m in measures(table)), "jacobian_max", *counted, *errors, *INTERNAL]
@@ -91,7 +106,7 @@ def pairs_table(rows: Iterable[Row]) -> pd.DataFrame:
 
 def _line(row: Row, *, marked: bool) -> dict[str, Any]:
     """marked: with columns for landmarks, also where this row has none."""
-    line = {name: getattr(row, name) for name in (*_ABOUT, *INTERNAL)} | {
+    line = {name: getattr(row, name) for name in (*_ABOUT, *INTERNAL) if name != "seen"} | {
         "size": "x".join(map(str, row.size)),
         "folding_percent": row.topology.folding_percent,
         "jacobian_sd": row.topology.sd,
@@ -131,6 +146,12 @@ def count_cases(table: pd.DataFrame) -> int:
     return len(table[["data", "pair"]].drop_duplicates())
 
 
+def marked_name(own: pd.DataFrame) -> str:
+    """The name of a method as tables show it. own: its lines, which say on how many pairs it was trained or chosen."""
+    name, seen = str(own["method"].iloc[0]), int((own["seen"] != "").sum())
+    return f"{name} (seen: {seen} of {count_cases(own)})" if seen else name
+
+
 def with_structure(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The lines that have scores of a structure, be they defined or not."""
     return table[table[f"voxels_fixed_{name}"].notna()]
@@ -150,6 +171,17 @@ def by_method(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     once = table.drop_duplicates([*case, "method"], keep="last")
     values = once.pivot(index=case, columns="method", values=measure.key)
     return values.reindex(index=table.set_index(case).index.unique(), columns=table["method"].unique())
+
+
+def subject_means(table: pd.DataFrame, values: pd.Series[float]) -> pd.Series[float]:
+    """The mean of each subject's pairs, which are not independent of each other, in order of the subjects' names.
+
+    values: of pairs, as a column of `by_method` without its `nan`. A pair between two subjects is the first one's by
+    name, so that both its directions are one subject's.
+    """
+    once = table.drop_duplicates(["data", "pair"]).set_index(["data", "pair"])
+    first = once[["fixed_subject", "moving_subject"]].min(axis=1).reindex(values.index)
+    return values.groupby([values.index.get_level_values("data"), first.to_numpy()]).mean()
 
 
 # -- figures ------------------------------------------------------------------------------------------

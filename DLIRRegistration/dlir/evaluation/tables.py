@@ -18,6 +18,7 @@ from dlir.evaluation.summary import (
     Statistics,
     count_cases,
     landmarks,
+    marked_name,
     measures,
     registering,
     statistics,
@@ -47,13 +48,17 @@ def write_pairs_parquet(path: Path, table: pd.DataFrame) -> None:
 
 
 def summary_csv(table: pd.DataFrame) -> str:
-    """One line per method and measure: n, median, quartiles, mean, SD. Seconds are those of so many threads."""
+    """One line per method and measure: n, median, quartiles, mean, SD; seen: on how many pairs it was trained.
+
+    Seconds are those of so many threads.
+    """
     columns = [*((m.key, m.unit) for m in measures(table)), ("seconds", "s"), ("threads", "")]
     lines = []
     for method, own in table.groupby("method", sort=False):
         for key, unit in columns:
             figures = statistics(own[key])
-            lines.append({"method": method, "measure": key, "unit": unit, **asdict(figures), "iqr": figures.iqr})
+            line = {"method": method, "measure": key, "unit": unit, **asdict(figures), "iqr": figures.iqr}
+            lines.append(line | {"seen": int((own["seen"] != "").sum())})
     return _csv(pd.DataFrame(lines))
 
 
@@ -87,6 +92,8 @@ def mean_sd(figures: Statistics, places: int, form: str = "{} ± {}") -> str:
 def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) -> list[list[str]]:
     """Head and one line per method: n, the chosen measures, and seconds as mean (SD) with the threads that they took.
 
+    What a method has seen is said.
+
     Figures of a method that did nothing and cannot fold are left undefined, as in the paper's tables. Where a measure
     is not defined on all of the n pairs, as the distance to a structure that was lost, its cell says on how many it is.
     """
@@ -94,7 +101,7 @@ def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) ->
     alike = timed["threads"].nunique() == 1
     time = f"time (s), {_threads(timed)}" if alike else "time (s)"
     lines = [["method", "n", *(measure.label for measure in chosen), time]]
-    for method, own in table.groupby("method", sort=False):
+    for _, own in table.groupby("method", sort=False):
         n, seconds = count_cases(own), statistics(own["seconds"])
         cells = []
         for measure in chosen:
@@ -103,7 +110,7 @@ def summary_table(table: pd.DataFrame, chosen: Sequence[Measure], cell: Cell) ->
             undefined = measure.topology and not seconds.count
             cells.append(UNDEFINED if undefined else cell(figures, measure.digits) + fewer)
         unlike = "" if alike or not seconds.count else f", {_threads(own)}"
-        lines.append([str(method), str(n), *cells, mean_sd(seconds, 2, "{} ({})") + unlike])
+        lines.append([marked_name(own), str(n), *cells, mean_sd(seconds, 2, "{} ({})") + unlike])
     return lines
 
 
@@ -133,8 +140,10 @@ def landmark_table(table: pd.DataFrame) -> list[list[str]]:
         after = [part.loc[part["method"] == name, "after"] for name in own]
         return [title, str(len(before)), *map(_mean_sd, (before, *after))]
 
-    lines = [["pair", "n", "before", *own]]
-    lines += [line(str(pair), part) for (_, pair), part in marked.groupby(["data", "pair"], sort=False)]
+    heads = [marked_name(table[table["method"] == name]) for name in own]
+    lines = [["pair", "n", "before", *heads]]
+    for (_, pair), part in marked.groupby(["data", "pair"], sort=False):
+        lines.append(line(f"{pair} (seen)" if (part["seen"] != "").any() else str(pair), part))
     lines.append(line("all landmarks", marked))
     if own:
         trimmed = [without_largest_motion(marked[marked["method"] == name])["after"] for name in own]

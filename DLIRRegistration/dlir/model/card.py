@@ -2,28 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dlir.io.content import CONTENT_VERSION
+from dlir.model.domain import Domain
 from dlir.model.file import ModelHeader
+
+NOT_STATED = "not stated"
+# The card's entry of the images that a model has seen, by `content_hash`, and how it has seen them.
+CONTENT = "content"
+TRAINING, VALIDATION = "training", "validation"
+
+
+def licence_of(card: Mapping[str, Any]) -> str:
+    """The terms under which a model may be used, as far as its card knows."""
+    return str(card.get("licence") or NOT_STATED)
+
+
+def content_entry(training: Iterable[str], validation: Iterable[str]) -> dict[str, Any]:
+    """What `seen_images` reads: the content hashes of the images that were trained with, and of those validated on."""
+    trained = sorted(set(training))
+    return {"version": CONTENT_VERSION, TRAINING: trained, VALIDATION: sorted(set(validation) - set(trained))}
+
+
+def seen_images(card: Mapping[str, Any]) -> dict[str, str] | None:
+    """TRAINING or VALIDATION by the content hash of each image that a model has seen; None where its card has none."""
+    entry = card.get(CONTENT)
+    if not isinstance(entry, dict) or entry.get("version") != CONTENT_VERSION:
+        return None
+    return {str(name): how for how in (VALIDATION, TRAINING) for name in entry.get(how, [])}
+
+
+def trained_for(card: Mapping[str, Any]) -> list[str]:
+    """The similarity that each phase of the training was for, in words; empty where the card does not say."""
+    try:
+        config = card["training"]["config"]
+        phases = [*config["training"], *([config["fine_tuning"]] if config["fine_tuning"] else [])]
+        return [
+            "NCC" if phase["similarity"] == "ncc" else f"local NCC, {int(phase['window'])} voxels" for phase in phases
+        ]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def one_line(header: ModelHeader) -> str:
-    """Anatomy, modality and licence; what the card does not say is left out."""
-    return " · ".join(str(header.card[key]) for key in ("anatomy", "modality", "licence") if header.card.get(key))
+    """Anatomy, modality and licence; of these what the card does not say is left out, but for the licence."""
+    licence = licence_of(header.card)
+    shown = [str(header.card[key]) for key in ("anatomy", "modality") if header.card.get(key)]
+    return " · ".join([*shown, f"licence {licence}" if licence == NOT_STATED else licence])
 
 
 def full_text(header: ModelHeader) -> str:
     """The whole card, with file, stages, training and figures: lines of plain text, aligned in columns."""
-    sections = {key: value for key, value in header.card.items() if isinstance(value, dict) and value}
+    card = {**header.card, "licence": licence_of(header.card)}
+    sections = {key: value for key, value in card.items() if isinstance(value, dict) and value and key != CONTENT}
     facts = {
         "file": f"{header.path} ({header.path.stat().st_size / 1e6:.1f} MB)",
         "sha256": header.digest,
         "fold-free": "yes, by construction" if header.spec.fold_free else "not guaranteed",
     }
     if any(stage.grid_spacing is not None for stage in header.spec.stages):  # older cards do not say it
-        energy = sections.get("training", {}).get("bending_energy", "not stated")
+        energy = sections.get("training", {}).get("bending_energy", NOT_STATED)
         facts["bending"] = f"energy in training: {energy}"
-    lines = _pairs([(key, _plain(value)) for key, value in header.card.items() if key not in sections])
+    facts["content"] = _content(header.card)
+    facts["domain"] = NOT_STATED if header.domain is None else _domain(header.domain)
+    lines = _pairs([(key, _plain(value)) for key, value in card.items() if key not in (*sections, CONTENT)])
     lines += _pairs(list(facts.items()))
     lines += ["", "stages", *_stages(header)]
     for key, value in sections.items():
@@ -31,6 +75,20 @@ def full_text(header: ModelHeader) -> str:
         rows = _flat({name: item for name, item in value.items() if name not in ("config", "bending_energy")}, "  ")
         lines += ["", key, *_pairs(rows)]
     return "\n".join(lines)
+
+
+def _domain(domain: Domain) -> str:
+    smallest, largest = (_lengths([round(length) for length in end]) for end in domain.extent)
+    return f"{domain.pairs} pairs, whole and cropped; images of {smallest} to {largest} mm"
+
+
+def _content(card: Mapping[str, Any]) -> str:
+    """Whether it can be told of an image that the model has seen it; the hashes are for machines."""
+    seen = seen_images(card)
+    if seen is None:
+        return "hashes of the images not stated, so nobody can check whether others were held out"
+    counts = (list(seen.values()).count(how) for how in (TRAINING, VALIDATION))
+    return "hashes of {} training and {} validation images".format(*counts)
 
 
 def _pairs(pairs: list[tuple[str, str]]) -> list[str]:
@@ -48,7 +106,7 @@ def _stages(header: ModelHeader) -> list[str]:
     return [f"  {line}".rstrip() for line in lines]
 
 
-def _lengths(lengths: tuple[float, ...]) -> str:
+def _lengths(lengths: Sequence[float]) -> str:
     return " × ".join(f"{length:g}" for length in lengths)
 
 

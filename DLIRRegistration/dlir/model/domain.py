@@ -53,13 +53,13 @@ class Range:
     unit: float
 
     @classmethod
-    def of(cls, samples: Vector) -> Range:
-        """The cloud of samples (N, F).
+    def of(cls, samples: Vector, together: int = 1) -> Range:
+        """The cloud of samples (N, F), of which so many in a row belong together.
 
         The unit is the distance that most of them keep from a cloud that they are no part of: from the cloud that they
         helped to make, few samples of many features are always near.
         """
-        turns = np.arange(len(samples)) % _FOLDS
+        turns = np.arange(len(samples)) // together % _FOLDS
         apart: list[float] = []
         for turn in range(_FOLDS):
             others = _moments(samples[turns != turn])
@@ -103,9 +103,9 @@ class Range:
 class Domain:
     """What a model was made for.
 
-    pairs: it was learned from. spacing, extent: smallest and largest (x, y, z), mm, of the grids that the model saw.
-    images: of the figures of images, whole and cropped. stages: of the features of each stage. figures: what most of
-    the model's own pairs stay below, by names of `dlir.registration.assessment`.
+    pairs: how many it was learned from, whole and cropped. spacing, extent: smallest and largest (x, y, z), mm, of the
+    grids of whole images. images: of the figures of images. stages: of the features of each stage. figures: what most
+    of the model's own pairs stay below, by names of `dlir.registration.assessment`.
     """
 
     pairs: int
@@ -116,24 +116,18 @@ class Domain:
     figures: Mapping[str, float]
 
     @classmethod
-    def of(
-        cls,
-        pairs: Sequence[Observed],
-        grids: Sequence[ImageGrid],
-        cropped: Sequence[Vector],
-        figures: Mapping[str, float],
-    ) -> Domain:
-        """From some tens of pairs, of persons as different as can be, the working grids of their images, and
-        `image_figures` of parts of these.
+    def of(cls, pairs: Sequence[Observed], grids: Sequence[ImageGrid], figures: Mapping[str, float]) -> Domain:
+        """From some tens of pairs, of persons as different as can be, each whole and then cropped, and the grids on
+        which the model sees their images.
         """
         spacing, extent = (np.array([getattr(grid, name) for grid in grids]) for name in ("spacing", "extent"))
         stages = zip(*(pair.stages for pair in pairs), strict=True)
         return cls(
-            len(pairs),
+            len(pairs) // 2,
             (spacing.min(0), spacing.max(0)),
             (extent.min(0), extent.max(0)),
-            Range.of(np.array([*(image for pair in pairs for image in pair.images), *cropped])),
-            tuple(Range.of(np.array(stage)) for stage in stages),
+            Range.of(np.array([image for pair in pairs for image in pair.images]), 4),
+            tuple(Range.of(np.array(stage), 2) for stage in stages),
             dict(figures),
         )
 
@@ -150,16 +144,19 @@ class Domain:
         """How far a pair is from the domain, by what the networks make of it; its own are within about 1."""
         return max(own.distance(features) for own, features in zip(self.stages, pair.stages, strict=True))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+    def summary(self) -> dict[str, Any]:
+        """What of it people can read, as plain values."""
         return {
             "pairs": self.pairs,
             "spacing": [_plain(end) for end in self.spacing],
             "extent": [_plain(end) for end in self.extent],
-            "images": self.images.to_dict(),
-            "stages": [stage.to_dict() for stage in self.stages],
             "figures": {name: _rounded(value) for name, value in self.figures.items()},
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        stages = [stage.to_dict() for stage in self.stages]
+        return self.summary() | {"images": self.images.to_dict(), "stages": stages}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Domain:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 from dlir.errors import ModelError
@@ -55,12 +56,19 @@ class Preprocessing:
 
     def working_grid(self, grid: ImageGrid) -> ImageGrid:
         """The grid on which the finest stage sees an image that lies on `grid`."""
-        oriented = self.oriented(grid)
-        spacing = [
-            own * max(1, round(nominal / own)) if native else nominal
-            for own, nominal, native in zip(oriented.spacing, self.resolution, self.native_axes, strict=True)
-        ]
-        return oriented.with_spacing(spacing)
+        return _working_grid(self, grid)
+
+
+@lru_cache(maxsize=64)  # every step of a registration asks for it, and images of one scan share it
+def _working_grid(preprocessing: Preprocessing, grid: ImageGrid) -> ImageGrid:
+    oriented = preprocessing.oriented(grid)
+    spacing = [
+        own * max(1, round(nominal / own)) if native else nominal
+        for own, nominal, native in zip(
+            oriented.spacing, preprocessing.resolution, preprocessing.native_axes, strict=True
+        )
+    ]
+    return oriented.with_spacing(spacing)
 
 
 @dataclass(frozen=True)
@@ -111,11 +119,15 @@ class ModelSpec:
 
         An affine stage has no cells, and its network takes images of any size.
         """
+        z, y, x = (math.ceil(n / m) * m for n, m in zip(shape, self._whole, strict=True))
+        return z, y, x
+
+    @cached_property
+    def _whole(self) -> Shape3:
+        """What every axis (z, y, x) of a padded shape is a multiple of."""
         kinds = enumerate(stage.kind for stage in self.stages)
         cells = [self.control_spacing(k) if kind == "bspline" else self.factors(k) for k, kind in kinds]
-        z, y, x = (
-            math.ceil(n / m) * m for n, m in ((shape[a], math.lcm(*(c[2 - a] for c in cells))) for a in range(3))
-        )
+        x, y, z = (math.lcm(*along) for along in zip(*cells, strict=True))
         return z, y, x
 
     @property

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dlir.io.reading import Volume
-from dlir.losses.similarity import local_ncc
+from dlir.losses.similarity import local_ncc, ncc
 from dlir.metrics.scores import defined
 from dlir.model.domain import Domain, Observed, image_figures
 from dlir.model.preprocessing import Prepared
@@ -41,7 +41,8 @@ class Assessment:
 
     inverse_consistency_mm: median of |B(T(x)) - x| over the points x of the fixed image that show something; B is the
     registration with the roles exchanged. displacement_mm: 95th percentile of how far the stages move a point.
-    local_before, local_after: mean correlation of windows of both images, by the start and by the result.
+    similarity_before, similarity_after: NCC of both images as the networks see them, by the start and by the result,
+    so that padding and single voxels do not count. local_before, local_after: the same in small windows.
     images_distance: of the images from the model's domain, by what they look like; networks_distance: of the pair, by
     what the networks make of it. The model's own are within about 1; OTHER_SIZE for images of
     another order of size.
@@ -53,6 +54,8 @@ class Assessment:
     local_after: float | None
     images_distance: float | None = None
     networks_distance: float | None = None
+    similarity_before: float | None = None
+    similarity_after: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
         """Rounded for a report."""
@@ -76,15 +79,17 @@ def assess(
     points = _foreground(found.pair.fixed, registration.spec)
     sent = found.transform.apply(points)
     moved = np.linalg.norm(sent - start.apply(points), axis=1)
-    before, after = _local_similarities(registration, found)
+    (before, local_before), (after, local_after) = _similarities(registration, found)
     images, networks = (None, None) if domain is None else _distances(registration.spec, found, domain)
     one_way = Assessment(
         None,
         float(np.percentile(moved, _MOST)),
-        defined(before),
-        defined(after),
+        local_before,
+        local_after,
         images,
         networks,
+        before,
+        after,
     )
     offer(one_way)
     apart = _consistency(registration, fixed, moving, start, found, points)
@@ -166,16 +171,20 @@ def _consistency(
 # -- similarity ---------------------------------------------------------------------------------------
 
 
-def _local_similarities(registration: Registration, found: Prediction) -> tuple[float, float]:
-    """Before and after: local NCC of what overlaps."""
+def _similarities(registration: Registration, found: Prediction) -> list[tuple[float | None, float | None]]:
+    """Before and after: NCC, and local NCC, of what overlaps; None where nothing does."""
     spec = registration.spec
     fixed, moving = (_coarse(image, spec)[None, None] for image in (found.pair.fixed, found.pair.moving))
     lattice, source = _lattice(found.pair.fixed, spec), _lattice(found.pair.moving, spec)
     matrix = torch.from_numpy(found.pair.matrix).float()
     started = lattice.points().reshape(1, -1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
     ways = [started.reshape(1, *lattice.shape, 3), found.progressed.points(lattice).cpu().movedim(1, -1)]
-    before, after = (
-        float(local_ncc(fixed, lookup(moving, source, points), inside(source, points)[:, None].float()))
-        for points in ways
-    )
-    return before, after
+    figures: list[tuple[float | None, float | None]] = []
+    for points in ways:
+        overlap = inside(source, points)[:, None].float()
+        warped = lookup(moving, source, points)
+        known = bool(overlap.any())
+        figures.append(
+            (float(ncc(fixed, warped, overlap)), float(local_ncc(fixed, warped, overlap))) if known else (None, None)
+        )
+    return figures

@@ -78,7 +78,7 @@ def _distance(model: ModelHeader, domain: Domain, fixed: Volume, moving: Volume)
     largest = 0.0
     for volume in (fixed, moving):
         working = model.spec.preprocessing.working_grid(volume.grid)
-        require_memory(model.spec, volume.grid, volume.source)
+        require_memory(model.spec, volume.grid, f"'{volume.source}'")
         needed = zip(working.size, model.spec.smallest, strict=True)
         if any(n < least for n, least in needed) or domain.size_differs(working):
             return OTHER_SIZE

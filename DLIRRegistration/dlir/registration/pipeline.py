@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dlir.registration.propagation import Propagated
     from dlir.registration.result import RegistrationResult
     from dlir.registration.session import Session
+    from dlir.registration.verdict import Verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,17 +90,13 @@ def run_into(
     asked = _asked(request)  # what is damaged, or cannot be written, is refused before there is work
     for name in names.values():
         outputs.file(name)
-    former = None
-    if "report" in names:
-        former = take_over(outputs, names.values(), overwrite=request.outputs.overwrite)
+    former = take_over(outputs, names.values(), overwrite=request.outputs.overwrite) if "report" in names else None
     with clock.step("read"):
         progress("reading", 0.0)
         loaded = load(request)
     with clock.step("choose"):
-        if asked is None:
-            progress("choosing model", 0.04)
-        model, distances = (asked, None) if asked is not None else _chosen(loaded)
-        known = read_header(model)
+        model = asked or _chosen(loaded, progress)
+        known = read_header(model.path)
         loaded = replace(loaded, expected=_expected_start(known))
     if former and not request.outputs.overwrite:
         former.require_same(loaded.fixed, loaded.moving, name_of(known))
@@ -108,11 +105,10 @@ def run_into(
         from dlir.registration.propagation import propagate
         from dlir.registration.report import build_report
         from dlir.registration.session import Session
-        from dlir.registration.verdict import verdict_on
 
         session = session or Session()
-        header = session.load(model)
-    outcome = session.register(loaded, model, request.device, part_of(progress, 0.1, 0.7), notify)
+        header = session.load(model.path)
+    outcome = session.register(loaded, model.path, request.device, part_of(progress, 0.1, 0.7), notify)
     with clock.step("labels"):
         if loaded.moving_labels or loaded.backward_labels or loaded.moving_landmarks:
             progress("labels", 0.7)
@@ -121,16 +117,11 @@ def run_into(
         progress("figures", 0.8)
         full = request.outputs.full_paths
         report = build_report(loaded, outcome.value, header, outcome.device, full) | propagated.report
+        if model.distances:
+            report["model"]["distances"] = model.distances
     with clock.step("verdict"):
         progress("judging", 0.85)
-        if distances is not None:
-            report["model"]["distances"] = distances
-
-        def tell(known: Assessment) -> None:
-            offer(verdict_on(report, header, known))
-
-        assessment = session.assess(loaded, outcome.value, model, request.device, tell)
-        report["verdict"] = verdict_on(report, header, assessment).to_dict()
+        report["verdict"] = _verdict(session, loaded, outcome.value, header, report, request.device, offer).to_dict()
     with clock.step("write"):
         write_outputs(outputs, request, loaded, outcome.value, propagated, part_of(progress, 0.9, 1.0))
     report["outputs"] = names
@@ -143,22 +134,47 @@ def run_into(
     return Finished(request, loaded, outcome.value, propagated, report, files)
 
 
-def _asked(request: RegistrationRequest) -> Path | None:
-    """The file of the model that is asked for, if it is not to be chosen. Raises ModelError for one that is damaged."""
+@dataclass(frozen=True)
+class _Model:
+    """The file of a model and, where it was chosen, how far the images are from what each model was made for."""
+
+    path: Path
+    distances: dict[str, float] | None = None
+
+
+def _asked(request: RegistrationRequest) -> _Model | None:
+    """The model that is asked for; None where it is to be chosen. Raises ModelError for one that is damaged."""
     from dlir.model.catalogue import resolve_model
     from dlir.model.file import read_header
 
-    if request.model == AUTO_MODEL:
-        return None
-    return read_header(resolve_model(request.model)).path
+    return None if request.model == AUTO_MODEL else _Model(read_header(resolve_model(request.model)).path)
 
 
-def _chosen(loaded: Loaded) -> tuple[Path, dict[str, float]]:
-    """The model that was made for such a pair, and how far the pair is from each. Raises ModelError for none."""
+def _chosen(loaded: Loaded, progress: Progress) -> _Model:
+    """The model that was made for such images. Raises ModelError where there is none."""
     from dlir.registration.model_choice import choose_model
 
+    progress("choosing model", 0.04)
     choice = choose_model(loaded.fixed, loaded.moving)
-    return choice.path, choice.distances
+    return _Model(choice.path, choice.distances)
+
+
+def _verdict(
+    session: Session,
+    loaded: Loaded,
+    result: RegistrationResult,
+    model: ModelHeader,
+    report: dict[str, Any],
+    device: str,
+    offer: Offer,
+) -> Verdict:
+    """Of a result and its report; what is known before the way back is offered."""
+    from dlir.registration.verdict import verdict_on
+
+    def tell(known: Assessment) -> None:
+        offer(verdict_on(report, model, known))
+
+    return verdict_on(report, model, session.assess(loaded, result, model.path, device, tell))
 
 
 def _expected_start(model: ModelHeader) -> str:

@@ -19,6 +19,7 @@ from dlir.io.reading import Volume
 from dlir.io.source import reported_name
 from dlir.metrics.folding import describe, jacobian_statistics
 from dlir.metrics.scores import defined
+from dlir.model.card import licence_of
 from dlir.model.file import ModelHeader, name_of
 from dlir.registration.former import content_of
 from dlir.registration.loading import Loaded
@@ -72,7 +73,7 @@ def describe_model(model: ModelHeader) -> dict[str, Any]:
     return {
         "name": name_of(model),
         "title": card.get("title"),
-        "licence": card.get("licence"),
+        "licence": licence_of(card),
         "file": model.path.name,
         "sha256": model.digest,
         "written_by": f"dlir {model.code_version}",

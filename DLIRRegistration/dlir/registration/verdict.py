@@ -91,12 +91,12 @@ def judge(report: Mapping[str, Any], inputs: Mapping[str, float | None] | None =
     of the model, see `limits`; None where only the report is left. unlike: in words, why the pair is not the model's
     business, where it is not.
     """
-    inputs = {**_own_inputs(report), **(inputs or {})}
+    inputs = {**_own_inputs(report), **_without_padding(report, inputs or {})}
     for reason in _failures(report, inputs):
         return Verdict("failed", reason, inputs)
     for reason in _doubts(report, inputs, unlike):
         return Verdict("check", reason, inputs)
-    return Verdict("good", _praise(report), inputs)
+    return Verdict("good", _praise(inputs), inputs)
 
 
 def verdict_on(report: Mapping[str, Any], model: ModelHeader, assessment: Assessment | None) -> Verdict:
@@ -160,9 +160,19 @@ def _own_inputs(report: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
+def _without_padding(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The inputs, without a similarity of whole images where masks say what counts, or where it is not known."""
+    masked = report.get("fixed_mask") or report.get("moving_mask")
+    kept = dict(inputs)
+    for name in ("similarity_before", "similarity_after"):
+        if name in kept and (masked or kept[name] is None):
+            del kept[name]
+    return kept
+
+
 def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> Iterator[str]:
     """Why the result cannot be relied upon, the gravest reason first."""
-    (before, after), covered = _similarity(report), _covered(report)
+    before, after, covered = inputs["similarity_before"], inputs["similarity_after"], _covered(report)
     if after is None:
         yield "No part of the fixed image has a counterpart in the moving one; try another initialization."
     if covered is not None and covered < COVERED_FAILED:
@@ -179,7 +189,7 @@ def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> 
             f"Registered the other way round, a point comes back {apart:.1f} mm from where it began "
             f"(more than {most:.1f} mm is doubtful); the result cannot be relied upon."
         )
-    if None not in (before, after) and after < before - SIMILARITY_FALL:
+    if before is not None and after is not None and after < before - SIMILARITY_FALL:
         yield (
             f"The images match less than before (similarity {before:.2f} → {after:.2f}); "
             "try another start, or a model for such images."
@@ -188,11 +198,14 @@ def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> 
 
 def _doubts(report: Mapping[str, Any], inputs: Mapping[str, float | None], unlike: str) -> Iterator[str]:
     """Why to look before relying on a result that has not failed, the gravest reason first."""
+    covered = _covered(report)
+    if covered is not None and covered < COVERED_CHECK:
+        yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; look at the rest."
     if unlike:
         yield unlike
     yield from _measured(report)
     yield from _inconsistent(inputs)
-    yield from _dissimilar(report, inputs)
+    yield from _dissimilar(inputs)
     yield from _uneven(report["jacobian"])
 
 
@@ -221,10 +234,8 @@ def _inconsistent(inputs: Mapping[str, float | None]) -> Iterator[str]:
         yield f"Points move by up to {moved:.0f} mm, and this model has learned motion up to {most:.0f} mm."
 
 
-def _dissimilar(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> Iterator[str]:
-    (before, after), covered = _similarity(report), _covered(report)
-    if covered is not None and covered < COVERED_CHECK:
-        yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; look at the rest."
+def _dissimilar(inputs: Mapping[str, float | None]) -> Iterator[str]:
+    before, after = inputs["similarity_before"], _known(inputs, "similarity_after")
     if after < SIMILARITY_LOW:
         yield f"The images still differ (similarity {after:.2f} of 1); are they of the same person and kind?"
     if before is not None and before < SIMILARITY_ALIGNED and after - before < SIMILARITY_GAIN * (1 - before):
@@ -259,8 +270,8 @@ def scored_labels(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _praise(report: Mapping[str, Any]) -> str:
-    before, after = _similarity(report)
+def _praise(inputs: Mapping[str, float | None]) -> str:
+    before, after = inputs["similarity_before"], _known(inputs, "similarity_after")
     if before is None:
         return f"The images match (similarity {after:.2f} of 1), and nothing folds."
     if before >= SIMILARITY_ALIGNED:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dlir.errors import GeometryError, ImageError
-from dlir.geometry import ImageGrid
+from dlir.geometry import ImageGrid, Vector3
+from dlir.io.content import content_hash
 from dlir.io.reading import Volume, read_image, read_mask
 from dlir.io.source import split_spec
 from dlir.io.writing import write_bytes, write_json
@@ -36,11 +37,19 @@ _EVERY = 997
 
 
 @dataclass(frozen=True)
+class Original:
+    """The image that was prepared, for the model's card. hash: its `content_hash`. spacing: of its voxels, mm."""
+
+    hash: str
+    spacing: Vector3
+
+
+@dataclass(frozen=True)
 class Prepared:
     """One image on its working grid, as the networks see it, in files of the cache.
 
     image_file, mask_file: (z, y, x) arrays, float32 in [0, 1] and uint8; no mask where every voxel counts. name: the
-    image specification, for messages. content: digest of what was read, the same wherever the files are.
+    image specification, for messages. content: digest of what was read, mask included, the same wherever the files are.
     """
 
     image_file: Path
@@ -48,6 +57,7 @@ class Prepared:
     grid: ImageGrid
     name: str
     content: str
+    original: Original
 
     def image(self) -> Tensor:
         """(z, y, x), read as far as it is looked at."""
@@ -77,16 +87,17 @@ class Cache:
         record = self.folder / f"{key}.json"
         known = _read_record(record)
         if known is not None and all(_is_whole(file, known[0]) for file in files if file is not None):
-            grid, content = known
+            grid, content, original = known
         else:
-            tensor, share, grid, content = self._read(image, mask)
+            tensor, share, grid, content, original = self._read(image, mask)
             self.folder.mkdir(parents=True, exist_ok=True)
             _save(files[0], tensor.numpy())
             if files[1] is not None and share is not None:
                 _save(files[1], share.numpy())
             # Last, because it says that the others are there.
-            write_json(record, {"image": image, "mask": mask, "grid": grid.to_dict(), "content": content})
-        return Prepared(files[0], files[1], grid, image, content)
+            entry = {"image": image, "mask": mask, "grid": grid.to_dict(), "content": content}
+            write_json(record, entry | {"original": asdict(original)})
+        return Prepared(files[0], files[1], grid, image, content, original)
 
     def remembered(self, name: str, parts: list[Path], compute: Callable[[], list[int]]) -> list[int]:
         """A small result that depends on entries alone, computed once. parts: files of these entries."""
@@ -99,8 +110,8 @@ class Cache:
             write_json(record, values)
             return values
 
-    def _read(self, image: str, mask: str | None) -> tuple[Tensor, Tensor | None, ImageGrid, str]:
-        """Image (z, y, x) float32, mask uint8 where there is one, working grid and digest of what was read.
+    def _read(self, image: str, mask: str | None) -> tuple[Tensor, Tensor | None, ImageGrid, str, Original]:
+        """Image (z, y, x) float32, mask uint8 where there is one, working grid, digest of what was read, the original.
 
         Raises its errors as `prepared`.
         """
@@ -117,11 +128,12 @@ class Cache:
                 f"training image '{image}' has one value everywhere within the intensity window; leave it out, or "
                 "change the window"
             )
+        original = Original(content_hash(volume.array), volume.grid.spacing)
         if mask is None:
-            return tensor, None, grid, _content(volume)
+            return tensor, None, grid, _content(volume), original
         found = read_mask(mask, volume, role="training mask")
         share = resample_axes(torch.from_numpy(found.array.astype(np.float32)), found.grid, grid)
-        return tensor, (share > 0.5).to(torch.uint8), grid, _content(volume, found)
+        return tensor, (share > 0.5).to(torch.uint8), grid, _content(volume, found), original
 
     def _check_size(self, image: str, own: ImageGrid) -> None:
         """Before the image is resampled from its own grid."""
@@ -141,8 +153,8 @@ class DryCache(Cache):
     """Reads and prepares, and keeps nothing: to learn what is usable. Its entries have no files."""
 
     def prepared(self, image: str, mask: str | None = None) -> Prepared:
-        _, _, grid, content = self._read(image, mask)
-        return Prepared(Path(self._key(image, mask)), None, grid, image, content)
+        _, _, grid, content, original = self._read(image, mask)
+        return Prepared(Path(self._key(image, mask)), None, grid, image, content, original)
 
     def remembered(self, name: str, parts: list[Path], compute: Callable[[], list[int]]) -> list[int]:
         return [0, 1]
@@ -186,11 +198,12 @@ def _content(*volumes: Volume) -> str:
     return digest.hexdigest()
 
 
-def _read_record(record: Path) -> tuple[ImageGrid, str] | None:
-    """Grid and content, or None where they were not written, or not whole."""
+def _read_record(record: Path) -> tuple[ImageGrid, str, Original] | None:
+    """Grid, content and original, or None where they were not written, not whole, or before an original was named."""
     try:
         values = json.loads(record.read_bytes())
-        return ImageGrid(**values["grid"]), str(values["content"])
+        original = Original(str(values["original"]["hash"]), tuple(values["original"]["spacing"]))
+        return ImageGrid(**values["grid"]), str(values["content"]), original
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -8,15 +8,17 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
 
 from dlir import __version__
+from dlir.model.card import CONTENT, NOT_STATED, content_entry
+from dlir.training.cache import Prepared
 from dlir.training.config import TrainingConfig
-from dlir.training.draws import Draw
+from dlir.training.draws import Draw, ListedPairs
 
 if TYPE_CHECKING:
     from dlir.training.trainer import RunState
@@ -26,10 +28,16 @@ _ESCAPED = re.compile(r"\[[*?[]\]")
 
 
 def make_card(config: TrainingConfig, draws: Sequence[Draw], state: RunState, fabric: Fabric) -> dict[str, Any]:
-    """The configuration's own card, and what the run adds: counts, settings, time, hardware, figures and versions."""
-    training, validation = (sum(counts) for counts in zip(*(draw.counts() for draw in draws), strict=True))
+    """The configuration's own card, and what the run adds: images, counts, settings, time, hardware, figures, versions.
+
+    Of the images it says what was measured, and else only what the user has stated.
+    """
+    entry, stated = images_entry(draws), config.card.model_dump()
     return {
-        **config.card.model_dump(),
+        **stated,
+        "data": "; ".join(filter(None, (stated["data"], _described(entry["training"], draws)))),
+        **{name: stated[name] or NOT_STATED for name in ("licence", "citation")},
+        CONTENT: entry[CONTENT],
         "training": {
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "hours": round(state.seconds / 3600, 2),
@@ -40,9 +48,7 @@ def make_card(config: TrainingConfig, draws: Sequence[Draw], state: RunState, fa
             "precision": ", then ".join(state.precisions),
             "code_version": __version__,
             "torch": torch.__version__,
-            "subjects": training,
-            "validation_subjects": validation,
-            "images": len({volume.image_file for draw in draws for volume in draw.images()}),
+            **entry["training"],
             "phases_completed": state.phase,
             "pairs_drawn": state.pairs,
             "config": passed_on(json.loads(config.model_dump_json(exclude={"card", "model"}))),
@@ -58,15 +64,62 @@ def passed_on(config: dict[str, Any]) -> dict[str, Any]:
     """
     sources = []
     for source in config["sources"]:
-        files = _counted(source["files"], "files", lambda entry: "/" in entry or "\\" in entry)
-        sources.append({**source, "files": files, "validation": _counted(source["validation"], "subjects", bool)})
+        files = _without_persons(source["files"], "files", lambda entry: "/" in entry or "\\" in entry)
+        sources.append(
+            {**source, "files": files, "validation": _without_persons(source["validation"], "subjects", bool)}
+        )
     return {**config, "sources": sources}
 
 
-def _counted(entries: Sequence[str], what: str, personal: Callable[[str], bool]) -> list[str]:
+def _without_persons(entries: Sequence[str], what: str, personal: Callable[[str], bool]) -> list[str]:
     named = [entry for entry in entries if personal(entry) and not glob.has_magic(_ESCAPED.sub("", entry))]
     rest = [entry for entry in entries if entry not in named]
     return [*rest, f"({len(named)} {what} named one by one)"] if named else rest
+
+
+def images_entry(draws: Sequence[Draw]) -> dict[str, Any]:
+    """What the card says of the images: how many, whose, of what voxels, and their names by content.
+
+    "spacing": smallest and largest voxel along each axis of the images as they were read, mm (x, y, z).
+    """
+    training, validation = (sum(counts) for counts in zip(*(draw.counts() for draw in draws), strict=True))
+    images, held_out = _images(draws)
+    axes = list(zip(*(image.original.spacing for image in (*images, *held_out)), strict=True))
+    return {
+        "training": {
+            "subjects": training,
+            "validation_subjects": validation,
+            "images": len(images),
+            "validation_images": len(held_out),
+            "spacing": {
+                name: [round(pick(axis), 4) for axis in axes] for name, pick in (("smallest", min), ("largest", max))
+            },
+        },
+        CONTENT: content_entry(*([image.original.hash for image in own] for own in (images, held_out))),
+    }
+
+
+def _images(draws: Sequence[Draw]) -> tuple[list[Prepared], list[Prepared]]:
+    """Each image once: those that were trained with, and the others, by which the training was judged."""
+    images = {volume.image_file: volume for draw in draws for volume in draw.images()}
+    held_out = {volume.image_file: volume for draw in draws for volume in draw.validation_images()}
+    return list(images.values()), [volume for file, volume in held_out.items() if file not in images]
+
+
+def _described(counts: Mapping[str, Any], draws: Sequence[Draw]) -> str:
+    """The images in words. counts: as `images_entry` has them."""
+    whose = "pair" if any(isinstance(draw, ListedPairs) for draw in draws) else "subject"
+    parts = [f"{_counted(counts['images'], 'image')} of {_counted(counts['subjects'], whose)} to train with"]
+    if counts["validation_subjects"]:
+        aside = _counted(counts["validation_images"], "image"), _counted(counts["validation_subjects"], whose)
+        parts.append(f"{aside[0]} of {aside[1]} to validate on")
+    smallest, largest = (" × ".join(f"{n:g}" for n in own) for own in counts["spacing"].values())
+    parts.append(f"voxels of {smallest}{'' if smallest == largest else f' to {largest}'} mm")
+    return ", ".join(parts)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _device(device: torch.device) -> str:

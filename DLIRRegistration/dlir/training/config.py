@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from dlir.data.layouts.decathlon import person_of
+from dlir.io.source import stem
 from dlir.model.spec import ModelSpec
 
 Size = Annotated[int, Field(gt=0)]
@@ -30,23 +33,27 @@ class Source(Strict):
     pairs: "intra" pairs any two volumes of one subject, on one grid; "inter" volumes of any two subjects, whatever
         their grids. A manifest that lists pairs is taken as it is, whatever stands here; "listed", which older
         configurations say of one, only refuses other data.
-    subject: what a subject is: "folder", all files of a folder, or "file". A 4D file is a subject always. By default
-        folders for intra pairs and files for inter pairs.
+    subject: what a subject is: "folder", all files of a folder, "file", or "decathlon", a file but for the two sides
+        of one person among the Decathlon's hippocampi. A 4D file is a subject always. By default folders for intra
+        pairs and files for inter pairs.
     mask: where an image's mask lies, relative to the data folder, from {folder} and {stem} of the image: voxels outside
         of it do not count in the similarity. An image without such a file counts whole. No mask is taken for an image.
     validation: patterns of the subjects kept for validation: names of their files or of any folder above.
     validation_last, validation_fraction: instead, so many of them, the last by name; or such a part, drawn by the seed.
+    test_last: so many subjects, the last by name, are kept for testing and never opened, and the others divided; a
+        manifest's own splits count instead.
     weight: how often this source is drawn, relative to the others.
     largest_motion: probability that an intra pair is the subject's pair of largest difference, else any two volumes.
     """
 
     files: list[str] = Field(min_length=1)
     pairs: Literal["intra", "inter", "listed"] = "intra"
-    subject: Literal["folder", "file"] | None = None
+    subject: Literal["folder", "file", "decathlon"] | None = None
     mask: str | None = None
     validation: list[str] = []
     validation_last: int = Field(0, ge=0)
     validation_fraction: float = Field(0.0, ge=0, lt=1)
+    test_last: int = Field(0, ge=0)
     weight: float = Field(1.0, gt=0)
     largest_motion: Share = 0.0
 
@@ -65,10 +72,13 @@ class Source(Strict):
             raise ValueError(f"{{{unknown[0]}}} is neither {{folder}} nor {{stem}}")
         return mask
 
-    @property
-    def subject_is_file(self) -> bool:
-        """Whether every file is a subject of its own."""
-        return (self.subject or ("file" if self.pairs == "inter" else "folder")) == "file"
+    def subject_of(self, file: PurePath) -> PurePath:
+        """Whose image a file is, where the data do not say."""
+        kind = self.subject or ("file" if self.pairs == "inter" else "folder")
+        if kind == "folder":
+            return file.parent
+        own = stem(file)
+        return file if kind == "file" or person_of(own) == own else file.with_name(person_of(own))
 
 
 class RandomAffine(Strict):
@@ -163,16 +173,17 @@ class FineTuning(StageTraining):
 class ModelCard(Strict):
     """What a user must know before trusting a model. Free text, shown by `dlir models`.
 
-    data and licence are asked for when training begins, where a configuration for data of any origin leaves them open.
+    data, licence, citation: of the images that are trained on, so no preset has them. What is not given is measured
+    (`make_card`) or "not stated".
     """
 
     name: str
     title: str
     anatomy: str
     modality: str
-    data: str | None
-    licence: str | None
-    citation: str
+    data: str | None = None
+    licence: str | None = None
+    citation: str | None = None
 
 
 class TrainingConfig(Strict):

@@ -8,35 +8,40 @@ from pathlib import Path
 
 from dlir.io.writing import write_bytes
 
-_COLORS = ("#4477aa", "#ee6677")
+_COLOR = "#4477aa"
+_SHARED = "validation_similarity"
+# From top to bottom: what the history calls it, and the axis.
+_LINES = (("loss", "loss"), ("similarity", "similarity in training"), (_SHARED, "NCC in validation"))
 # With fewer points than this, each is marked.
 _MARKED = 10
 
 
 def draw_curves(history: Sequence[dict[str, float]], phases: Sequence[str], path: Path) -> None:
-    """One panel for each phase: loss above, similarity of training and validation below. Raises OutputError."""
+    """A column for each phase: its loss, its similarity in training, its similarity in validation. Raises OutputError.
+
+    These are no two of them the same: a phase is trained for a similarity of its own, weighs the bending energy in its
+    own way, and is validated by the global correlation, which alone has one scale in all phases.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     shown = [(name, rows) for k, name in enumerate(phases) if (rows := [row for row in history if row["phase"] == k])]
-    figure = Figure(figsize=(max(4.0, 3.2 * len(shown)), 4.8), layout="constrained")
+    lines = [(key, label) for key, label in _LINES if any(key in row for row in history)]
+    figure = Figure(figsize=(max(4.0, 3.2 * len(shown)), 2.4 * len(lines)), layout="constrained")
+    grid = figure.subplots(len(lines), len(shown), squeeze=False, sharex="col")
     for column, (name, rows) in enumerate(shown):
-        iterations = [row["iteration"] for row in rows]
-        above, below = (figure.add_subplot(2, len(shown), column + 1 + line * len(shown)) for line in (0, 1))
-        above.set_title(name, fontsize=10)
+        grid[0, column].set_title(name, fontsize=10)
+        grid[-1, column].set_xlabel("iteration")
         # The few rows of a first try would make no line.
         mark = "o" if len(rows) < _MARKED else None
-        above.plot(iterations, [row["loss"] for row in rows], color=_COLORS[0], marker=mark, markersize=3)
-        lines = (("training", "similarity"), ("validation", "validation_similarity"))
-        for (label, key), color in zip(lines, _COLORS, strict=True):
-            if all(key in row for row in rows):
-                below.plot(iterations, [row[key] for row in rows], color=color, label=label, marker=mark, markersize=3)
-        below.set_xlabel("iteration")
-        if column == 0:
-            above.set_ylabel("loss")
-            below.set_ylabel("similarity")
-            below.legend(fontsize=8, frameon=False)
-        for axes in (above, below):
+        for axes, (key, label) in zip(grid[:, column], lines, strict=True):
+            known = [(row["iteration"], row[key]) for row in rows if key in row]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=_COLOR, marker=mark, markersize=3)
+            if key == _SHARED and column:
+                axes.sharey(grid[lines.index((key, label)), 0])
+            if column == 0:
+                axes.set_ylabel(label, fontsize=8.5)
             axes.grid(alpha=0.25)
             axes.tick_params(labelsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -9,10 +9,10 @@ import torch
 
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume, read_image
-from dlir.model.domain import Domain, Observed, Vector
+from dlir.model.domain import Domain, Observed
 from dlir.model.multistage import MultiStageModel
-from dlir.model.preprocessing import scale
-from dlir.registration.assessment import Assessment, assess, observed, seen_figures
+from dlir.model.spec import ModelSpec
+from dlir.registration.assessment import Assessment, assess, observed
 from dlir.registration.initialization import initialize
 from dlir.registration.oneshot import Registration
 from dlir.registration.progress import Progress, silent
@@ -41,23 +41,20 @@ def learn_domain(
     pairs = list(_sample(draws, weights, seed))
     if len(pairs) < _LEAST:
         return None
-    registration = Registration(model, device)
+    registration, generator = Registration(model, device), np.random.default_rng(seed)
     seen: list[Observed] = []
     grids: list[ImageGrid] = []
     found: list[Assessment] = []
-    cropped: list[Vector] = []
-    generator = np.random.default_rng(seed)
     for number, (drawn, expected) in enumerate(pairs):
         progress("domain", number / len(pairs))
-        fixed, moving = _volume(drawn.fixed.name), _volume(drawn.moving.name)
+        fixed, moving = (read_image(image.name, role="training image") for image in (drawn.fixed, drawn.moving))
         start = initialize(fixed, moving, None, "auto", expected).transform
-        prediction = registration.predict(fixed, moving, start)
-        seen.append(observed(registration.spec, prediction))
-        grids += [prediction.pair.fixed.working, prediction.pair.moving.working]
-        parts = (_cropped(volume, generator) for volume in (fixed, moving))
-        cropped += [seen_figures(scale(part.array, part.grid, model.spec.preprocessing), model.spec) for part in parts]
-        found.append(assess(registration, fixed, moving, start, prediction))
-    return Domain.of(seen, grids, cropped, _figures(found))
+        whole = registration.predict(fixed, moving, start)
+        cut = registration.predict(*_cropped(fixed, moving, model.spec, generator), start)
+        seen += [observed(registration.spec, view) for view in (whole, cut)]
+        grids += [whole.pair.fixed.working, whole.pair.moving.working]
+        found.append(assess(registration, fixed, moving, start, whole))
+    return Domain.of(seen, grids, _figures(found))
 
 
 def _sample(draws: Sequence[Draw], weights: Sequence[float], seed: int) -> Iterator[tuple[Drawn, str]]:
@@ -74,19 +71,29 @@ def _sample(draws: Sequence[Draw], weights: Sequence[float], seed: int) -> Itera
             yield drawn, "centers" if isinstance(draw, InterPairs) else "scanner"
 
 
-def _cropped(volume: Volume, generator: np.random.Generator) -> Volume:
-    """Part of an image, as users cut theirs: from `_SMALLEST_CROP` of its length along each axis, to all of it."""
-    box = []
-    for size in volume.array.shape:
-        kept = max(1, round(size * generator.uniform(_SMALLEST_CROP, 1)))
-        first = int(generator.integers(size - kept + 1))
-        box.append(slice(first, first + kept))
-    grid = volume.grid.lattice([part.start for part in box[::-1]], (1, 1, 1), volume.array[tuple(box)].shape[::-1])
-    return Volume(volume.array[tuple(box)], grid, volume.source)
+def _cropped(fixed: Volume, moving: Volume, spec: ModelSpec, generator: np.random.Generator) -> tuple[Volume, Volume]:
+    """The same part of both images, as users cut theirs: from `_SMALLEST_CROP` of the length along each axis, to all of
+    it; no less than the model needs.
+    """
+    shares = generator.uniform(_SMALLEST_CROP, 1, 3)
+    places = generator.uniform(0, 1, 3)
+    parts = []
+    for volume in (fixed, moving):
+        working = spec.preprocessing.working_grid(volume.grid)
+        least = np.array(spec.smallest) / working.size
+        # In the order of the image's own axes, which may be others than the model's: the most that any axis needs.
+        kept = np.maximum(shares, min(1.0, float(least.max())))
+        box = [_part(size, share, place) for size, share, place in zip(volume.array.shape, kept, places, strict=True)]
+        array = volume.array[tuple(box)]
+        grid = volume.grid.lattice([part.start for part in box[::-1]], (1, 1, 1), array.shape[::-1])
+        parts.append(Volume(array, grid, volume.source))
+    return parts[0], parts[1]
 
 
-def _volume(image: str) -> Volume:
-    return read_image(image, role="training image")
+def _part(size: int, share: float, place: float) -> slice:
+    kept = min(size, int(np.ceil(size * share)))
+    first = round((size - kept) * place)
+    return slice(first, first + kept)
 
 
 def _figures(found: Sequence[Assessment]) -> dict[str, float]:

@@ -58,7 +58,15 @@ class Draw:
 
     def images(self) -> Sequence[Prepared]:
         """Every image that may be trained with."""
-        return [volume for subject in self.training for volume in subject.volumes]
+        return _volumes(self.training)
+
+    def validation_images(self) -> Sequence[Prepared]:
+        """Every image of those who are held out."""
+        return _volumes(self.validation)
+
+
+def _volumes(subjects: Sequence[Subject]) -> list[Prepared]:
+    return [volume for subject in subjects for volume in subject.volumes]
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,14 @@ class ListedPairs(Draw):
         return list(self.validation)
 
     def images(self) -> Sequence[Prepared]:
-        return [image for pair in self.training for image in (pair.fixed, pair.moving)]
+        return _ends(self.training)
+
+    def validation_images(self) -> Sequence[Prepared]:
+        return _ends(self.validation)
+
+
+def _ends(pairs: Sequence[Drawn]) -> list[Prepared]:
+    return [image for pair in pairs for image in (pair.fixed, pair.moving)]
 
 
 def fingerprint(draws: Sequence[Draw]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dlir.data.manifest import TEST, read_manifest, splits_of
 from dlir.data.pair import Pair, Scan
-from dlir.errors import ConfigError, GeometryError, ImageError
+from dlir.errors import ConfigError, GeometryError, ImageError, note
 from dlir.io.source import stem
 from dlir.training.config import Source
 
@@ -29,11 +29,20 @@ def find(source: Source, data: Path, notice: Notice) -> Sequence[Pair | Scan]:
     data: a folder, or a manifest, of which the rows for testing are not opened. notice: hears of files that are no
     images. Raises ConfigError where there is nothing, or for a manifest that is not valid.
     """
-    if data.is_file():
-        return _of_manifest(source, data, notice)
-    if source.pairs == "listed":
+    if source.pairs == "listed" and not data.is_file():
         raise ConfigError(f"'{data}' is no manifest, and listed pairs come from one; give --data a .csv file")
-    return find_images(source, data, notice)
+    found = _of_manifest(source, data, notice) if data.is_file() else find_images(source, data, notice)
+    names = sorted({entry.subject for entry in found})
+    if not source.test_last or any(entry.split for entry in found):
+        return found
+    if len(names) <= source.test_last:
+        raise ConfigError(
+            f"test_last {source.test_last} keeps all {len(names)} subjects in '{data}' for testing; lower it, or add "
+            "more"
+        )
+    kept = set(names[-source.test_last :])
+    note(f"kept for testing, so not opened: the last {len(kept)} of {len(names)} subjects in '{data}' (test_last)")
+    return [entry for entry in found if entry.subject not in kept]
 
 
 def _of_manifest(source: Source, data: Path, notice: Notice) -> Sequence[Pair | Scan]:
@@ -48,7 +57,7 @@ def _of_manifest(source: Source, data: Path, notice: Notice) -> Sequence[Pair | 
             found.append(replace(row, subject=row.subject or called(row, data)))
             continue
         file = Path(_below(row.image, data.parent))
-        subject = row.subject or (file if source.subject_is_file else file.parent).as_posix()
+        subject = row.subject or source.subject_of(file).as_posix()
         if row.split == TEST:
             found.append(replace(row, subject=subject))
         else:
@@ -78,10 +87,9 @@ def find_images(source: Source, root: Path, notice: Notice) -> list[Scan]:
     found: list[Scan] = []
     for file, mask in masks.items():
         path = Path(file)
-        subject = path if source.subject_is_file else path.parent
         if str(root / file) not in taken:
             scan = Scan("", image=str(root / file), mask=mask)
-            found += _volumes(scan, subject.as_posix(), path.as_posix(), notice)
+            found += _volumes(scan, source.subject_of(path).as_posix(), path.as_posix(), notice)
     return found
 
 

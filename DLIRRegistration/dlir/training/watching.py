@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dlir.training.validation import Pictures
 
 
+# What each phase measures in its own way: another similarity, other weights. A chart of all would mix them.
+_OF_A_PHASE = ("loss", "similarity", "bending")
+
+
 class Board:
     """Writes for TensorBoard. last: the iteration behind which a former run's entries are replaced.
 
@@ -37,7 +41,8 @@ class Board:
             for name, value in row.items():
                 if name not in ("phase", "iteration"):
                     group = "validation" if name.startswith("validation_") else "training"
-                    self._writer.add_scalar(f"{group}/{name.removeprefix('validation_')}", value, iteration)
+                    chart = f", {phase.replace('/', ' of ')}" if name in _OF_A_PHASE else ""
+                    self._writer.add_scalar(f"{group}/{name.removeprefix('validation_')}{chart}", value, iteration)
             self._writer.add_text("phase", phase, iteration)
             for name, image in vars(pictures).items() if pictures is not None else ():
                 gray = jacobian_shade(image) if name == "jacobian" else np.clip(image, 0, 1)

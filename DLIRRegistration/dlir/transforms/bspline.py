@@ -111,7 +111,8 @@ def evaluate_points(
     linear = torch.eye(3, dtype=control.dtype) if to_control is None else to_control.to(control)
     if control.device.type == "cpu" and not learning:
         found = [evaluate_cells(c, p, linear, wanted) for c, p in zip(coefficients.to(control), control, strict=True)]
-        return [torch.stack(several) for several in zip(*found, strict=True)]
+        # One field, as in inference, without a copy of all that was found.
+        return [several[0][None] if len(several) == 1 else torch.stack(several) for several in zip(*found, strict=True)]
     return _look_up(coefficients, control, linear, wanted)
 
 

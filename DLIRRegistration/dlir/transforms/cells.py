@@ -147,8 +147,11 @@ class _Cells:
         if box.cells > control.shape[1]:
             cell = torch.minimum(torch.maximum(control.nan_to_num(0).floor_(), box.low), box.high).sub_(box.low)
             chosen = torch.unique((strides @ cell.to(strides.dtype))[0].long())
-        numbers = torch.arange(box.cells) if chosen is None else chosen
-        first = torch.stack([numbers % nx, numbers // nx % ny, numbers // (nx * ny)]) + box.low.long() - 1
+        low, high = ((end[:, 0].long() - 1).tolist() for end in (box.low, box.high))
+        first: list[Tensor | slice] = [slice(start, end + 1) for start, end in zip(low, high, strict=True)]
+        if chosen is not None:
+            places = (chosen % nx, chosen // nx % ny, chosen // (nx * ny))
+            first = [place + start for place, start in zip(places, low, strict=True)]
         straight = _diagonal(to_control)
         polynomials = _polynomials(coefficients, first, straight, derivatives=derivatives)
         start = float(strides @ box.low.to(strides.dtype))
@@ -208,31 +211,33 @@ def _sort(cells: _Cells, control: Tensor, cell: Tensor, place: Tensor) -> tuple[
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
-def _to_polynomials(derivatives: bool, dtype: torch.dtype) -> Tensor:
-    """(64, 4, K, 16): from the control points around a cell (z, y, x) to its polynomials.
-
-    These are ordered by the power of x, then K: the field itself and its derivatives by y and by z; then by the powers
-    of z and y.
+def _to_polynomials(derivatives: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """From four control points along x to the powers of x, (4, 4); and from control points (z, y) around a cell to the
+    powers of z and y, (16, K, 16), of the field itself and of its derivatives by y and by z.
     """
     powers = torch.tensor(_POWERS, dtype=torch.float64)
     slopes = torch.cat([torch.arange(1, 4)[:, None] * powers[1:], torch.zeros(1, 4)])
     kinds = [(powers, powers), (powers, slopes), (slopes, powers)][: 3 if derivatives else 1]
-    products = [torch.einsum("pz,qy,rx->zyxrpq", along_z, along_y, powers) for along_z, along_y in kinds]
-    return torch.stack([product.reshape(64, 4, 16) for product in products], 2).to(dtype)
+    products = [torch.einsum("pz,qy->zypq", along_z, along_y).reshape(16, 16) for along_z, along_y in kinds]
+    return powers.T.to(dtype), torch.stack(products, 1).to(dtype)
 
 
-def _polynomials(coefficients: Tensor, first: Tensor, straight: Sequence[float] | None, *, derivatives: bool) -> Tensor:
-    """(G, 3 * 4 * K, 16): the polynomials of cells whose first control points are `first` (3, G), see above.
+def _polynomials(
+    coefficients: Tensor, first: Sequence[Tensor | slice], straight: Sequence[float] | None, *, derivatives: bool
+) -> Tensor:
+    """(G, 3 * 4 * K, 16): the polynomials of cells whose first control points are `first` (x, y, z): a range along each
+    axis, x running fastest, or the places (G,) of each cell. K: the field itself and its derivatives by y and by z.
 
     straight: factors of x, y and z to control-point units; derivatives are then those of x + d(x) by x. For None, they
     are those of d by control-point units.
     """
-    x, y, z = first
-    around = coefficients.unfold(1, 4, 1).unfold(2, 4, 1).unfold(3, 4, 1).movedim(0, 3)[z, y, x].reshape(-1, 64)
-    matrix = _to_polynomials(derivatives, coefficients.dtype)
+    along_x, matrix = _to_polynomials(derivatives, coefficients.dtype)
     if derivatives and straight is not None:
         matrix = matrix * matrix.new_tensor([1, *straight[1:]])[:, None]
-    found = (around @ matrix.flatten(1)).view(-1, 3, *matrix.shape[1:])
+    # Cells above and beside each other share what becomes of a row of control points.
+    rows = torch.matmul(coefficients.unfold(3, 4, 1), along_x)
+    around = rows.unfold(1, 4, 1).unfold(2, 4, 1).permute(1, 2, 3, 0, 4, 5, 6)[first[2], first[1], first[0]]
+    found = (around.reshape(-1, 16) @ matrix.flatten(1)).view(-1, 3, 4, *matrix.shape[1:])
     if derivatives and straight is not None:
         found[:, 1, 0, 1, 0] += 1
         found[:, 2, 0, 2, 0] += 1
@@ -260,8 +265,7 @@ class _Scratch:
     def __init__(self, cells: _Cells, length: int, like: Tensor) -> None:
         rows = cells.polynomials[0].shape[0] if cells.polynomials else 12
         self._cells = cells
-        self._powers = like.new_ones(2, 4, length)
-        self._bases, self._sums = like.new_empty(16, length + _APART), like.new_empty(rows, length + _APART)
+        self._bases, self._sums = like.new_ones(16, length + _APART), like.new_empty(rows, length + _APART)
         self._found = like.new_empty(rows // 4 + 6, length + _APART)
 
     def evaluate(self, place: Tensor, parts: Sequence[tuple[int, int]], wanted: Wanted, result: Tensor) -> None:
@@ -289,11 +293,12 @@ class _Scratch:
     def _summed(self, place: Tensor, parts: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
         """(3, K, n) each: the factors of the powers of x."""
         count = place.shape[1]
-        powers, basis, total = self._powers[..., :count], self._bases[:, :count], self._sums[:, :count]
-        powers[:, 1] = place[1:]
-        torch.mul(powers[:, 1], powers[:, 1], out=powers[:, 2])
-        torch.mul(powers[:, 2], powers[:, 1], out=powers[:, 3])
-        torch.mul(powers[1][:, None], powers[0][None], out=basis.unflatten(0, (4, 4)))
+        basis, total = self._bases[:, :count], self._sums[:, :count]
+        once, twice, thrice = basis[1:5:3], basis[2:9:6], basis[3:13:9]  # powers of y and z
+        once.copy_(place[1:])
+        torch.mul(once, once, out=twice)
+        torch.mul(twice, once, out=thrice)
+        torch.mul(basis[4::4, None], basis[None, 1:4], out=basis.unflatten(0, (4, 4))[1:, 1:])
         own, cells = [part for _, part in parts], self._cells.polynomials
         for (cell, _), at, result in zip(parts, basis.split(own, 1), total.split(own, 1), strict=True):
             torch.mm(cells[cell], at, out=result)

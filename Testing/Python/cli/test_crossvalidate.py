@@ -14,19 +14,7 @@ from cli_runs import refuse, succeed
 from dlir.cli import crossvalidate
 from dlir.cli.evaluate import OUTPUTS
 from dlir.evaluation.report import build
-from evaluation_runs import write_subjects
-
-CONFIG = {
-    "card": dict.fromkeys(("title", "anatomy", "modality", "data", "licence", "citation"), "test") | {"name": "tiny"},
-    "model": {
-        "preprocessing": {"resolution": [2.0, 2.0, 3.0]},
-        "stages": [{"kind": "bspline", "channels": [4, 4, 4], "resolution": [2, 2, 3], "grid_spacing": [8, 8, 6]}],
-    },
-    "sources": [{"files": ["*/in.nrrd", "*/out.nrrd"]}],
-    "augmentation": {"crop": [16, 16, 8], "shift": 2, "rotate90": False},
-    "training": [{"iterations": 2, "batch_size": 2}],
-    "validation_every": 1,
-}
+from evaluation_runs import CONFIG, write_subjects
 
 
 @pytest.fixture

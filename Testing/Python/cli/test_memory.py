@@ -57,5 +57,5 @@ def test_the_case_of_micrometres(shared_cases: Path, tmp_path: Path) -> None:
     process = start(["register", "--device", "cpu", *given, "--output", tmp_path / "out"], LIMIT)
     stdout, stderr = process.communicate(timeout=240)
     assert (process.returncode, stdout, stderr.count("\n")) == (2, "", 1)
-    assert "ed_micrometres.nrrd measures 135 x 135 x 80 m" in stderr
+    assert "ed_micrometres.nrrd' measures 135 x 135 x 80 m" in stderr
     assert not (tmp_path / "out").exists()

@@ -135,8 +135,8 @@ def test_the_summary_has_every_measure_of_every_method() -> None:
 
 def test_comparisons_are_a_table_too() -> None:
     table = parse(tables.comparisons_csv(compare(TABLE, measures(TABLE)[0])))
-    assert table == [{"measure": "dice_LV", "first": "before", "second": "DLIR", "count": "1", "difference": "0.3",
-                      "p": "1", "p_holm": "1"}]  # fmt: skip
+    assert table == [{"measure": "dice_LV", "first": "before", "second": "DLIR", "count": "1", "pairs": "1",
+                      "seen": "0", "difference": "0.3", "p": "1", "p_holm": "1"}]  # fmt: skip
 
 
 def test_people_read_medians_or_means() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cli_runs import CARD, SOURCE, make_model
-from dlir.model.card import full_text, one_line
-from dlir.model.catalogue import all_models
+from dlir.model.card import content_entry, full_text, one_line, seen_images, trained_for
+from dlir.model.catalogue import all_models, resolve_model
 from dlir.model.file import ModelHeader, read_header
 from dlir.networks.spec import StageSpec
 
@@ -24,8 +25,10 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> ModelHeader:
 
 def test_one_line(header: ModelHeader) -> None:
     assert one_line(header) == "none · any · CC0"
-    assert one_line(replace(header, card={"modality": "CT", "anatomy": ""})) == "CT"
-    assert one_line(replace(header, card={})) == ""
+    assert one_line(replace(header, card={"modality": "CT", "anatomy": ""})) == "CT · licence not stated"
+    for card in ({}, {"licence": ""}, {"licence": None}, {"licence": "not stated"}):
+        assert one_line(replace(header, card=card)) == "licence not stated"
+        assert "licence     not stated" in full_text(replace(header, card=card)).splitlines()
 
 
 def test_full_text_has_all_but_the_configuration(header: ModelHeader) -> None:
@@ -45,6 +48,30 @@ def test_the_bending_energy_of_the_training_is_said(header: ModelHeader) -> None
     assert "bending     energy in training: integral" in full_text(stated).splitlines()
     affine = replace(header.spec, stages=(StageSpec("affine", (4, 4, 4), (2, 2)),))
     assert "bending" not in full_text(replace(header, spec=affine))
+
+
+def test_what_each_phase_was_trained_for() -> None:
+    card = read_header(resolve_model("hippocampus")).card
+    assert trained_for(card) == ["NCC", "local NCC, 5 voxels", "local NCC, 7 voxels", "local NCC, 7 voxels"]
+    for older in ({}, {"training": {}}, {"training": {"config": {"seed": 1}}}, {"training": "long"}):
+        assert trained_for(older) == []
+
+
+def test_what_a_model_has_seen_is_counted_and_not_listed(header: ModelHeader) -> None:
+    names = [f"{k:016x}" for k in range(5)]
+    card = {**header.card, "content": content_entry(names[:3], names[2:])}
+    assert seen_images(card) == dict.fromkeys(names[:3], "training") | dict.fromkeys(names[3:], "validation")
+    text = full_text(replace(header, card=card))
+    assert "content     hashes of 3 training and 2 validation images" in text.splitlines()
+    assert names[0] not in text
+
+
+@pytest.mark.parametrize("entry", [None, "text", {}, {"version": 0, "training": ["0" * 16]}])
+def test_a_card_that_does_not_say_what_was_seen(header: ModelHeader, entry: object) -> None:
+    """Not there, of another kind, or by hashes that are computed otherwise."""
+    card = {**header.card, "content": entry}
+    assert seen_images(card) is None
+    assert "nobody can check" in full_text(replace(header, card=card))
 
 
 def test_the_models_that_come_with_dlir_say_it() -> None:
@@ -71,6 +98,12 @@ def test_a_card_is_amended_by_command(tmp_path: Path) -> None:
         "held_out": {"data": "held_out.data, said later"},
         "note": "note, said later",
     }
+
+
+def test_what_a_model_was_made_for_is_told(header: ModelHeader) -> None:
+    assert "domain      not stated" in full_text(header)
+    shipped = full_text(read_header(resolve_model("hippocampus")))
+    assert re.search(r"^domain +\d+ pairs, whole and cropped; images of \d+ × \d+ × \d+ to \d+ ×", shipped, re.M)
 
 
 def test_needs_no_torch(tmp_path: Path) -> None:

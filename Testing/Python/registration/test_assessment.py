@@ -101,7 +101,7 @@ def own_domain(by: Registration) -> Domain:
         a, b = (volume(FIXED, float(generator.uniform(-3, 3))) for _ in range(2))
         a, b = (replace(v, array=v.array + generator.normal(0, 8, v.array.shape).astype(np.float32)) for v in (a, b))
         pairs.append(observed(by.spec, by.predict(a, b, CompositeTransform(()))))
-    return Domain.of(pairs, [FIXED, FIXED], [], {})
+    return Domain.of(pairs, [FIXED, FIXED], {})
 
 
 def test_the_distance_from_the_domain() -> None:
@@ -124,3 +124,17 @@ def test_an_image_of_another_order_of_size_is_outside() -> None:
     wide = make_grid((60, 90, 90), (5.0, 5.0, 5.0), tuple(FIXED.origin), (0.3, -0.5, 0.8))
     found = assessed(by, volume(wide), volume(FIXED), CompositeTransform(()), domain)
     assert found.images_distance == OTHER_SIZE
+
+
+def test_padding_and_one_bright_voxel_do_not_count_as_similarity() -> None:
+    fixed, moving = volume(FIXED, 2.0), volume(FIXED, -1.0)
+    plain = assessed(registration(), fixed, moving, CompositeTransform(()))
+    padded = moving.array.copy()
+    padded[:, :3] = -1000.0
+    bright = moving.array.copy()
+    bright[0, 0, 0] = 1e6
+    for array in (padded, bright):
+        found = assessed(registration(), fixed, replace(moving, array=array), CompositeTransform(()))
+        assert found.similarity_after == pytest.approx(plain.similarity_after, abs=0.02)
+    assert plain.similarity_after is not None
+    assert 0.3 < plain.similarity_after < 0.99

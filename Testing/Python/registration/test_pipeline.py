@@ -297,7 +297,7 @@ def test_what_cannot_be_registered_is_named(
         ({"fixed": put("constant", np.ones(FIXED.shape), FIXED)}, ImageError, "fixed image 'my constant'.*every voxel"),
         ({"moving": put("holes", holes, FIXED)}, ImageError, "moving image 'my holes'.*not finite"),
         ({"fixed": put("other", image, MOVING)}, GeometryError, "'my other'.*its grid says"),
-        ({"fixed": put("small", np.arange(64.0).reshape(4, 4, 4), small)}, GeometryError, "my small measures"),
+        ({"fixed": put("small", np.arange(64.0).reshape(4, 4, 4), small)}, GeometryError, "'my small' measures"),
         ({"fixed": replace(asked.fixed, grid={"size": 3})}, GeometryError, "grid of 'my fixed'"),
         ({"fixed": replace(asked.fixed, array="gone.npy")}, WorkerError, "gone.npy"),
         (

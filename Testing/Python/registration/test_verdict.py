@@ -233,7 +233,7 @@ def domain(**figures: float) -> Domain:
     """Of 30 pairs of small images."""
     rng = np.random.default_rng(3)
     seen = [Observed((rng.normal(size=18), rng.normal(size=18)), (rng.normal(size=4),)) for _ in range(30)]
-    return Domain.of(seen, [make_grid((6, 20, 24), (1.5, 1.5, 8.0))], [], figures)
+    return Domain.of(seen, [make_grid((6, 20, 24), (1.5, 1.5, 8.0))], figures)
 
 
 ASSESSED = Assessment(0.5, 10.0, 0.5, 0.7, 0.9, 0.8)
@@ -287,3 +287,17 @@ def test_levels_are_in_order() -> None:
     good, check, failed = (Verdict(level, "") for level in LEVELS)
     assert [v.reaches("check") for v in (good, check, failed)] == [False, True, True]
     assert [v.reaches("failed") for v in (good, check, failed)] == [False, False, True]
+
+
+def test_the_similarity_without_padding_decides_where_it_is_known() -> None:
+    """The report's, which padding moves, decides only where nothing else is known, and within masks."""
+    fallen = with_(similarity={"before": 0.95, "after": 0.40})
+    seen = {"similarity_before": 0.92, "similarity_after": 0.97}
+    assert judge(fallen).level == "failed"
+    found = judge(fallen, seen)
+    assert (found.level, found.inputs["similarity_after"]) == ("good", 0.97)
+    assert "0.92 → 0.97" in found.reason
+    assert judge(fallen, {"similarity_before": None, "similarity_after": None}).level == "failed"
+    assert (
+        judge(with_(fixed_mask={"file": "m.nrrd"}, similarity={"before": 0.95, "after": 0.40}), seen).level == "failed"
+    )

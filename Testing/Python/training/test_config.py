@@ -76,7 +76,7 @@ def stage(**values: Any) -> Change:
         (lambda c: c["model"]["preprocessing"].update(mean=0), "mean"),
         (lambda c: c["model"].update(nothing=0), "nothing"),
         (lambda c: c["model"].pop("preprocessing"), "model.preprocessing"),
-        (lambda c: c["card"].pop("licence"), "card.licence"),
+        (lambda c: c["card"].pop("title"), "card.title"),
         # values that cannot be
         (lambda c: c["training"][1].update(batch_size=0), "training.1.batch_size"),
         (lambda c: c["training"][1].update(learning_rate=float("inf")), "training.1.learning_rate"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dlir.data import pair as pair_module
-from dlir.errors import ConfigError
+from dlir.errors import ConfigError, ImageNote
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume, count_phases
 from dlir.training import cache as cache_module
@@ -90,12 +90,14 @@ def test_the_cine_preset_opens_the_images_it_names_and_no_other(
 
 
 @pytest.mark.data
-def test_the_hippocampus_preset_keeps_the_last_forty_out(shared_data: Path, repo_root: Path) -> None:
+def test_the_hippocampus_preset_divides_the_last_forty_by_person(shared_data: Path, repo_root: Path) -> None:
     config = load_config(repo_root / "Resources" / "Presets" / "hippocampus.yaml")
     for data in (shared_data / "hippocampus", shared_data / "hippocampus" / "images"):
-        names = [file.subject for file in subjects_module.find(config.sources[0], data, lambda *_: None)]
+        with pytest.warns(ImageNote, match="the last 12 of 143 subjects"):
+            found = subjects_module.find(config.sources[0], data, lambda *_: None)
+        names = list(dict.fromkeys(file.subject for file in found))
         held = subjects_module.held_out(names, config.sources[0], config.seed)
-        assert (len(names), len(held)) == (220, 40)
+        assert (len(found), len(names), len(held)) == (200, 131, 12)
         assert min(held) > max(set(names) - held)
         assert not any("label" in name for name in names)
 

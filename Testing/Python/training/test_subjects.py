@@ -10,8 +10,9 @@ import pytest
 import SimpleITK as sitk
 
 from dlir.data.pair import Pair, Scan
-from dlir.errors import ConfigError
+from dlir.errors import ConfigError, ImageNote
 from dlir.training.config import Source
+from dlir.training.config_file import load_config, presets
 from dlir.training.subjects import find, find_images, held_out
 from training_runs import SHAPE, write_subjects, write_volume
 
@@ -58,6 +59,43 @@ def test_between_subjects_every_file_is_one(tmp_path: Path, rng: np.random.Gener
     assert by_subject(find_images(inter, tmp_path, deaf)) == {"a.nii.gz": 1, "b.nrrd": 1, "c.mha": 1, "d.nii.gz": 2}
     grouped = Source(files=["*"], pairs="inter", subject="folder")
     assert by_subject(find_images(grouped, tmp_path, deaf)) == {".": 3, "d.nii.gz": 2}
+
+
+def test_the_two_sides_of_a_person_are_one_subject(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Of the Decathlon's hippocampi; any other file is its own."""
+    for number in ("001", "003", "004", "335"):
+        write_volume(tmp_path / "images" / f"hippocampus_{number}.nii.gz", rng.random(SHAPE))
+    write_volume(tmp_path / "images" / "other_004.nii.gz", rng.random(SHAPE))
+    source = Source(files=["images/*.nii.gz"], pairs="inter", subject="decathlon")
+    expected = {"images/person001": 1, "images/person002": 2, "images/person168": 1, "images/other_004.nii.gz": 1}
+    assert by_subject(find_images(source, tmp_path, deaf)) == expected
+
+
+def test_the_last_are_kept_for_testing_and_never_opened(tmp_path: Path, rng: np.random.Generator) -> None:
+    for name in ("a", "b", "c"):
+        write_volume(tmp_path / f"{name}.nii.gz", rng.random(SHAPE))
+    with pytest.warns(ImageNote, match=r"kept for testing, so not opened: the last 2 of 3 subjects"):
+        found = find(Source(files=["*"], pairs="inter", test_last=2), tmp_path, deaf)
+    assert by_subject(found) == {"a.nii.gz": 1}
+    with pytest.raises(ConfigError, match="test_last 3 keeps all 3 subjects"):
+        find(Source(files=["*"], pairs="inter", test_last=3), tmp_path, deaf)
+    table = tmp_path / "table.csv"
+    table.write_text("image,split\na.nii.gz,test\nb.nii.gz,train\nc.nii.gz,validation\n")
+    found = find(Source(files=["*"], pairs="inter", test_last=1), table, deaf)
+    assert by_subject(found) == {"b.nii.gz": 1, "c.nii.gz": 1}  # the table has its own
+
+
+@pytest.mark.data
+def test_the_preset_divides_the_real_hippocampi_by_person(shared_data: Path) -> None:
+    (source,) = load_config(presets()["hippocampus"]).sources
+    with pytest.warns(ImageNote, match="the last 12 of"):
+        found = find(source, shared_data / "hippocampus", deaf)
+    people = list(by_subject(found))
+    aside = held_out(sorted(people), source, 0)
+    files = {Path(scan.image).name: scan.subject in aside for scan in found if isinstance(scan, Scan)}
+    assert len(files) == 200
+    assert [name for name, kept in files.items() if kept] == sorted(files)[180:]
+    assert sorted(files)[-1] == "hippocampus_310.nii.gz"
 
 
 @pytest.mark.data

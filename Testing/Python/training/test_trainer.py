@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from dlir.geometry import ImageGrid
-from dlir.io.reading import Volume
+from dlir.io.content import content_hash
+from dlir.io.reading import Volume, read_image
 from dlir.losses.similarity import ncc
+from dlir.model.card import seen_images
 from dlir.model.file import load_model
 from dlir.registration.oneshot import Registration
 from dlir.training import trainer as module
@@ -32,7 +34,7 @@ CPU = torch.device("cpu")
 # -- a run -------------------------------------------------------------------------------------------
 
 
-def test_a_run_makes_a_model_that_registers(start: Start, tmp_path: Path) -> None:
+def test_a_run_makes_a_model_that_registers(start: Start, images: Path) -> None:
     """Two stages and fine-tuning, from image files to a pair that nobody has seen."""
     stage = {"iterations": 60, "batch_size": 2, "learning_rate": 0.01, "alpha": 0.01}
     still = {"crop": SHAPE[::-1], "shift": 0, "rotate90": False, "flip": False}
@@ -57,6 +59,14 @@ def test_a_run_makes_a_model_that_registers(start: Start, tmp_path: Path) -> Non
     assert (training["subjects"], training["validation_subjects"], training["phases_completed"]) == (3, 1, 3)
     assert training["device"].startswith("cpu (")
     assert training["images"] == 6
+    assert training["validation_images"] == 2
+    assert training["spacing"] == {"smallest": list(SPACING), "largest": list(SPACING)}
+    told = "6 images of 3 subjects to train with, 2 images of 1 subject to validate on, voxels of 1 × 1 × 4 mm"
+    assert header.card["data"] == f"test; {told}"
+    files = sorted(images.glob("*/*_frame??.nii.gz"))
+    hashes = {file: content_hash(read_image(file).array) for file in files}
+    seen = {hashed: "validation" if "held" in file.name else "training" for file, hashed in hashes.items()}
+    assert seen_images(header.card) == seen
     assert training["bending_energy"] == "integral"
     assert training["pairs_drawn"] == 2 * 140
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", training["date"])

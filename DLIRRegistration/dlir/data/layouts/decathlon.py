@@ -15,6 +15,8 @@ from dlir.io.source import stem
 _LIST = "dataset.json"
 # How nnU-Net marks the first of the images of a subject, one for each channel.
 _CHANNEL, _FIRST = re.compile("_[0-9]{4}$"), "_0000"
+# The hippocampi, which Task04 numbers side by side: 2k - 1 and 2k are one person's.
+_SIDE = re.compile("hippocampus_([0-9]{3})(_[0-9]{4})?")
 # What nnU-Net calls voxels that are not to be scored.
 _IGNORED = "ignore"
 
@@ -26,7 +28,8 @@ class Decathlon(DataFolder):
     """A task's folder with dataset.json, imagesTr/ and labelsTr/, or simply images/ and labels/ with equal names.
 
     As the Decathlon or either version of nnU-Net lays it out; of several channels the first. Every ordered pair of
-    subjects; choose some subjects, because their number grows with the square.
+    images of two subjects; choose some subjects, because their number grows with the square. An image is a subject,
+    but for the two sides of one person that Task04 has.
     """
 
     title = "Decathlon"
@@ -46,12 +49,19 @@ class Decathlon(DataFolder):
         self._scans = sorted((_scan(image, label) for image, label in files), key=lambda scan: scan.image)
 
     def pairs(self) -> list[Pair]:
-        """Every subject registered to every other."""
+        """Every image registered to every other subject's; to each other where all are one subject's."""
         if len(self._scans) < 2:
             raise EvaluationError(
                 f"folder '{self.folder}' lists no two images; give a task with {_LIST}, or with images/ and labels/"
             )
-        return ordered_pairs(self._scans)
+        pairs = ordered_pairs(self._scans)
+        return [pair for pair in pairs if pair.fixed.subject != pair.moving.subject] or pairs
+
+
+def person_of(name: str) -> str:
+    """Whose image it is, as far as the Decathlon's name of it says: "person167", or the name itself."""
+    side = _SIDE.fullmatch(name)
+    return name if side is None else f"person{(int(side[1]) + 1) // 2:03d}"
 
 
 def _labels(file: Path, named: Any) -> Mapping[int, str]:
@@ -97,4 +107,5 @@ def _scan(image: Path, label: Path | None) -> Scan:
     if label is None and not found.exists():
         name = _CHANNEL.sub("", name)
         found = beside / (name + ending)
-    return Scan(name, image=str(image), label=existing(found))
+    subject = person_of(name)
+    return Scan(subject, "" if subject == name else name, str(image), existing(found))

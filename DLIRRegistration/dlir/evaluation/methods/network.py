@@ -13,6 +13,7 @@ from torch import nn
 
 from dlir import __version__
 from dlir.evaluation.methods.base import Registered
+from dlir.model.card import seen_images, trained_for
 from dlir.model.file import load_model
 from dlir.model.multistage import MultiStageModel
 from dlir.model.spec import ModelSpec
@@ -27,7 +28,8 @@ class NetworkMethod:
 
     stages: how many of its stages are used, all by default; afterwards, their names ("AIR", "DIR-1", …). name: in
     tables; by default the model's own. With `stages`, the one it stops at is added. Raises ModelError for a file that
-    is no model.
+    is no model. title: the whole model, whatever it stops at. digest: of its weights. seen_images,
+    trained_for: as its card knows them, see there.
     """
 
     def __init__(self, path: Path, device: torch.device, *, stages: int | None = None, name: str = "") -> None:
@@ -37,8 +39,10 @@ class NetworkMethod:
         self.path, self.spec, self._device = path, model.spec, device
         self._model = model if self.stages == names else first_stages(model, len(self.stages))
         self._warm = False
-        whole = name or f"DLIR {header.card.get('name', path.stem)}"
-        self.name = whole if stages is None else f"{whole} {self.stages[-1]}"
+        self.title = name or f"DLIR {header.card.get('name', path.stem)}"
+        self.digest, self.seen_images = header.digest, seen_images(header.card)
+        self.trained_for = trained_for(header.card)
+        self.name = self.title if stages is None else f"{self.title} {self.stages[-1]}"
         if device.type != "cpu":
             self.name += f" on {device.type}"
         self.settings: Mapping[str, Any] = {

@@ -10,8 +10,9 @@ import pandas as pd
 
 from dlir.data.layouts import DATA_SETS, TESTED_ON
 from dlir.errors import DLIRError
-from dlir.evaluation.methods.network import NetworkMethod
+from dlir.evaluation.methods.network import NetworkMethod, stage_names
 from dlir.evaluation.report.charts import (
+    History,
     box_plots,
     chart_uri,
     colors,
@@ -22,9 +23,9 @@ from dlir.evaluation.report.charts import (
 )
 from dlir.evaluation.report.examples import add_examples
 from dlir.evaluation.report.page import Page
-from dlir.evaluation.significance import compare
+from dlir.evaluation.significance import Comparison, compare
 from dlir.evaluation.study import Evaluated
-from dlir.evaluation.summary import Measure, count_cases, measures, registering, structures
+from dlir.evaluation.summary import Measure, count_cases, marked_name, measures, registering, structures
 from dlir.evaluation.tables import UNDEFINED, landmark_table, mean_sd, median_iqr, summary_tables
 from dlir.io.source import without_folders
 
@@ -38,6 +39,10 @@ _TOPOLOGY = ("folding_percent", "jacobian_sd", "log_jacobian_sd", "inverse_consi
 # Structures with a scatter plot.
 _SCATTERED = 3
 
+_BETWEEN = (
+    "A pair between two subjects is counted with the first of them by name; that the other is in pairs with others too "
+    "remains, so p is somewhat too small. "
+)
 _DEFINITIONS = (
     "Labels of the moving image are carried to the fixed image by nearest neighbour through the exact transform. A "
     "structure that one of the two label maps lacks is not scored. Surfaces are voxels with a face outside the "
@@ -55,6 +60,9 @@ def build_report(evaluated: Evaluated) -> str:
     """The page. Figures and tables are of the pairs that all methods have; problems of the rest are listed."""
     table = evaluated.shared
     page = Page(f"Registration of {evaluated.data.title}", _lead(evaluated))
+    if evaluated.notes:
+        page.section("What the models have seen", "Figures of pairs that a model was trained on say nothing of others.")
+        page.problems(evaluated.notes)
     _add_problems(page, evaluated)
     if not table.empty:
         found = measures(table)
@@ -127,24 +135,27 @@ def _add_tests(page: Page, table: pd.DataFrame, found: Sequence[Measure]) -> Non
     comparisons = [c for c in comparisons if {c.first, c.second} <= set(registering(table))]
     if not comparisons:
         return
+    between = (table["fixed_subject"] != table["moving_subject"]).any()
     page.section(
         "Differences between methods",
-        "Wilcoxon's signed-rank test on the pairs, two-sided; p after Holm's correction for all comparisons by one "
-        "measure. The difference is the median of second − first. Pairs of one subject are not independent of each "
-        "other, so p is somewhat too small. Comparisons by other measures and with what was before are in "
-        "comparisons.csv.",
+        "Wilcoxon's signed-rank test on subjects, two-sided; p after Holm's correction for all comparisons by one "
+        "measure. Pairs of one subject, such as both directions, are not independent of each other, so second − first "
+        "is averaged within each subject first; n is the number of subjects, and the difference the median over them. "
+        f"{_BETWEEN if between else ''}Comparisons by other measures and with what was before are in comparisons.csv.",
     )
     different = [c for c in comparisons if c.p_holm < _SIGNIFICANT]
     page.text(f"{len(different)} of {len(comparisons)} comparisons have a corrected p below {_SIGNIFICANT}.")
     if different:
-        head = ["measure", "first", "second", "n", "difference", "p", "p corrected"]
-        lines = [
-            [titles[c.measure], c.first, c.second, str(c.count), f"{c.difference:+.3g}", _p(c.p), _p(c.p_holm)]
-            for c in different[:_LISTED]
-        ]
+        names = {str(name): marked_name(own) for name, own in table.groupby("method")}
+        head = ["measure", "first", "second", "n", "pairs", "difference", "p", "p corrected"]
+        lines = [[titles[c.measure], names[c.first], names[c.second], *_figures(c)] for c in different[:_LISTED]]
         page.table([head, *lines])
     if len(different) > _LISTED:
         page.text(f"{len(different) - _LISTED} more are in comparisons.csv.")
+
+
+def _figures(c: Comparison) -> list[str]:
+    return [str(c.count), str(c.pairs), f"{c.difference:+.3g}", _p(c.p), _p(c.p_holm)]
 
 
 def _p(value: float) -> str:
@@ -206,20 +217,24 @@ def _add_landmarks(page: Page, table: pd.DataFrame, found: Sequence[Measure]) ->
 
 def _add_curves(page: Page, evaluated: Evaluated) -> None:
     """Learning curves of the runs from which models came."""
+    models = [method for method in evaluated.methods if isinstance(method, NetworkMethod)]
     histories, problems = [], []
     for name, path in evaluated.histories:
+        # The models of a cross-validation's folds are one method, and of one design.
+        of_run = next((model for model in models if model.path.parent == path.parent), models[0] if models else None)
+        known = ([], []) if of_run is None else (stage_names(of_run.spec), of_run.trained_for)
         try:
             if rows := read_history(path):
-                histories.append((name, rows))
+                histories.append(History(name, rows, *known))
         except DLIRError as error:
             problems.append(without_folders(str(error)))
     if histories or problems:
         page.section("Learning curves")
         page.problems(problems)
     if histories:
-        names = next((m.stages for m in evaluated.methods if isinstance(m, NetworkMethod)), [])
         page.figure(
-            chart_uri(learning_curves(histories, names)),
-            f"Negative similarity (no unit) against iterations, stage by stage; n = {len(histories)} training runs. As "
-            "Figures 5 and 10 of the paper.",
+            chart_uri(learning_curves(histories)),
+            "Negative similarity (no unit) against iterations, stage by stage: above those that the stages are "
+            "trained for, below the global correlation on held-out pairs, which alone can be compared between stages; "
+            f"n = {len(histories)} training runs. As Figures 5 and 10 of the paper.",
         )

@@ -6,9 +6,10 @@ import base64
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,8 +40,9 @@ _WIDTH, _LINE, _AROUND = 3.5, 0.27, 0.95
 _FAR = 4.0
 # Scatter plots and histograms: inches of a panel, bins along an axis.
 _PANEL, _BINS = 3.3, 45
-# Learning curves: inches of a panel.
-_CURVES = (2.6, 2.5)
+# Learning curves: inches of a panel; what is validated by.
+_CURVES = (2.6, 2.4)
+_VALIDATION = "NCC\nin validation"
 
 
 # -- what all figures share ---------------------------------------------------------------------------
@@ -226,10 +228,13 @@ def landmark_histograms(table: pd.DataFrame) -> Figure:
     figure = new_figure(count * (_PANEL + 0.6), _PANEL + 0.5)
     largest = float(marked[["before", "after"]].to_numpy().max())
     edges: NDArray[np.float64] = np.linspace(0, 1.03 * largest, _BINS + 1, dtype=np.float64)
+    groups = list(marked.groupby("method", sort=False))
+    counts = [np.histogram2d(own["before"], own["after"], [edges, edges])[0] for _, own in groups]
+    norm = LogNorm(1, max(2.0, *(float(own.max()) for own in counts)))
     parts = np.atleast_1d(figure.subfigures(1, count))
-    for part, (name, own) in zip(parts, marked.groupby("method", sort=False), strict=True):
+    for part, (name, own), found in zip(parts, groups, counts, strict=True):
         grid = part.subplots(2, 2, width_ratios=(4, 1), height_ratios=(1, 4), sharex="col", sharey="row")
-        _joint(grid[1, 0], own["before"].to_numpy(), own["after"].to_numpy(), edges)
+        _joint(grid[1, 0], found, edges, norm)
         for axes, when, orientation in ((grid[0, 0], "before", "vertical"), (grid[1, 1], "after", "horizontal")):
             _tidy(axes)
             axes.hist(own[when], bins=list(edges), color="#0072b2", alpha=0.6, orientation=orientation)
@@ -241,10 +246,9 @@ def landmark_histograms(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _joint(axes: Axes, before: NDArray[np.float64], after: NDArray[np.float64], edges: NDArray[np.float64]) -> None:
+def _joint(axes: Axes, counts: NDArray[np.float64], edges: NDArray[np.float64], norm: LogNorm) -> None:
+    """counts: of landmarks, (before, after). norm: the same for all methods, whose colours are compared."""
     _tidy(axes)
-    counts = np.histogram2d(before, after, [edges, edges])[0]
-    norm = LogNorm(1, max(2.0, float(counts.max())))
     axes.pcolormesh(edges, edges, np.where(counts > 0, counts, np.nan).T, cmap="viridis_r", norm=norm)
     axes.plot(edges[[0, -1]], edges[[0, -1]], color="#606060", linewidth=0.8, linestyle="--")
     axes.set_xlabel("Landmark error before (mm)", fontsize=8)
@@ -252,6 +256,39 @@ def _joint(axes: Axes, before: NDArray[np.float64], after: NDArray[np.float64], 
 
 
 # -- learning curves (Figures 5 and 10) ---------------------------------------------------------------
+
+
+class _Point(NamedTuple):
+    """One value of one run's curves. column, kind: of the panel that it belongs in."""
+
+    run: int
+    column: str
+    kind: str
+    iteration: float
+    value: float
+
+
+@dataclass(frozen=True)
+class History:
+    """How a run went. rows: of its history.json. stages: names of its model's; a further phase is the tuning of all.
+
+    trained_for: the similarity of each phase, where that is known.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    stages: Sequence[str]
+    trained_for: Sequence[str] = ()
+
+    def points(self, run: int) -> Iterator[_Point]:
+        """Every value, as of the run of that number."""
+        for row in self.rows:
+            phase = int(row["phase"])
+            column = self.stages[phase] if phase < len(self.stages) else "all stages"
+            kind = self.trained_for[phase] if phase < len(self.trained_for) else "similarity"
+            yield _Point(run, column, f"{kind}\nin training", row["iteration"], -row["similarity"])
+            if "validation_similarity" in row:
+                yield _Point(run, column, _VALIDATION, row["iteration"], -row["validation_similarity"])
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -265,34 +302,32 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return list(rows)
 
 
-def learning_curves(histories: Sequence[tuple[str, Sequence[dict[str, Any]]]], stage_names: Sequence[str]) -> Figure:
-    """Negative similarity in training (thin) and validation (thick) against iterations; one panel per phase.
+def learning_curves(histories: Sequence[History]) -> Figure:
+    """Negative similarity against iterations; a row for each kind in training, the last one in validation; a column per
+    stage.
 
-    histories: name and rows of each run. stage_names: of the first phases; a further one is the fine-tuning of all.
+    Stages are trained for similarities of their own, on windows and with augmentation; all are validated by the global
+    correlation of whole images, and only there do the columns share an axis.
     """
-    phases = sorted({int(row["phase"]) for _, rows in histories for row in rows})
-    figure = new_figure(max(1, len(phases)) * _CURVES[0] + 0.4, _CURVES[1])
-    panels = figure.subplots(1, len(phases), squeeze=False, sharey=True)[0]
-    for axes, phase in zip(panels, phases, strict=True):
-        _tidy(axes)
-        points = 0
-        for number, (name, rows) in enumerate(histories):
-            own = [row for row in rows if row["phase"] == phase]
-            points += len(own)
-            for key, label, width in (("similarity", "training", 0.9), ("validation_similarity", "validation", 1.8)):
-                known = [(row["iteration"], -row[key]) for row in own if key in row]
-                if known:
-                    axes.plot(
-                        *zip(*known, strict=True),
-                        color=f"C{number}",
-                        lw=width,
-                        marker=".",
-                        ms=3,
-                        label=f"{name}, {label}",
-                    )
-        title = stage_names[phase] if phase < len(stage_names) else "all stages"
-        axes.set_title(f"{title}, n = {points} points", fontsize=8.5, loc="left")
-        axes.set_xlabel("iterations", fontsize=8)
-    panels[0].set_ylabel("negative similarity (NCC, no unit)", fontsize=8)
-    panels[-1].legend(fontsize=7, frameon=False)
+    points = [point for number, history in enumerate(histories) for point in history.points(number)]
+    titles = list(dict.fromkeys(point.column for point in points))
+    kinds = sorted({point.kind for point in points}, key=lambda kind: (kind == _VALIDATION, kind))
+    figure = new_figure(max(1, len(titles)) * _CURVES[0] + 1.8, max(1, len(kinds)) * _CURVES[1])
+    grid = figure.subplots(max(1, len(kinds)), max(1, len(titles)), squeeze=False)
+    for line, kind in zip(grid, kinds, strict=True):
+        for axes, title in zip(line, titles, strict=True):
+            _tidy(axes)
+            shown = [point for point in points if (point.column, point.kind) == (title, kind)]
+            for number, history in enumerate(histories):
+                own = [(point.iteration, point.value) for point in shown if point.run == number]
+                style = {"color": f"C{number}", "lw": 1.2, "marker": ".", "ms": 3, "label": history.name}
+                axes.plot(*np.array(own).reshape(-1, 2).T, **style)
+            axes.set_title(f"{title}, n = {len(shown)} points", fontsize=8.5, loc="left")
+            axes.set_xlabel("iterations", fontsize=8)
+            if kind == _VALIDATION:
+                axes.sharey(line[0])
+            axes.set_visible(bool(shown) or axes is line[0])
+        line[0].set_ylabel(f"negative {kind} (no unit)", fontsize=8)
+    grid[0, -1].set_visible(True)
+    grid[0, -1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1))
     return figure

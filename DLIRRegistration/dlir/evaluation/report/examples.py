@@ -37,16 +37,18 @@ from dlir.evaluation.scoring import LoadedPair, load_pair, load_scan
 from dlir.evaluation.study import Evaluated
 from dlir.evaluation.summary import measures
 from dlir.geometry import ImageGrid
+from dlir.io.reading import Volume
 from dlir.io.source import without_folders
 from dlir.model.preprocessing import intensity_range
+from dlir.model.spec import Preprocessing
 from dlir.transforms.files import load_transform
 from dlir.transforms.spatial import CompositeTransform
 
 # Methods side by side in one picture: the last ones of the list.
 _SIDE_BY_SIDE = 6
 _CELL = 1.75
-# Differences beyond this share of the intensity range look alike.
-_LARGEST_DIFFERENCE = 0.5
+# So many percent of a figure's differences lie on its scale of colours; those above look alike.
+_SHOWN_PERCENT = 99.5
 _DIFFERENCE_COLORS = "magma"
 _IDENTITY = CompositeTransform(())
 
@@ -104,12 +106,11 @@ def _add_stages(
     steps = stages_of(transforms[method.name], loaded.start, method.stages) if method is not None else {}
     if method is None or len(steps) < 2:
         return
-    window = intensity_range(loaded.fixed.image.array, method.spec.preprocessing)
     page.figure(
-        picture_uri(stage_panels(loaded, steps, window)),
+        picture_uri(stage_panels(loaded, steps, method.spec.preprocessing)),
         f"{loaded.pair.name}, {method.name}, stage by stage (n = 1 pair): three slices at right angles, and below each "
-        "the absolute difference to the fixed image as a share of the intensity range (no unit). As Figure 11 of the "
-        "paper.",
+        "the absolute difference to the fixed image, each image as a share of its own intensity range (no unit), all "
+        "in the colours of one scale. As Figure 11 of the paper.",
     )
 
 
@@ -140,12 +141,12 @@ def method_panels(loaded: LoadedPair, transforms: Mapping[str, CompositeTransfor
     return figure
 
 
-def stage_panels(
-    loaded: LoadedPair, stages: Mapping[str, CompositeTransform], intensities: tuple[float, float]
-) -> Figure:
+def stage_panels(loaded: LoadedPair, stages: Mapping[str, CompositeTransform], preprocessing: Preprocessing) -> Figure:
     """Moving, warped by each stage, fixed; axis by axis of the fixed image, with the difference to it below each.
 
-    stages: the transform up to each stage, by its name. intensities: those that become 0 and 1.
+    stages: the transform up to each stage, by its name. preprocessing: what becomes 0 and 1 in each image, whose
+    scales may differ. One scale of colours serves all differences, up to what hardly any of them exceeds; what comes
+    from outside of the moving image has none.
     """
     fixed, moving = loaded.fixed.image, loaded.moving.image
     shown = {"Moving": loaded.start, **stages}
@@ -154,29 +155,53 @@ def stage_panels(
     shares = [_aspect(plane) for plane in planes for _ in range(2)]
     figure = new_figure(width + 0.6, (height - 0.3) * sum(shares) / shares[0] + 0.4)
     grid = figure.subplots(6, len(shown) + 1, squeeze=False, height_ratios=shares)
-    low, high = intensities
-
-    def scaled(values: NDArray[Any]) -> NDArray[Any]:
-        return np.clip((values - low) / (high - low), 0, 1)
-
+    ranges = [intensity_range(image.array, preprocessing) for image in (fixed, moving)]
+    still = [_scaled(sample_slice(fixed, _IDENTITY, plane), ranges[0]) for plane in planes]
+    moved = [
+        [_scaled(sample_slice(moving, transform, plane), ranges[1]) for transform in shown.values()] for plane in planes
+    ]
+    differences = [
+        [
+            np.where(_within(moving, transform, plane), np.abs(own - reference), np.nan)
+            for own, transform in zip(row, shown.values(), strict=True)
+        ]
+        for row, reference, plane in zip(moved, still, planes, strict=True)
+    ]
+    colors = ScalarMappable(Normalize(0, _largest([own for row in differences for own in row])), _DIFFERENCE_COLORS)
     for row, plane in enumerate(planes):
-        still = scaled(sample_slice(fixed, _IDENTITY, plane))
-        for column, (name, transform) in enumerate(shown.items()):
-            values = scaled(sample_slice(moving, transform, plane))
+        for column, name in enumerate(shown):
             above, below = grid[2 * row, column], grid[2 * row + 1, column]
-            _show(above, values, plane, name if row == 0 else "", (0, 1))
-            difference = np.abs(values - still)
-            below.imshow(
-                difference, cmap=_DIFFERENCE_COLORS, vmin=0, vmax=_LARGEST_DIFFERENCE, extent=slice_extent(plane)
-            )
-            _frame(below, plane, f"mean {difference.mean():.3f}")
-        _show(grid[2 * row, -1], still, plane, "Fixed" if row == 0 else "", (0, 1))
+            _show(above, moved[row][column], plane, name if row == 0 else "", (0, 1))
+            below.imshow(differences[row][column], cmap=colors.cmap, norm=colors.norm, extent=slice_extent(plane))
+            _frame(below, plane, _mean(differences[row][column]))
+        _show(grid[2 * row, -1], still[row], plane, "Fixed" if row == 0 else "", (0, 1))
         grid[2 * row + 1, -1].set_visible(False)
-    mappable = ScalarMappable(Normalize(0, _LARGEST_DIFFERENCE), _DIFFERENCE_COLORS)
-    bar = figure.colorbar(mappable, ax=grid[:, -1], shrink=0.5, extend="max")
+    bar = figure.colorbar(colors, ax=grid[:, -1], shrink=0.5, extend="max")
     bar.set_label("absolute difference (share of the intensity range)", fontsize=7.5)
     bar.ax.tick_params(labelsize=7)
     return figure
+
+
+def _scaled(values: NDArray[Any], window: tuple[float, float]) -> NDArray[Any]:
+    return np.clip((values - window[0]) / (window[1] - window[0] or 1.0), 0, 1)
+
+
+def _largest(differences: Sequence[NDArray[Any]]) -> float:
+    """The upper end of a scale for all of them, which a few voxels of any image do not set."""
+    every = np.concatenate([own[np.isfinite(own)] for own in differences])
+    found = float(np.percentile(every, _SHOWN_PERCENT)) if every.size else 0.0
+    return found if found > 0 else 1.0
+
+
+def _mean(difference: NDArray[Any]) -> str:
+    found = difference[np.isfinite(difference)]
+    return f"mean {found.mean():.3f}" if found.size else "nothing in common"
+
+
+def _within(moving: Volume, transform: CompositeTransform, plane: ImageGrid) -> NDArray[np.bool_]:
+    """(rows, columns): where the plane's points come from inside the moving image, which alone can be compared."""
+    inside: NDArray[np.bool_] = moving.grid.contains(transform.apply(plane.voxel_centers().reshape(-1, 3)))
+    return inside.reshape(plane.shape[1:])
 
 
 def example_plane(loaded: LoadedPair) -> ImageGrid:

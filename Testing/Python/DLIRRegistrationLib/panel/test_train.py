@@ -241,3 +241,16 @@ def test_a_run_that_was_there_before_is_shown(bench: Bench, training: Any, tmp_p
     assert bench.ui.curveLabel.visible
     assert bench.ui.resumeTrainingButton.enabled
     assert bench.ui.trainingStatusLabel.text == "There is a run, at stage 3, iteration 400."
+
+
+def test_the_curve_is_of_one_quantity(bench: Bench) -> None:
+    """A stage may be trained for another similarity than it is validated by, and than the stage before it."""
+    from DLIRRegistrationLib.panel.train import shown_curve
+
+    name, _, points = shown_curve(HISTORY)
+    assert name == "validation similarity"
+    assert points == [(n, row["validation_similarity"]) for n, row in enumerate(HISTORY)]
+    alone = [{key: value for key, value in row.items() if key != "validation_similarity"} for row in HISTORY]
+    name, _, points = shown_curve(alone)
+    assert name == "similarity of this stage"
+    assert points == [(n, row["similarity"]) for n, row in enumerate(HISTORY)][8:]

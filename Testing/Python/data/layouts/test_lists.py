@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlir.data.layouts.decathlon import Decathlon
+from dlir.data.layouts.decathlon import Decathlon, person_of
 from dlir.data.layouts.learn2reg import Learn2Reg
 from dlir.errors import EvaluationError, ImageNote
 from dlir.io.writing import write_image
@@ -109,8 +109,8 @@ def test_a_task_with_its_list(tmp_path: Path) -> None:
     assert data.title == "Hippocampus"
     assert data.labels == {1: "Anterior", 2: "Posterior"}
     assert [p.name for p in data.pairs()] == [
-        "hippocampus_004-to-hippocampus_001",
-        "hippocampus_001-to-hippocampus_004",
+        "person002 hippocampus_004-to-person001 hippocampus_001",
+        "person001 hippocampus_001-to-person002 hippocampus_004",
     ]
     image = data.pairs()[0].fixed.read_image()
     label = data.pairs()[0].fixed.read_label(image)
@@ -145,7 +145,7 @@ def test_both_versions_of_nnunet(tmp_path: Path, form: str, numbers_first: bool)
         data = Decathlon(tmp_path)
     assert data.labels == {1: "Anterior"}
     scans = {pair.fixed.name: pair.fixed for pair in data.pairs()}
-    assert [name.removesuffix("_0000") for name in scans] == names
+    assert [scan.part.removesuffix("_0000") for scan in scans.values()] == names
     for scan in scans.values():
         image = scan.read_image()
         label = scan.read_label(image)
@@ -185,17 +185,38 @@ def test_lists_of_another_form(tmp_path: Path, content: dict[str, Any], words: s
 def test_the_case_of_nnunet(shared_cases: Path) -> None:
     data = Decathlon(shared_cases / "13_nnunet_v2_dataset_json" / "Dataset004_Hippocampus")
     assert data.labels == {1: "Anterior", 2: "Posterior"}
+    # One person's two sides: there is nobody else.
     assert [pair.name for pair in data.pairs()] == [
-        "hippocampus_334-to-hippocampus_333",
-        "hippocampus_333-to-hippocampus_334",
+        "person167 hippocampus_334-to-hippocampus_333",
+        "person167 hippocampus_333-to-hippocampus_334",
     ]
     assert all(pair.fixed.label for pair in data.pairs())
 
 
 def test_folders_of_equal_names_will_do(tmp_path: Path) -> None:
     data = Decathlon(task(tmp_path, "images", "labels"))
-    assert len(data.pairs()) == 6
+    # 003 and 004 are two sides of one person.
+    assert {p.name for p in data.pairs()} == {
+        f"person00{(a + 1) // 2} hippocampus_00{a}-to-person00{(b + 1) // 2} hippocampus_00{b}"
+        for a, b in ((1, 3), (3, 1), (1, 4), (4, 1))
+    }
     assert all(pair.fixed.label and pair.moving.label for pair in data.pairs())
+
+
+@pytest.mark.parametrize(
+    ("name", "person"),
+    [
+        ("hippocampus_001", "person001"),
+        ("hippocampus_002", "person001"),
+        ("hippocampus_003", "person002"),
+        ("hippocampus_394_0000", "person197"),
+        ("prostate_003", "prostate_003"),
+        ("hippocampus_3", "hippocampus_3"),
+        ("my_hippocampus_003", "my_hippocampus_003"),
+    ],
+)
+def test_two_sides_of_one_person_are_numbered_side_by_side(name: str, person: str) -> None:
+    assert person_of(name) == person
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -206,7 +227,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.data
 def test_the_real_hippocampi(shared_data: Path) -> None:
     pairs = Decathlon(shared_data / "hippocampus").pairs()
-    assert len(pairs) == 220 * 219
+    names = {pair.fixed.name: pair.fixed.subject for pair in pairs}
+    both = [list(names.values()).count(person) for person in set(names.values())]
+    assert len(names) == 220
+    assert len(pairs) == 220 * 219 - sum(n * (n - 1) for n in both)
+    assert all(pair.fixed.subject != pair.moving.subject for pair in pairs)
     image = pairs[0].fixed.read_image()
     label = pairs[0].fixed.read_label(image)
     assert label is not None

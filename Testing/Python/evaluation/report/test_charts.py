@@ -14,6 +14,7 @@ from matplotlib.patches import PathPatch
 
 from dlir.errors import EvaluationError
 from dlir.evaluation.report.charts import (
+    History,
     box_plots,
     chart_uri,
     colors,
@@ -146,16 +147,44 @@ def history(phases: int = 2) -> list[dict[str, float]]:
 
 
 def test_curves_fall_as_similarity_rises() -> None:
-    figure = learning_curves([("run", history(3))], ["AIR", "DIR-1"])
-    assert [axes.get_title("left") for axes in figure.axes] == [
-        "AIR, n = 3 points",
-        "DIR-1, n = 3 points",
-        "all stages, n = 3 points",
-    ]
-    training, validation = figure.axes[0].lines
+    figure = learning_curves([History("run", history(3), ["AIR", "DIR-1"])])
+    titles = ["AIR, n = 3 points", "DIR-1, n = 3 points", "all stages, n = 3 points"]
+    assert [axes.get_title("left") for axes in figure.axes] == titles * 2
+    (training,), (validation,) = figure.axes[0].lines, figure.axes[3].lines
     np.testing.assert_allclose(training.get_ydata(), [-0.6, -0.7, -0.8])
     np.testing.assert_allclose(validation.get_ydata(), [-0.5, -0.6, -0.7])
     assert list(training.get_xdata()) == [10, 20, 30]
+
+
+def test_no_axis_has_two_quantities() -> None:
+    """What is trained for differs between stages, and from what is validated by; runs of other designs line up."""
+    runs = [History("two", history(3), ["AIR", "DIR-1"]), History("one", history(2), ["DIR-1"])]
+    figure = learning_curves(runs)
+    columns = ["AIR", "DIR-1", "all stages"]
+    assert [axes.get_title("left").partition(",")[0] for axes in figure.axes] == columns * 2
+    labels = [axes.get_ylabel().replace("\n", " ") for axes in figure.axes[::3]]
+    assert labels == ["negative similarity in training (no unit)", "negative NCC in validation (no unit)"]
+    above, below = figure.axes[:3], figure.axes[3:]
+    assert len({axes.get_ylim() for axes in below}) == 1
+    assert not above[0].get_shared_y_axes().joined(above[0], above[1])
+    for axes in above:
+        drawn = {line.get_label(): len(line.get_xdata()) for line in axes.lines}
+        expected = {"AIR": (3, 0), "DIR-1": (3, 3), "all stages": (3, 3)}
+        assert tuple(drawn[name] for name in ("two", "one")) == expected[axes.get_title("left").partition(",")[0]]
+
+
+def test_runs_that_were_trained_for_other_similarities_have_other_axes() -> None:
+    kinds = [["NCC", "local NCC, 7 voxels"], ["local NCC, 5 voxels", "local NCC, 7 voxels"]]
+    runs = [History(f"run {k}", history(2), ["DIR-1", "DIR-2"], own) for k, own in enumerate(kinds)]
+    figure = learning_curves(runs)
+    points = [sum(len(line.get_xdata()) for line in axes.lines) for axes in figure.axes]
+    labels = [axes.get_ylabel().replace("\n", " ") for axes in figure.axes[::2]]
+    assert {label: points[2 * k : 2 * k + 2] for k, label in enumerate(labels)} == {
+        "negative NCC in training (no unit)": [3, 0],
+        "negative local NCC, 5 voxels in training (no unit)": [3, 0],
+        "negative local NCC, 7 voxels in training (no unit)": [0, 6],
+        "negative NCC in validation (no unit)": [6, 6],
+    }
 
 
 def test_a_history_is_read_or_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from dlir.evaluation.report.examples import example_plane, method_panels, stage_panels
 from dlir.evaluation.scoring import LoadedPair, load_pair, load_scan
+from dlir.io.reading import Volume
+from dlir.model.spec import Preprocessing
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from evaluation_runs import shift_of, two_subjects
 
@@ -34,7 +37,7 @@ def test_methods_stand_side_by_side(pair: LoadedPair) -> None:
 
 
 def test_a_good_stage_leaves_less_difference(pair: LoadedPair) -> None:
-    figure = stage_panels(pair, {"DIR-1": STILL, "DIR-2": RIGHT}, (0.0, 400.0))
+    figure = stage_panels(pair, {"DIR-1": STILL, "DIR-2": RIGHT}, Preprocessing((1, 1, 1)))
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:4] == ["Moving", "DIR-1", "DIR-2", "Fixed"]
     for row in (1, 3, 5):
@@ -42,6 +45,55 @@ def test_a_good_stage_leaves_less_difference(pair: LoadedPair) -> None:
         assert moving == first > 2 * second
     (bar,) = [axes for axes in figure.axes if "share of the intensity range" in axes.get_ylabel()]
     assert bar.get_ylim()[0] == 0
+
+
+def of_scale(volume: Volume, factor: float, offset: float = 0.0) -> Volume:
+    return replace(volume, array=(factor * volume.array + offset).astype(np.float32))
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1.0, 0.0), (30.0, 0.0), (0.01, 5000.0)])
+@pytest.mark.parametrize("spike", [0.0, 1e5])
+def test_images_of_two_scales_are_compared_on_one(pair: LoadedPair, factor: float, offset: float, spike: float) -> None:
+    """A moving image in other units is as far from the fixed one as in the same, and one voxel changes nothing."""
+    moving = of_scale(pair.moving.image, factor, offset)
+    moving.array[0, 0, 0] += spike
+    other = replace(pair, moving=replace(pair.moving, image=moving))
+    stages, preprocessing = {"DIR-1": STILL, "DIR-2": RIGHT}, Preprocessing((1, 1, 1))
+    plain, found = (stage_panels(p, stages, preprocessing) for p in (pair, other))
+    means = [[a.get_title() for a in figure.axes if a.get_title().startswith("mean")] for figure in (plain, found)]
+    numbers = np.array([[float(text.removeprefix("mean ")) for text in own] for own in means])
+    np.testing.assert_allclose(*numbers, atol=0.005)  # of so few voxels one moves the percentile a little
+
+
+def test_one_scale_of_colours_serves_all_stages(pair: LoadedPair) -> None:
+    figure = stage_panels(pair, {"DIR-1": STILL, "DIR-2": RIGHT}, Preprocessing((1, 1, 1)))
+    shown = [image for axes in figure.axes for image in axes.images if axes.get_title().startswith("mean")]
+    assert len(shown) == 9
+    (scale,) = {(image.norm.vmin, image.norm.vmax) for image in shown}
+    values = np.concatenate([np.ma.compressed(np.ma.masked_invalid(image.get_array())) for image in shown])
+    assert scale[0] == 0
+    assert 0.99 < (values <= scale[1]).mean() < 1
+    (bar,) = [axes for axes in figure.axes if "share of the intensity range" in axes.get_ylabel()]
+    assert bar.get_ylim()[1] == pytest.approx(scale[1])
+
+
+def test_what_lies_outside_of_the_moving_image_does_not_count(pair: LoadedPair) -> None:
+    """Black from beyond its border is no difference; far enough away there is nothing to compare."""
+    grid = pair.fixed.image.grid
+    aside = CompositeTransform((AffineTransform.translation([0.4 * grid.extent[0], 0.0, 0.0]),))
+    away = CompositeTransform((AffineTransform.translation([1e4, 0.0, 0.0]),))
+    bright = replace(pair, fixed=replace(pair.fixed, image=of_scale(pair.fixed.image, 1.0, 500.0)))
+    figure = stage_panels(bright, {"aside": aside, "away": away}, Preprocessing((1, 1, 1), window=(0.0, 1000.0)))
+    images = [axes.images[0].get_array() for axes in figure.axes[4:7]]
+    shares = [np.ma.count_masked(np.ma.masked_invalid(image)) / image.size for image in images]
+    assert shares[0] < 0.2 < shares[1] < shares[2] == 1
+    assert figure.axes[6].get_title() == "nothing in common"
+
+
+def test_nothing_to_compare_is_no_scale_of_nothing(pair: LoadedPair) -> None:
+    same = replace(pair, moving=pair.fixed, start=STILL)
+    figure = stage_panels(same, {"DIR-1": STILL}, Preprocessing((1, 1, 1)))
+    assert {a.get_title() for a in figure.axes if a.get_title().startswith("mean")} == {"mean 0.000"}
 
 
 def test_the_three_slices_lie_at_right_angles(pair: LoadedPair) -> None:
