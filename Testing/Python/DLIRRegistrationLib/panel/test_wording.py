@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 CORE = Path(dlir.__file__).parent
 # What these say is not shown as the failure of a registration.
 NOT_SHOWN = {"cli", "evaluation", "training"}
+# Nor what is said of folders of image files: Slicer asks for arrays, in folders of the worker's own.
+FOR_FILES = {"former.py"}
 
 
 def _raised() -> Iterator[str]:
     """The text of every error that a registration may raise, with what is filled in as an ellipsis."""
     for file in sorted(CORE.rglob("*.py")):
-        if file.relative_to(CORE).parts[0] in NOT_SHOWN:
+        if file.relative_to(CORE).parts[0] in NOT_SHOWN or file.name in FOR_FILES:
             continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Raise):
