@@ -157,9 +157,12 @@ def _row(measure: str, figures: Mapping[str, Any], unit: str, form: str) -> Iter
         yield Row(measure, shown[0], shown[1], unit)
 
 
-def _distances(distances: Mapping[str, float]) -> str:
+def _distances(distances: Mapping[str, float | None]) -> str:
     """Of the images from what each model was made for, the nearest first."""
-    return ", ".join(f"{name} {distance:.1f}" for name, distance in distances.items())
+    return ", ".join(
+        f"{name} {'of another size' if distance is None else format(distance, '.1f')}"
+        for name, distance in distances.items()
+    )
 
 
 def _volume(ml: float) -> str:

@@ -145,9 +145,13 @@ def evaluate(
 
 
 def check_folder(output: Path, *, overwrite: bool) -> None:
-    """Raises OutputError, before any work, where a file would be replaced in a folder that holds no evaluation."""
+    """Raises OutputError, before any work, where a file would be replaced in a folder that holds no evaluation, and for
+    a name that cannot be written.
+    """
     from dlir.evaluation.study import RESULTS
+    from dlir.io.writing import writable
 
+    writable(output)
     if overwrite or (output / RESULTS).exists():
         return
     for name in (*OUTPUTS.values(), PARQUET):

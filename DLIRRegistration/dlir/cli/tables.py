@@ -75,7 +75,10 @@ def _model(model: dict[str, Any]) -> str:
     """Its name and, where it was chosen, how far the images are from what each model was made for."""
     if "distances" not in model:
         return str(model["name"])
-    told = ", ".join(f"{name} {number(distance, '.1f')}" for name, distance in model["distances"].items())
+    told = ", ".join(
+        f"{name} {'of another size' if distance is None else format(distance, '.1f')}"
+        for name, distance in model["distances"].items()
+    )
     return f"{model['name']} (chosen; distance of the images from what a model was made for: {told})"
 
 

@@ -29,6 +29,8 @@ _FOLDS = 5
 _OWN = 0.95
 # An image so many times larger or smaller than all of the model's own is of another kind.
 _SIZES = 3.0
+# Its distance.
+OTHER_SIZE = 1e3
 # Digits that are kept of each figure.
 _DIGITS = 5
 

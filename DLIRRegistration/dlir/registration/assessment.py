@@ -16,7 +16,7 @@ from torch import Tensor
 from dlir.io.reading import Volume
 from dlir.losses.similarity import local_ncc, ncc
 from dlir.metrics.scores import defined
-from dlir.model.domain import Domain, Observed, image_figures
+from dlir.model.domain import OTHER_SIZE, Domain, Observed, image_figures
 from dlir.model.preprocessing import Prepared
 from dlir.model.spec import ModelSpec
 from dlir.registration.oneshot import Prediction, Registration
@@ -29,8 +29,6 @@ from dlir.transforms.spatial import AffineTransform, CompositeTransform
 _SOMETHING = 0.1
 # Points at most at which distances are taken.
 _POINTS = 20_000
-# The distance of an image of another order of size than any of the model's own.
-OTHER_SIZE = 1e3
 # The displacement that so many per cent of the points stay below.
 _MOST = 95
 

@@ -71,8 +71,8 @@ def initialize(
     distance = float(np.linalg.norm(offset))
     if chosen.overlap == 0:
         raise GeometryError(
-            f"'{fixed.source}' and '{moving.source}' do not overlap in space ({distance:.0f} mm between their centers); "
-            "start from aligned centers (--initialize centers) or give an --initial-transform"
+            f"'{fixed.source}' and '{moving.source}' do not overlap in space ({distance:.0f} mm between their "
+            "centers); start from aligned centers (--initialize centers) or give an --initial-transform"
         )
     described = {"mode": chosen.name, "center_distance_mm": round(distance, 3), "overlap": round(chosen.overlap, 4)}
     return Start(chosen.transform, described | ({"reason": _reason(chosen, tried)} if len(tried) > 1 else {}))

@@ -9,20 +9,24 @@ from pathlib import Path
 from dlir.errors import GeometryError, ModelError, note
 from dlir.io.reading import Volume
 from dlir.model.catalogue import all_models
-from dlir.model.domain import Domain
+from dlir.model.domain import OTHER_SIZE, Domain
 from dlir.model.file import ModelHeader
 from dlir.model.memory import require_memory
 from dlir.model.preprocessing import scale
-from dlir.registration.assessment import OTHER_SIZE, seen_figures
+from dlir.registration.assessment import seen_figures
 from dlir.registration.verdict import UNLIKE_IMAGES, made_for
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The model that fits best. distances: of every model that was compared, by name; its own pairs keep about 1."""
+    """The model that fits best.
+
+    distances: of every model that was compared, by name, its own pairs keep about 1; None where the images are of
+    another order of size.
+    """
 
     path: Path
-    distances: dict[str, float]
+    distances: dict[str, float | None]
 
 
 def choose_model(fixed: Volume, moving: Volume) -> Choice:
@@ -59,7 +63,8 @@ def choose_model(fixed: Volume, moving: Volume) -> Choice:
             f"no installed model was made for images like {measured}: {known}; correct the voxel size if that is "
             "wrong, choose one with --model to try it all the same, or train one on such images"
         )
-    return Choice(header.path, {name: round(compared[name][0], 3) for name in ranked})
+    known_as = {name: compared[name][0] for name in ranked}
+    return Choice(header.path, {name: None if d == OTHER_SIZE else round(d, 3) for name, d in known_as.items()})
 
 
 def _offer(name: str, model: ModelHeader) -> str:

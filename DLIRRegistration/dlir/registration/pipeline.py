@@ -139,7 +139,7 @@ class _Model:
     """The file of a model and, where it was chosen, how far the images are from what each model was made for."""
 
     path: Path
-    distances: dict[str, float] | None = None
+    distances: dict[str, float | None] | None = None
 
 
 def _asked(request: RegistrationRequest) -> _Model | None:

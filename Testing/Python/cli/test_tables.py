@@ -23,6 +23,8 @@ def report(labels: dict[str, Any]) -> dict[str, Any]:
         "initialization": {"mode": "scanner positions", "center_distance_mm": 0.0, "overlap": 1.0},
         "model": {"name": "tiny"},
         "device": "cpu",
+        "threads": 1,
+        "verdict": {"level": "good", "reason": "Nothing folds.", "inputs": {}},
         "seconds": {"read": 1.0, "networks": 0.5},
         "outputs": {"warped": "warped.nrrd"},
     }
@@ -40,3 +42,12 @@ def test_a_label_that_only_one_map_has_is_not_scored(capfd: pytest.CaptureFixtur
     assert len(about_two) == 1
     assert "in one label map only" in about_two[0]
     assert "0.000" not in about_two[0]
+
+
+def test_the_verdict_is_the_last_line_and_a_chosen_model_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    chosen = report({}) | {"model": {"name": "tiny", "distances": {"tiny": 0.71, "other": 3.0}}}
+    print_report(chosen, Path("out"))
+    *_, model, _, last = capfd.readouterr().out.splitlines()
+    assert last == "verdict   good: Nothing folds."
+    assert "tiny (chosen; " in model
+    assert "tiny 0.7, other 3.0)" in model

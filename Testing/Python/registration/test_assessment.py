@@ -11,10 +11,10 @@ import torch
 from cli_runs import FIXED, STAGES, body
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
-from dlir.model.domain import Domain, Observed
+from dlir.model.domain import OTHER_SIZE, Domain, Observed
 from dlir.model.multistage import MultiStageModel
 from dlir.model.spec import ModelSpec, Preprocessing
-from dlir.registration.assessment import OTHER_SIZE, Assessment, assess, observed
+from dlir.registration.assessment import Assessment, assess, observed
 from dlir.registration.oneshot import Registration
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from grids import make_grid
