@@ -42,7 +42,7 @@ class Assessment:
     similarity_before, similarity_after: NCC of both images as the networks see them, by the start and by the result,
     so that padding and single voxels do not count. local_before, local_after: the same in small windows.
     images_distance: of the images from the model's domain, by what they look like; networks_distance: of the pair, by
-    what the networks make of it. The model's own are within about 1; OTHER_SIZE for images of
+    what the networks make of it in either direction. The model's own are within about 1; OTHER_SIZE for images of
     another order of size.
     """
 
@@ -90,8 +90,10 @@ def assess(
         after,
     )
     offer(one_way)
-    apart = _consistency(registration, fixed, moving, start, found, points)
-    return replace(one_way, inverse_consistency_mm=defined(apart))
+    back, apart = _consistency(registration, fixed, moving, start, found, points)
+    if domain is not None and networks is not None and back is not None:
+        networks = max(networks, domain.stage_distance(observed(registration.spec, back)))
+    return replace(one_way, inverse_consistency_mm=defined(apart), networks_distance=networks)
 
 
 def _distances(spec: ModelSpec, found: Prediction, domain: Domain) -> tuple[float, float]:
@@ -146,8 +148,9 @@ def _consistency(
     start: CompositeTransform,
     found: Prediction,
     points: NDArray[np.float64],
-) -> float:
-    """Median of |B(T(x)) - x|, mm, over points (N, 3) that T sends into the moving image; `nan` where there are none.
+) -> tuple[Prediction | None, float]:
+    """What the networks make of the pair the other way round, and the median of |B(T(x)) - x|, mm, over points (N, 3)
+    that T sends into the moving image; None and `nan` where there are none.
 
     A start that is not linear is no part of the comparison: the moving image is brought through it first.
     """
@@ -161,9 +164,10 @@ def _consistency(
     sent = there.apply(points)
     within = moving.grid.contains(sent)
     if not within.any():
-        return float("nan")
-    returned = registration.predict(moving, fixed, back).transform.apply(sent[within])
-    return float(np.median(np.linalg.norm(returned - points[within], axis=1)))
+        return None, float("nan")
+    again = registration.predict(moving, fixed, back)
+    returned = again.transform.apply(sent[within])
+    return again, float(np.median(np.linalg.norm(returned - points[within], axis=1)))
 
 
 # -- similarity ---------------------------------------------------------------------------------------

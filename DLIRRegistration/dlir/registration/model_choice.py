@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +16,22 @@ from dlir.model.preprocessing import scale
 from dlir.registration.assessment import seen_figures
 from dlir.registration.verdict import UNLIKE_IMAGES, made_for
 
+# Images further off than this may be parts of the model's own, or others that look like them: the networks decide.
+DOUBTFUL_IMAGES = 1.35
+
 
 @dataclass(frozen=True)
 class Choice:
     """The model that fits best.
 
     distances: of every model that was compared, by name, its own pairs keep about 1; None where the images are of
-    another order of size.
+    another order of size. doubt: what to refuse the pair with if the networks find it unlike their own, too; None
+    where the images alone leave no doubt.
     """
 
     path: Path
     distances: dict[str, float | None]
+    doubt: ModelError | None = None
 
 
 def choose_model(fixed: Volume, moving: Volume) -> Choice:
@@ -56,22 +61,28 @@ def choose_model(fixed: Volume, moving: Volume) -> Choice:
     nearest, header = compared[ranked[0]]
     if nearest == OTHER_SIZE and too_large is not None:
         raise too_large
+    refusal = _refusal(fixed, moving, [compared[name][1] for name in ranked])
     if nearest > UNLIKE_IMAGES:
-        known = "; ".join(_offer(name, compared[name][1]) for name in ranked)
-        measured = " and ".join(f"'{volume.source}' ({_mm(volume.grid.extent)})" for volume in (fixed, moving))
-        raise ModelError(
-            f"no installed model was made for images like {measured}: {known}; correct the voxel size if that is "
-            "wrong, choose one with --model to try it all the same, or train one on such images"
-        )
+        raise refusal
     known_as = {name: compared[name][0] for name in ranked}
-    return Choice(header.path, {name: None if d == OTHER_SIZE else round(d, 3) for name, d in known_as.items()})
+    distances = {name: None if d == OTHER_SIZE else round(d, 3) for name, d in known_as.items()}
+    return Choice(header.path, distances, refusal if nearest > DOUBTFUL_IMAGES else None)
 
 
-def _offer(name: str, model: ModelHeader) -> str:
+def _refusal(fixed: Volume, moving: Volume, models: Sequence[ModelHeader]) -> ModelError:
+    known = "; ".join(map(_offer, models))
+    measured = " and ".join(f"'{volume.source}' ({_mm(volume.grid.extent)})" for volume in (fixed, moving))
+    return ModelError(
+        f"no installed model was made for images like {measured}: {known}; correct the voxel size if that is "
+        "wrong, choose one with --model to try it all the same, or train one on such images"
+    )
+
+
+def _offer(model: ModelHeader) -> str:
     """What a model is for, in words."""
     assert model.domain is not None
     smallest, largest = (_mm(end) for end in model.domain.extent)
-    return f"'{name}' is for {made_for(model)}, {smallest} to {largest}"
+    return f"'{model.path.stem}' is for {made_for(model)}, {smallest} to {largest}"
 
 
 def _mm(extent: Iterable[float]) -> str:

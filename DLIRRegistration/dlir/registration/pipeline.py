@@ -15,6 +15,7 @@ from dlir.registration.progress import Clock, Notify, Offer, Progress, part_of, 
 from dlir.registration.request import RegistrationRequest
 
 if TYPE_CHECKING:
+    from dlir.errors import ModelError
     from dlir.io import OutputFolder
     from dlir.model.file import ModelHeader
     from dlir.registration.assessment import Assessment
@@ -121,7 +122,10 @@ def run_into(
             report["model"]["distances"] = model.distances
     with clock.step("verdict"):
         progress("judging", 0.85)
-        report["verdict"] = _verdict(session, loaded, outcome.value, header, report, request.device, offer).to_dict()
+        verdict = _verdict(session, loaded, outcome.value, header, report, request.device, offer)
+        if model.doubt is not None and verdict.beyond("networks_distance"):
+            raise model.doubt
+        report["verdict"] = verdict.to_dict()
     with clock.step("write"):
         write_outputs(outputs, request, loaded, outcome.value, propagated, part_of(progress, 0.9, 1.0))
     report["outputs"] = names
@@ -136,10 +140,11 @@ def run_into(
 
 @dataclass(frozen=True)
 class _Model:
-    """The file of a model and, where it was chosen, how far the images are from what each model was made for."""
+    """The file of a model. distances, doubt: where it was chosen, see `Choice`."""
 
     path: Path
     distances: dict[str, float | None] | None = None
+    doubt: ModelError | None = None
 
 
 def _asked(request: RegistrationRequest) -> _Model | None:
@@ -156,7 +161,7 @@ def _chosen(loaded: Loaded, progress: Progress) -> _Model:
 
     progress("choosing model", 0.04)
     choice = choose_model(loaded.fixed, loaded.moving)
-    return _Model(choice.path, choice.distances)
+    return _Model(choice.path, choice.distances, choice.doubt)
 
 
 def _verdict(

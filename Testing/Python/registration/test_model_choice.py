@@ -15,9 +15,12 @@ from dlir.model import catalogue
 from dlir.model.catalogue import USER_FOLDER_VARIABLE
 from dlir.model.domain import Domain, Observed
 from dlir.model.file import load_model, read_header, save_model
+from dlir.registration import model_choice, verdict
 from dlir.registration.assessment import observed
 from dlir.registration.model_choice import choose_model
 from dlir.registration.oneshot import Registration
+from dlir.registration.pipeline import run
+from dlir.registration.request import Outputs, RegistrationRequest
 from dlir.transforms.spatial import CompositeTransform
 
 
@@ -88,6 +91,24 @@ def test_a_domain_goes_with_its_model(installed: Path) -> None:
     domain = read_header(path).domain
     assert domain is not None
     assert domain.pairs == 15
+
+
+@pytest.mark.parametrize("networks_agree", [True, False])
+def test_where_the_images_leave_a_doubt_the_networks_decide(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, networks_agree: bool
+) -> None:
+    made_for(installed / "a.safetensors", 0.3)
+    fixed, moving = image(0.3, 501), image(0.3, 502)
+    assert choose_model(fixed, moving).doubt is None
+    monkeypatch.setattr(model_choice, "DOUBTFUL_IMAGES", 0.0)
+    monkeypatch.setattr(verdict, "UNLIKE_NETWORKS", 100.0 if networks_agree else 0.0)
+    request = RegistrationRequest(fixed, moving, Outputs(str(tmp_path / "out")))
+    if networks_agree:
+        assert run(request).report["model"]["name"] == "a"
+    else:
+        with pytest.raises(ModelError, match="no installed model was made for images like"):
+            run(request)
+        assert not (tmp_path / "out").exists()
 
 
 HEARTS = (

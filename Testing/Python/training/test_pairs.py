@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid
 from dlir.training.batch import TensorPair, collate
-from dlir.training.cache import Prepared
+from dlir.training.cache import Original, Prepared
 from dlir.training.config import Augmentation, RandomAffine
 from dlir.training.draws import InterPairs, IntraPairs, Subject
 from dlir.training.loading import Loader
@@ -40,7 +40,7 @@ class InMemory(Prepared):
     """A prepared image without files."""
 
     def __init__(self, values: Tensor, grid: ImageGrid, name: str, mask: Tensor | None = None) -> None:
-        super().__init__(Path(name), None, grid, name, name)
+        super().__init__(Path(name), None, grid, name, name, Original(name, grid.spacing))
         object.__setattr__(self, "values", (values, mask))
 
     def image(self) -> Tensor:
