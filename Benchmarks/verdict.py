@@ -72,7 +72,7 @@ def _measured(session: Session, pair: TruthPair, model: str) -> Record:
         header = session.load(path)
         loaded = Loaded(fixed, moving, expected="centers" if header.between_persons else "scanner")
         result = session.register(loaded, path).value
-        assessment = session.assess(loaded, result, path)
+        assessment = session.assess(result, path)
         report = build_report(loaded, result, header, "cpu")
     except DLIRError as error:
         return record | {"refused": str(error)}

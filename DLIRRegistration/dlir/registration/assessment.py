@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dlir.io.reading import Volume
+from dlir.geometry import ImageGrid
 from dlir.losses.similarity import local_ncc, ncc
 from dlir.metrics.scores import defined
 from dlir.model.domain import OTHER_SIZE, Domain, Observed, image_figures
@@ -22,8 +22,7 @@ from dlir.model.spec import ModelSpec
 from dlir.registration.oneshot import Prediction, Registration
 from dlir.registration.progress import silent
 from dlir.transforms.lattice import Lattice, inside, lookup
-from dlir.transforms.resample import resample
-from dlir.transforms.spatial import AffineTransform, CompositeTransform
+from dlir.transforms.spatial import CompositeTransform
 
 # Of the range from dark to bright, where the image shows something.
 _SOMETHING = 0.1
@@ -62,122 +61,104 @@ class Assessment:
 
 def assess(
     registration: Registration,
-    fixed: Volume,
-    moving: Volume,
-    start: CompositeTransform,
     found: Prediction,
     domain: Domain | None = None,
     offer: Callable[[Assessment], None] = silent,
 ) -> Assessment:
-    """Figures of a result that `registration` found for a pair; it registers the pair the other way round as well.
+    """Figures of a result that `registration` found for a pair; the networks see the pair the other way round as well.
 
-    domain: of the model; None leaves its distance out. offer: told all but that last, which takes as long as the
-    registration itself, before it begins. Raises as `Registration`.
+    domain: of the model; None leaves its distance out. offer: told all that is known before that.
     """
-    points = _foreground(found.pair.fixed, registration.spec)
-    sent = found.transform.apply(points)
-    moved = np.linalg.norm(sent - start.apply(points), axis=1)
-    (before, local_before), (after, local_after) = _similarities(registration, found)
-    images, networks = (None, None) if domain is None else _distances(registration.spec, found, domain)
-    one_way = Assessment(
-        None,
-        float(np.percentile(moved, _MOST)),
-        local_before,
-        local_after,
-        images,
-        networks,
-        before,
-        after,
-    )
+    spec, pair = registration.spec, found.pair
+    points = _foreground(found, spec)
+    moved = np.linalg.norm(found.transform.apply(points) - pair.start.apply(points), axis=1)
+    (before, local_before), (after, local_after) = _similarities(spec, found)
+    images, networks = (None, None) if domain is None else _distances(spec, found, domain)
+    displaced = float(np.percentile(moved, _MOST))
+    one_way = Assessment(None, displaced, local_before, local_after, images, networks, before, after)
     offer(one_way)
-    back, apart = _consistency(registration, fixed, moving, start, found, points)
+    back, apart = _there_and_back(registration, found, points)
     if domain is not None and networks is not None and back is not None:
-        networks = max(networks, domain.stage_distance(observed(registration.spec, back)))
+        networks = max(networks, domain.stage_distance(observed(spec, back)))
     return replace(one_way, inverse_consistency_mm=defined(apart), networks_distance=networks)
 
 
 def _distances(spec: ModelSpec, found: Prediction, domain: Domain) -> tuple[float, float]:
     """Of a pair from a domain, by its images and by what the networks make of them."""
     seen = observed(spec, found)
-    if any(domain.size_differs(image.working) for image in (found.pair.fixed, found.pair.moving)):
+    if any(map(domain.size_differs, (found.pair.fixed, found.pair.moving))):
         return OTHER_SIZE, domain.stage_distance(seen)
     return max(map(domain.image_distance, seen.images)), domain.stage_distance(seen)
 
 
 def observed(spec: ModelSpec, found: Prediction) -> Observed:
     """What the domain of a model compares."""
-    fixed, moving = (seen_figures(image, spec) for image in (found.pair.fixed, found.pair.moving))
+    fixed, moving = (image_figures(image.numpy()) for image in _coarse(found, spec))
     return Observed((fixed, moving), tuple(features[0].double().numpy() for features in found.features))
 
 
 def seen_figures(image: Prepared, spec: ModelSpec) -> NDArray[np.float64]:
-    """`image_figures` at the resolution of the first stage."""
-    return image_figures(_coarse(image, spec).numpy())
+    """`image_figures` at the resolution of the first stage, as a pair's are taken."""
+    seen = image.seen(spec.padded_shape(image.working.shape), spec.factors(0))
+    return image_figures(_whole(seen, image.working, spec).numpy())
 
 
-def _coarse(image: Prepared, spec: ModelSpec) -> Tensor:
-    """(z, y, x) at the resolution of the first stage, without what is padded."""
-    factors = spec.factors(0)
-    whole = tuple(max(f, n // f * f) for n, f in zip(image.working.shape, factors[::-1], strict=True))
-    z, y, x = (n // f for n, f in zip(whole, factors[::-1], strict=True))
-    return image.seen(spec.padded_shape(image.working.shape), factors)[:z, :y, :x]
+def _whole(seen: Tensor, grid: ImageGrid, spec: ModelSpec) -> Tensor:
+    """An image (z, y, x) at the resolution of the first stage, without what is padded; grid: its working grid."""
+    z, y, x = (max(1, n // f) for n, f in zip(grid.shape, spec.factors(0)[::-1], strict=True))
+    return seen[:z, :y, :x]
 
 
-def _lattice(image: Prepared, spec: ModelSpec) -> Lattice:
-    """Where the voxels of `_coarse` lie in the working grid."""
-    z, y, x = _coarse(image, spec).shape
+def _coarse(found: Prediction, spec: ModelSpec) -> tuple[Tensor, Tensor]:
+    """Both images of a pair, (z, y, x), as `_whole`."""
+    pair = found.pair
+    fixed, moving = (image[0, 0].cpu() for image in pair.images[spec.factors(0)])
+    return _whole(fixed, pair.fixed, spec), _whole(moving, pair.moving, spec)
+
+
+def _lattice(image: Tensor, spec: ModelSpec) -> Lattice:
+    """Where the voxels of such an image lie in its working grid."""
+    z, y, x = image.shape
     return Lattice.pooled((z, y, x), spec.factors(0))
 
 
-def _foreground(image: Prepared, spec: ModelSpec) -> NDArray[np.float64]:
-    """(N, 3) LPS mm: voxels of an image that show something; all of them where none does."""
-    coarse = _coarse(image, spec)
-    index = _lattice(image, spec).points(dtype=torch.float64).reshape(-1, 3).numpy()
+def _foreground(found: Prediction, spec: ModelSpec) -> NDArray[np.float64]:
+    """(N, 3) LPS mm: voxels of the fixed image that show something; all of them where none does."""
+    coarse, _ = _coarse(found, spec)
+    index = _lattice(coarse, spec).points(dtype=torch.float64).reshape(-1, 3).numpy()
     shows = (coarse > _SOMETHING).reshape(-1).numpy()
     chosen = index[shows] if shows.any() else index
-    return image.working.to_physical(chosen[:: 1 + len(chosen) // _POINTS])
+    return found.pair.fixed.to_physical(chosen[:: 1 + len(chosen) // _POINTS])
 
 
-# -- there and back -----------------------------------------------------------------------------------
-
-
-def _consistency(
-    registration: Registration,
-    fixed: Volume,
-    moving: Volume,
-    start: CompositeTransform,
-    found: Prediction,
-    points: NDArray[np.float64],
+def _there_and_back(
+    registration: Registration, found: Prediction, points: NDArray[np.float64]
 ) -> tuple[Prediction | None, float]:
     """What the networks make of the pair the other way round, and the median of |B(T(x)) - x|, mm, over points (N, 3)
     that T sends into the moving image; None and `nan` where there are none.
 
-    A start that is not linear is no part of the comparison: the moving image is brought through it first.
+    A start that is not linear is no part of the comparison: the networks see the moving image brought through it.
     """
-    there = found.transform
-    if start.linear:
-        back = CompositeTransform((AffineTransform(np.asarray(np.linalg.inv(start.matrix), float)),))
-    else:
-        warped = resample(np.asarray(moving.array, np.float32), moving.grid, start, fixed.grid)
-        moving, back = Volume(warped, fixed.grid, moving.source), CompositeTransform(())
+    there, start = found.transform, found.pair.start
+    if not start.linear:
         there = CompositeTransform(there.parts[: len(there.parts) - len(start.parts)])
     sent = there.apply(points)
-    within = moving.grid.contains(sent)
+    within = found.pair.moving.contains(sent)
     if not within.any():
         return None, float("nan")
-    again = registration.predict(moving, fixed, back)
-    returned = again.transform.apply(sent[within])
-    return again, float(np.median(np.linalg.norm(returned - points[within], axis=1)))
+    back = registration.turned(found)
+    returned = back.transform.apply(sent[within])
+    return back, float(np.median(np.linalg.norm(returned - points[within], axis=1)))
 
 
 # -- similarity ---------------------------------------------------------------------------------------
 
 
-def _similarities(registration: Registration, found: Prediction) -> list[tuple[float | None, float | None]]:
+def _similarities(spec: ModelSpec, found: Prediction) -> list[tuple[float | None, float | None]]:
     """Before and after: NCC, and local NCC, of what overlaps; None where nothing does."""
-    spec = registration.spec
-    fixed, moving = (_coarse(image, spec)[None, None] for image in (found.pair.fixed, found.pair.moving))
-    lattice, source = _lattice(found.pair.fixed, spec), _lattice(found.pair.moving, spec)
+    fixed, moving = _coarse(found, spec)
+    lattice, source = _lattice(fixed, spec), _lattice(moving, spec)
+    fixed, moving = fixed[None, None], moving[None, None]
     matrix = torch.from_numpy(found.pair.matrix).float()
     started = lattice.points().reshape(1, -1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
     ways = [started.reshape(1, *lattice.shape, 3), found.progressed.points(lattice).cpu().movedim(1, -1)]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dlir.errors import GeometryError
+from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.model.memory import require_memory
 from dlir.model.multistage import MultiStageModel
@@ -36,15 +37,17 @@ _RIGID = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedPair:
-    """A pair on its way through the stages. moving: where the start is not linear, resampled through it already.
+class SeenPair:
+    """A pair as the networks see it, and no more of it: it may be kept beside the result.
 
-    start: the initialization, applied last. matrix: (4, 4), what of it is linear, from index to index of the working
-    grids.
+    fixed, moving: working grids. images: (1, 1, z, y, x) each, padded, by the factors (x, y, z) that voxels of these
+    grids are averaged over. start: the initialization, applied last; where it is not linear, `moving` was brought
+    through it and lies on the fixed grid. matrix: (4, 4), what of it is linear, from index to index of the grids.
     """
 
-    fixed: Prepared
-    moving: Prepared
+    fixed: ImageGrid
+    moving: ImageGrid
+    images: dict[tuple[int, int, int], tuple[Tensor, Tensor]]
     start: CompositeTransform
     matrix: NDArray[np.float64]
 
@@ -53,6 +56,15 @@ class PreparedPair:
         """Whether the start neither stretches nor shears."""
         linear = self.start.matrix[:3, :3] if self.start.linear else np.eye(3)
         return bool(np.abs(linear.T @ linear - np.eye(3)).max() < _RIGID)
+
+    def turned(self) -> SeenPair:
+        """The same images with their roles exchanged, from the start's inverse; from where they lie, where the start is
+        not linear.
+        """
+        images = {factors: (moving, fixed) for factors, (fixed, moving) in self.images.items()}
+        back = np.asarray(np.linalg.inv(self.start.matrix), float) if self.start.linear else None
+        start = CompositeTransform(() if back is None else (AffineTransform(back),))
+        return SeenPair(self.moving, self.fixed, images, start, np.asarray(np.linalg.inv(self.matrix), float))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +75,7 @@ class Prediction:
     features: of each stage, see `MultiStageModel.watched`.
     """
 
-    pair: PreparedPair
+    pair: SeenPair
     progressed: Progressed
     transform: CompositeTransform
     features: list[Tensor]
@@ -105,7 +117,15 @@ class Registration:
         """The networks alone, from a start: most of the time of a registration goes into what this leaves out."""
         clock = clock or Clock()
         with clock.step("preprocess", 0.0):
-            pair = self._prepare(fixed, moving, start)
+            pair = self._seen(fixed, moving, start)
+        return self._predicted(pair, clock)
+
+    @torch.inference_mode()
+    def turned(self, found: Prediction) -> Prediction:
+        """What the networks make of the same pair with the roles of the images exchanged, see `SeenPair.turned`."""
+        return self._predicted(found.pair.turned(), Clock())
+
+    def _predicted(self, pair: SeenPair, clock: Clock) -> Prediction:
         with self.model.watched() as features:
             progressed = self._run_stages(pair, clock)
         return Prediction(pair, progressed, self._transform(pair, progressed), features)
@@ -130,7 +150,7 @@ class Registration:
                     "correct its voxel size if that is wrong, or use a larger field of view or another model"
                 )
 
-    def _prepare(self, fixed: Volume, moving: Volume, start: CompositeTransform) -> PreparedPair:
+    def _seen(self, fixed: Volume, moving: Volume, start: CompositeTransform) -> SeenPair:
         preprocessing = self.spec.preprocessing
         with ThreadPoolExecutor(2) as threads:
             image, other = threads.map(lambda volume: scale(volume.array, volume.grid, preprocessing), (fixed, moving))
@@ -142,61 +162,53 @@ class Registration:
             points = torch.from_numpy(index).float().reshape(1, *grid.shape, 3)
             moved = lookup(other.seen()[None, None], Lattice(other.working.shape), points)[0, 0]
             other = Prepared(moved, grid, grid)
-        return PreparedPair(image, other, start, matrix)
+        return SeenPair(grid, other.working, self._images(image, other), start, matrix)
+
+    def _images(self, fixed: Prepared, moving: Prepared) -> dict[tuple[int, int, int], tuple[Tensor, Tensor]]:
+        """Both images at the resolution of each stage: from the finest one's, if whole voxels of these make one, which
+        takes far less time than from the images as they are.
+        """
+        wanted = sorted({self.spec.factors(stage) for stage in range(len(self.spec.stages))}, key=math.prod)
+        finest, images = wanted[0], dict[tuple[int, int, int], tuple[Tensor, Tensor]]()
+        for factors in wanted:
+            if images and all(own % finer == 0 for own, finer in zip(factors, finest, strict=True)):
+                x, y, z = (own // finer for own, finer in zip(factors, finest, strict=True))
+                a, b = (F.avg_pool3d(image, (z, y, x)) for image in images[finest])
+            else:
+                a, b = (
+                    image.seen(self.spec.padded_shape(image.working.shape), factors).to(self.device)[None, None]
+                    for image in (fixed, moving)
+                )
+            images[factors] = a, b
+        return images
 
     # -- the networks ----------------------------------------------------------------------------
 
-    def _run_stages(self, pair: PreparedPair, clock: Clock) -> Progressed:
-        known: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
-        finest = min((self.spec.factors(stage) for stage in range(len(self.spec.stages))), key=math.prod)
-
+    def _run_stages(self, pair: SeenPair, clock: Clock) -> Progressed:
         def done(stage: int) -> float:
             return 0.05 + 0.6 * stage / len(self.spec.stages)
 
         def seen(stage: int) -> tuple[Tensor, Tensor]:
-            factors = self.spec.factors(stage)
-            for wanted in (finest, factors):
-                if wanted not in known:
-                    with clock.step("preprocess", done(stage)):
-                        known[wanted] = self._seen(pair, wanted, finest, known.get(finest))
-            return known[factors]
+            fixed, moving = pair.images[self.spec.factors(stage)]
+            return fixed.to(self.device), moving.to(self.device)
 
         batch = PairBatch(
             seen,
             torch.from_numpy(pair.matrix).float().to(self.device)[None],
-            torch.tensor([pair.fixed.working.spacing], device=self.device),
-            (pair.fixed.working.shape,),
-            (pair.moving.working.shape,),
+            torch.tensor([pair.fixed.spacing], device=self.device),
+            (pair.fixed.shape,),
+            (pair.moving.shape,),
             pair.rigid,
         )
         last = len(self.spec.stages) - 1
         return run_stages(self.model, batch, last, timed=lambda step, stage: clock.step(step, done(stage)))
 
-    def _seen(
-        self,
-        pair: PreparedPair,
-        factors: tuple[int, int, int],
-        finest: tuple[int, int, int],
-        known: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Both images, (1, 1, z, y, x) each, averaged over `factors`: from the `finest` that are known, if whole voxels
-        of these make one, which takes far less time than from the images as they are.
-        """
-        if known and all(own % finer == 0 for own, finer in zip(factors, finest, strict=True)):
-            x, y, z = (own // finer for own, finer in zip(factors, finest, strict=True))
-            return F.avg_pool3d(known[0], (z, y, x)), F.avg_pool3d(known[1], (z, y, x))
-        images = (
-            image.seen(self.spec.padded_shape(image.working.shape), factors) for image in (pair.fixed, pair.moving)
-        )
-        fixed, moving = (image.to(self.device)[None, None] for image in images)
-        return fixed, moving
-
     # -- the result ------------------------------------------------------------------------------
 
-    def _transform(self, pair: PreparedPair, progressed: Progressed) -> CompositeTransform:
+    def _transform(self, pair: SeenPair, progressed: Progressed) -> CompositeTransform:
         """The exact parameters of the chain in LPS mm."""
         parts: list[Part] = []
-        grid = pair.fixed.working
+        grid = pair.fixed
         to_mm = grid.index_to_physical
         for spline in reversed(progressed.splines):
             coefficients = spline.coefficients[0].cpu().double().numpy()

@@ -122,7 +122,7 @@ def run_into(
             report["model"]["distances"] = model.distances
     with clock.step("verdict"):
         progress("judging", 0.85)
-        verdict = _verdict(session, loaded, outcome.value, header, report, request.device, offer)
+        verdict = _verdict(session, outcome.value, header, report, request.device, offer)
         if model.doubt is not None and verdict.beyond("networks_distance"):
             raise model.doubt
         report["verdict"] = verdict.to_dict()
@@ -166,7 +166,6 @@ def _chosen(loaded: Loaded, progress: Progress) -> _Model:
 
 def _verdict(
     session: Session,
-    loaded: Loaded,
     result: RegistrationResult,
     model: ModelHeader,
     report: dict[str, Any],
@@ -179,7 +178,7 @@ def _verdict(
     def tell(known: Assessment) -> None:
         offer(verdict_on(report, model, known))
 
-    return verdict_on(report, model, session.assess(loaded, result, model.path, device, tell))
+    return verdict_on(report, model, session.assess(result, model.path, device, tell))
 
 
 def _expected_start(model: ModelHeader) -> str:

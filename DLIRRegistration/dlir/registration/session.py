@@ -64,7 +64,6 @@ class Session:
 
     def assess(
         self,
-        loaded: Loaded,
         result: RegistrationResult,
         model: Path,
         device_name: str = "auto",
@@ -80,8 +79,7 @@ class Session:
             return None
 
         def run(device: torch.device) -> Assessment:
-            registration = Registration(kept.model, device)
-            return assess(registration, loaded.fixed, loaded.moving, loaded.start, found, kept.header.domain, offer)
+            return assess(Registration(kept.model, device), found, kept.header.domain, offer)
 
         return run_with_fallback(run, choose_device(device_name)).value
 

@@ -52,8 +52,8 @@ def learn_domain(
         whole = registration.predict(fixed, moving, start)
         cut = registration.predict(*_cropped(fixed, moving, model.spec, generator), start)
         seen += [observed(registration.spec, view) for view in (whole, cut)]
-        grids += [whole.pair.fixed.working, whole.pair.moving.working]
-        found.append(assess(registration, fixed, moving, start, whole))
+        grids += [whole.pair.fixed, whole.pair.moving]
+        found.append(assess(registration, whole))
     return Domain.of(seen, grids, _figures(found))
 
 

@@ -38,7 +38,7 @@ def volume(grid: ImageGrid, shift: float = 0.0) -> Volume:
 def assessed(
     by: Registration, fixed: Volume, moving: Volume, start: CompositeTransform, domain: Domain | None = None
 ) -> Assessment:
-    return assess(by, fixed, moving, start, by.predict(fixed, moving, start), domain)
+    return assess(by, by.predict(fixed, moving, start), domain)
 
 
 SHIFT = CompositeTransform((AffineTransform.translation([3.0, -2.0, 1.0]),))
