@@ -27,7 +27,7 @@ from dlir.transforms.spatial import CompositeTransform
 # Of the range from dark to bright, where the image shows something.
 _SOMETHING = 0.1
 # Points at most at which distances are taken.
-_POINTS = 20_000
+_POINTS = 4_000
 # The displacement that so many per cent of the points stay below.
 _MOST = 95
 
@@ -71,13 +71,14 @@ def assess(
     """
     spec, pair = registration.spec, found.pair
     points = _foreground(found, spec)
-    moved = np.linalg.norm(found.transform.apply(points) - pair.start.apply(points), axis=1)
+    sent = found.transform.apply(points)
+    moved = np.linalg.norm(sent - pair.start.apply(points), axis=1)
     (before, local_before), (after, local_after) = _similarities(spec, found)
     images, networks = (None, None) if domain is None else _distances(spec, found, domain)
     displaced = float(np.percentile(moved, _MOST))
     one_way = Assessment(None, displaced, local_before, local_after, images, networks, before, after)
     offer(one_way)
-    back, apart = _there_and_back(registration, found, points)
+    back, apart = _there_and_back(registration, found, points, sent)
     if domain is not None and networks is not None and back is not None:
         networks = max(networks, domain.stage_distance(observed(spec, back)))
     return replace(one_way, inverse_consistency_mm=defined(apart), networks_distance=networks)
@@ -132,17 +133,16 @@ def _foreground(found: Prediction, spec: ModelSpec) -> NDArray[np.float64]:
 
 
 def _there_and_back(
-    registration: Registration, found: Prediction, points: NDArray[np.float64]
+    registration: Registration, found: Prediction, points: NDArray[np.float64], sent: NDArray[np.float64]
 ) -> tuple[Prediction | None, float]:
-    """What the networks make of the pair the other way round, and the median of |B(T(x)) - x|, mm, over points (N, 3)
-    that T sends into the moving image; None and `nan` where there are none.
+    """What the networks make of the pair the other way round, and the median of |B(T(x)) - x|, mm, over points x (N, 3)
+    that T sends into the moving image; None and `nan` where there are none. sent: T(x).
 
     A start that is not linear is no part of the comparison: the networks see the moving image brought through it.
     """
-    there, start = found.transform, found.pair.start
+    start, parts = found.pair.start, found.transform.parts
     if not start.linear:
-        there = CompositeTransform(there.parts[: len(there.parts) - len(start.parts)])
-    sent = there.apply(points)
+        sent = CompositeTransform(parts[: len(parts) - len(start.parts)]).apply(points)
     within = found.pair.moving.contains(sent)
     if not within.any():
         return None, float("nan")
