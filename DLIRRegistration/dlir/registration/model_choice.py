@@ -14,10 +14,7 @@ from dlir.model.file import ModelHeader
 from dlir.model.memory import require_memory
 from dlir.model.preprocessing import scale
 from dlir.registration.assessment import seen_figures
-from dlir.registration.verdict import UNLIKE_IMAGES, made_for
-
-# Images further off than this may be parts of the model's own, or others that look like them: the networks decide.
-DOUBTFUL_IMAGES = 1.35
+from dlir.registration.verdict import DOUBTFUL_IMAGES, UNLIKE_IMAGES, made_for
 
 
 @dataclass(frozen=True)

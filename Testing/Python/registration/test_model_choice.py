@@ -101,7 +101,8 @@ def test_where_the_images_leave_a_doubt_the_networks_decide(
     fixed, moving = image(0.3, 501), image(0.3, 502)
     assert choose_model(fixed, moving).doubt is None
     monkeypatch.setattr(model_choice, "DOUBTFUL_IMAGES", 0.0)
-    monkeypatch.setattr(verdict, "UNLIKE_NETWORKS", 100.0 if networks_agree else 0.0)
+    monkeypatch.setattr(verdict, "DOUBTFUL_IMAGES", 0.0)
+    monkeypatch.setattr(verdict, "DOUBTFUL_NETWORKS", 100.0 if networks_agree else 0.0)
     request = RegistrationRequest(fixed, moving, Outputs(str(tmp_path / "out")))
     if networks_agree:
         assert run(request).report["model"]["name"] == "a"

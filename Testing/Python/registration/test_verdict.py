@@ -301,3 +301,9 @@ def test_the_similarity_without_padding_decides_where_it_is_known() -> None:
     assert (
         judge(with_(fixed_mask={"file": "m.nrrd"}, similarity={"before": 0.95, "after": 0.40}), seen).level == "failed"
     )
+
+
+def test_images_that_leave_a_doubt_are_held_to_a_nearer_limit_by_the_networks() -> None:
+    certain, doubtful = limits({}), limits({}, doubtful=True)
+    assert doubtful["networks_distance_limit"] < certain["networks_distance_limit"]
+    assert doubtful["images_distance_limit"] == certain["images_distance_limit"]

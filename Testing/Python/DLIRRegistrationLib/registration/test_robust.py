@@ -118,7 +118,7 @@ def nothing_is_left(shared_worker: WorkerClient, monkeypatch: pytest.MonkeyPatch
 
 def assert_the_next_run_works(pair: SmallPair, worker: WorkerClient, expected: Any | None = None) -> None:
     result = Watched(Run(inputs_of(pair), OutputSelection(), worker)).to_the_end().results[0]
-    assert result.verdict.level == "good"
+    assert result.verdict.level == "check"  # so small a part of a heart may be something else
     if expected is not None:
         assert np.array_equal(array(result.warped), array(expected.warped))
 

@@ -75,7 +75,7 @@ def test_a_pair_becomes_nodes_with_sensible_names(scene: MRML, pair: SmallPair, 
     for node in (result.warped, result.jacobian):
         assert grid_of_volume(node).same_as(grid)
         assert node.GetDisplayNode() is not None
-    assert result.verdict.level == "good"
+    assert result.verdict.level == "check"  # so small a part of a heart may be something else
     assert result.verdict.to_dict() == result.report["verdict"], "the worker's, which knows the scores too"
     scores = result.report["labels"][SEGMENT]
     assert scores["after"]["dice"] > scores["before"]["dice"] + 0.05

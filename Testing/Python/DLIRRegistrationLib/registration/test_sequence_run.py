@@ -85,7 +85,7 @@ def test_every_frame_comes_onto_the_reference_and_the_segmentation_to_every_fram
     assert column(result.table, f"{SEGMENT} (ml)") == pytest.approx(volumes)
     assert column(result.table, "NCC after")[1] == pytest.approx(alone.report["similarity"]["after"])
     assert result.reports[0] is None
-    assert result.verdict.level == "good"
+    assert result.verdict.level == "check"  # so small a part of a heart may be something else
 
 
 def dice(a: Any, b: Any) -> float:
