@@ -1,6 +1,6 @@
 """What a verdict is worth: every pair with truth through the models, judged, and held against what labels say.
 
-    python Benchmarks/verdict.py [--only GROUP ...] [--data DATA]
+    python Benchmarks/verdict.py [--only GROUP ...] [--models MODEL ...] [--data DATA]
 
 The pairs are those of `truth_pairs.py`, each with the half that it belongs to: limits are chosen on *tune*, the tables
 show *report* and say so. A result is wrong where it is below the start, or more than .03 Dice or 1 mm short of elastix
@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=default_data())
     parser.add_argument("--only", nargs="*", help="groups to run; without a name only the tables are made")
+    parser.add_argument("--models", nargs="+", help="only these; an image far larger than a model's own takes long")
     options = parser.parse_args()
     listed = pairs(options.data)
     known = {(record["pair"], record["digest"], record["model"]): record for record in _read()}
@@ -50,7 +51,8 @@ def main() -> None:
     for pair in listed:
         for model in pair.models:
             key = (pair.name, digest(pair), model)
-            if key in known or (options.only is not None and pair.group not in options.only):
+            left_out = options.only is not None and pair.group not in options.only
+            if key in known or left_out or (options.models and model not in options.models):
                 continue
             known[key] = _measured(session, pair, model)
             with RECORDS.open("a") as file:
