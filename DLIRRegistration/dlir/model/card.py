@@ -27,11 +27,16 @@ def content_entry(training: Iterable[str], validation: Iterable[str]) -> dict[st
 
 
 def seen_images(card: Mapping[str, Any]) -> dict[str, str] | None:
-    """TRAINING or VALIDATION by the content hash of each image that a model has seen; None where its card has none."""
+    """TRAINING or VALIDATION by the content hash of each image that a model has seen; None where its card has none, or
+    something else in their place.
+    """
     entry = card.get(CONTENT)
     if not isinstance(entry, dict) or entry.get("version") != CONTENT_VERSION:
         return None
-    return {str(name): how for how in (VALIDATION, TRAINING) for name in entry.get(how, [])}
+    lists = {how: entry.get(how, []) for how in (VALIDATION, TRAINING)}
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists.values()):
+        return None
+    return {name: how for how, names in lists.items() for name in names}
 
 
 def trained_for(card: Mapping[str, Any]) -> list[str]:

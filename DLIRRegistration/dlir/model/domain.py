@@ -31,6 +31,8 @@ _OWN = 0.95
 _SIZES = 3.0
 # Its distance.
 OTHER_SIZE = 1e3
+# The unit is a distance of few features: of the order of 1, and a damaged file's where it is far from that.
+_MOST_APART = 1e3
 # Digits that are kept of each figure.
 _DIGITS = 5
 
@@ -96,8 +98,9 @@ class Range:
         covariance[np.tril_indices(len(mean))] = half
         covariance += np.tril(covariance, -1).T
         unit = float(values["unit"])
-        if mean.ndim != 1 or not (np.isfinite(mean).all() and np.isfinite(covariance).all() and 0 < unit < np.inf):
-            raise ValueError("figures that are not finite")
+        if mean.ndim != 1 or not (np.isfinite(mean).all() and np.isfinite(covariance).all() and 0 < unit < _MOST_APART):
+            raise ValueError("figures that are not finite, or no distances")
+        np.linalg.cholesky(covariance)  # LinAlgError, a ValueError, for what is no covariance
         return cls(mean, covariance, unit)
 
 
@@ -165,15 +168,19 @@ class Domain:
         """The inverse of `to_dict`. Raises ModelError for anything else."""
         try:
             (a, b), (c, d) = (np.array(values[name], float).reshape(2, 3) for name in ("spacing", "extent"))
+            figures = {str(name): float(value) for name, value in values["figures"].items()}
+            known = np.array([*figures.values(), *a, *c])
+            if not (np.isfinite(known).all() and (known > 0).all() and (a <= b).all() and (c <= d).all()):
+                raise ValueError("figures or lengths that are none")
             return cls(
                 int(values["pairs"]),
                 (a, b),
                 (c, d),
                 Range.from_dict(values["images"]),
                 tuple(Range.from_dict(stage) for stage in values["stages"]),
-                {str(name): float(value) for name, value in values["figures"].items()},
+                figures,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, np.linalg.LinAlgError) as error:
             raise ModelError(f"its domain is not valid: {error}") from None
 
 

@@ -101,6 +101,8 @@ def _parse(path: Path, content: Any, *, intact: bool) -> ModelHeader:
         spec = ModelSpec.from_dict(content["spec"])
         card, code, digest = dict(content["card"]), str(content["code_version"]), str(content["sha256"])
         domain = None if content.get("domain") is None else Domain.from_dict(content["domain"])
+        if domain is not None and len(domain.stages) != len(spec.stages):
+            raise ModelError(f"its domain has {len(domain.stages)} stages and its specification {len(spec.stages)}")
     except (KeyError, TypeError, ValueError, ModelError) as error:
         raise ModelError(f"model file '{path}' is damaged: {error}; fetch it again") from None
     return ModelHeader(path, spec, card, code, digest, domain)

@@ -78,6 +78,8 @@ def content_of(volume: Volume) -> str:
 
 def read_former(folder: Path) -> Former | None:
     """The registration whose report lies in the folder; None where there is none, or no such report."""
+    if not (folder / REPORT).is_file():  # reading a pipe would wait for ever
+        return None
     try:
         report = json.loads((folder / REPORT).read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import GeometryError, ImageError
+from dlir.errors import GeometryError, ImageError, TransformError
 from dlir.geometry import ImageGrid
 from dlir.io import Landmarks, Volume, read_image, read_label, read_landmarks, read_mask
 from dlir.io.arrays import read_array
@@ -161,4 +161,7 @@ def _transform(path: str | None) -> CompositeTransform | None:
         return None
     from dlir.transforms.files import read_transform
 
-    return read_transform(Path(path))
+    found = read_transform(Path(path))
+    if np.linalg.matrix_rank(found.bound()[0][:3, :3]) < 3:
+        raise TransformError(f"initial transform '{path}' sends all points into a plane; give one that has an inverse")
+    return found

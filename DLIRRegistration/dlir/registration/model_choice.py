@@ -51,9 +51,9 @@ def choose_model(fixed: Volume, moving: Volume) -> Choice:
                 distance, too_large = OTHER_SIZE, error
             compared[entry.name] = distance, entry.header
     if silent:
-        note(f"passed over, because they do not say what they were trained on: {', '.join(silent)}")
+        note(f"passed over, because they do not say what they were made for: {', '.join(silent)}")
     if not compared:
-        raise ModelError("no model is installed that says what it was trained on; choose one with --model")
+        raise ModelError("no model is installed that says what it was made for; choose one with --model")
     ranked = sorted(compared, key=lambda name: compared[name][0])
     nearest, header = compared[ranked[0]]
     if nearest == OTHER_SIZE and too_large is not None:
@@ -79,7 +79,7 @@ def _offer(model: ModelHeader) -> str:
     """What a model is for, in words."""
     assert model.domain is not None
     smallest, largest = (_mm(end) for end in model.domain.extent)
-    return f"'{model.path.stem}' is for {made_for(model)}, {smallest} to {largest}"
+    return f"'{model.path.stem}' is for {made_for(model)}, {smallest} to {largest}, or parts of such"
 
 
 def _mm(extent: Iterable[float]) -> str:

@@ -25,6 +25,9 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 FOLDING_FAILED_PERCENT = 1.0
 # Rounding and one more interpolation change NCC by some thousandths; a fall beyond that is a fall.
 SIMILARITY_FALL = 0.01
+# A fall by this part of what lacked to full similarity, and what is no more than rounding: images that were aligned can
+# hardly fall further.
+RELATIVE_FALL, ROUNDING = 0.1, 1e-3
 # Less than this part of the fixed image has a counterpart: the result is nearly empty.
 COVERED_FAILED = 0.05
 # The transform has carried away this part of the overlap that there was at the start.
@@ -50,6 +53,8 @@ CONSISTENCY, DISPLACEMENT, UNLIKE_IMAGES, UNLIKE_NETWORKS = 1.5, 1.5, 1.8, 2.0
 # Images further off than the first may be small parts of the model's own, or of another organ that looks like them: the
 # networks must then find them no further off than the second. Other organs: 1.7 and more.
 DOUBTFUL_IMAGES, DOUBTFUL_NETWORKS = 1.35, 1.6
+# The part of the local similarity that nearly all of the model's own pairs reach.
+LOCAL = 0.75
 # So many times the limit of the error there and back, and the result is no result.
 CONSISTENCY_FAILED = 4.0
 # Landmarks are placed to a voxel or so; this is half of a fine one.
@@ -101,7 +106,7 @@ def judge(report: Mapping[str, Any], inputs: Mapping[str, float | None] | None =
     """
     inputs = {**_own_inputs(report), **_without_padding(report, inputs or {})}
     for reason in _failures(report, inputs):
-        return Verdict("failed", reason, inputs)
+        return Verdict("failed", f"{reason} {unlike}".strip(), inputs)
     for reason in _doubts(report, inputs, unlike):
         return Verdict("check", reason, inputs)
     return Verdict("good", _praise(inputs), inputs)
@@ -111,7 +116,7 @@ def verdict_on(report: Mapping[str, Any], model: ModelHeader, assessment: Assess
     """The verdict on what a model made of a pair: by its report, and by what the model was made for."""
     inputs = {} if assessment is None else assessment.to_dict()
     if model.domain is None:
-        unlike = f"The model '{_name(model)}' does not say what it was trained on; look at the result."
+        unlike = f"The model '{_name(model)}' does not say what it was made for; look at the result."
         return judge(report, inputs, unlike)
     inputs |= limits(model.domain.figures, doubtful=_known(inputs, "images_distance") > DOUBTFUL_IMAGES)
     return judge(report, inputs, _unlike(model, model.domain, inputs))
@@ -134,7 +139,7 @@ def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | Non
     ):
         if distance > most:
             return (
-                f"This does not look like {made_for(model)}: {what} {distance:.1f} times as far off as the outermost "
+                f"This does not look like {made_for(model)}: {what} {distance:.2f} times as far off as the outermost "
                 f"of the model's own, and {most:g} is the limit{_trained_on(model)}."
             )
     return ""
@@ -161,7 +166,7 @@ def limits(figures: Mapping[str, float], *, doubtful: bool = False) -> dict[str,
 
     figures: of the model's domain. doubtful: whether the images alone leave a doubt that they are of its kind.
     """
-    factors = {"inverse_consistency_mm": CONSISTENCY, "displacement_mm": DISPLACEMENT}
+    factors = {"inverse_consistency_mm": CONSISTENCY, "displacement_mm": DISPLACEMENT, "local_after": LOCAL}
     return {f"{name}_limit": factor * figures[name] for name, factor in factors.items() if name in figures} | {
         "images_distance_limit": UNLIKE_IMAGES,
         "networks_distance_limit": DOUBTFUL_NETWORKS if doubtful else UNLIKE_NETWORKS,
@@ -257,11 +262,19 @@ def _dissimilar(inputs: Mapping[str, float | None]) -> Iterator[str]:
     before, after = inputs["similarity_before"], _known(inputs, "similarity_after")
     if after < SIMILARITY_LOW:
         yield f"The images still differ (similarity {after:.2f} of 1); are they of the same person and kind?"
+    if before is not None and after < before - RELATIVE_FALL * (1 - before) - ROUNDING:
+        yield f"The images matched better before (similarity {before:.3f} → {after:.3f})."
     if before is not None and before < SIMILARITY_ALIGNED and after - before < SIMILARITY_GAIN * (1 - before):
         yield f"The images match hardly better than before (similarity {before:.2f} → {after:.2f})."
     was, now = _known(inputs, "local_before"), _known(inputs, "local_after")
     if now < was - SIMILARITY_FALL:
         yield f"In their details the images match less than before (local similarity {was:.2f} → {now:.2f})."
+    least = _known(inputs, "local_after_limit")
+    if now < least:
+        yield (
+            f"In their details the images still differ (local similarity {now:.2f}); results of this model that are "
+            f"right reach {least:.2f}."
+        )
 
 
 def _uneven(jacobian: Mapping[str, Any]) -> Iterator[str]:

@@ -22,8 +22,8 @@ from dlir.training.draws import Draw, Drawn, InterPairs
 _PAIRS, _LEAST = 150, 8
 # Of the length of an image, a part of it has so much at least.
 _SMALLEST_CROP = 0.5
-# The figure that so many per cent of the pairs stay below.
-_MOST = 95
+# Figures of the pairs that a result is held to, and how many per cent of them stay below.
+_KEPT = {"inverse_consistency_mm": 95, "displacement_mm": 95, "local_after": 5}
 
 
 def learn_domain(
@@ -98,8 +98,8 @@ def _part(size: int, share: float, place: float) -> slice:
 
 def _figures(found: Sequence[Assessment]) -> dict[str, float]:
     figures = {}
-    for name in ("inverse_consistency_mm", "displacement_mm"):
+    for name, share in _KEPT.items():
         values = [value for assessment in found if (value := getattr(assessment, name)) is not None]
         if values:
-            figures[name] = float(np.percentile(values, _MOST))
+            figures[name] = float(np.percentile(values, share))
     return figures

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli_runs import CARD, SOURCE, make_model
+from dlir.io.content import CONTENT_VERSION
 from dlir.model.card import content_entry, full_text, one_line, seen_images, trained_for
 from dlir.model.catalogue import all_models, resolve_model
 from dlir.model.file import ModelHeader, read_header
@@ -66,7 +67,18 @@ def test_what_a_model_has_seen_is_counted_and_not_listed(header: ModelHeader) ->
     assert names[0] not in text
 
 
-@pytest.mark.parametrize("entry", [None, "text", {}, {"version": 0, "training": ["0" * 16]}])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        "text",
+        {},
+        {"version": 0, "training": ["0" * 16]},
+        {"version": CONTENT_VERSION, "training": "0123456789abcdef"},
+        {"version": CONTENT_VERSION, "training": None},
+        {"version": CONTENT_VERSION, "training": [], "validation": [3]},
+    ],
+)
 def test_a_card_that_does_not_say_what_was_seen(header: ModelHeader, entry: object) -> None:
     """Not there, of another kind, or by hashes that are computed otherwise."""
     card = {**header.card, "content": entry}

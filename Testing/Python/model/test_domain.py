@@ -127,3 +127,23 @@ def test_figures_of_an_image() -> None:
     assert figures[7] == pytest.approx(0.5)  # spread
     assert list(figures[8:10]) == [0.5, 0.5]  # dark, and as bright as can be
     assert list(figures[10:]) == pytest.approx([1 / 3, 0.0, 0.0])  # one edge, across the first axis
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda values: values["stages"][0].update(covariance=[-v for v in values["stages"][0]["covariance"]]),
+        lambda values: values["stages"][0].update(covariance=[0.0] * len(values["stages"][0]["covariance"])),
+        lambda values: values["images"].update(unit=1e30),
+        lambda values: values["figures"].update(displacement_mm=-1.0),
+        lambda values: values["figures"].update(displacement_mm=float("nan")),
+        lambda values: values["extent"][0].__setitem__(0, 1e6),
+        lambda values: values["extent"][0].__setitem__(0, float("nan")),
+    ],
+)
+def test_figures_that_cannot_be_are_refused(damage: Any) -> None:
+    """Each would let every pair pass as the model's own."""
+    values = json.loads(json.dumps(domain().to_dict()))
+    damage(values)
+    with pytest.raises(ModelError, match="domain is not valid"):
+        Domain.from_dict(values)

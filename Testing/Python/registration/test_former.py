@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,3 +49,9 @@ def test_a_large_image_is_told_by_voxels_all_over_it() -> None:
     before = content_of(Volume(array, grid, "a"))
     array[120:, 100:, 100:] = 1
     assert content_of(Volume(array, grid, "a")) != before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system here")
+def test_a_pipe_in_place_of_the_report_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "report.json")
+    assert read_former(tmp_path) is None

@@ -323,3 +323,10 @@ def test_the_verdict_so_far_is_offered_before_the_way_back(asked: RegistrationRe
     assert [verdict.inputs["inverse_consistency_mm"] for verdict in offered] == [None]
     assert final.inputs["inverse_consistency_mm"] is not None
     assert offered[0].inputs == {**final.inputs, "inverse_consistency_mm": None}
+
+
+def test_an_initial_transform_without_an_inverse_is_refused(asked: RegistrationRequest, tmp_path: Path) -> None:
+    flat = tmp_path / "flat.h5"
+    write_transform(flat, CompositeTransform((AffineTransform(np.diag([1.0, 1.0, 0.0, 1.0])),)))
+    with pytest.raises(TransformError, match="give one that has an inverse"):
+        run(replace(asked, initialize=None, initial_transform=str(flat)))

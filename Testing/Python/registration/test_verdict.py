@@ -242,7 +242,7 @@ ASSESSED = Assessment(0.5, 10.0, 0.5, 0.7, 0.9, 0.8)
 def test_a_model_that_does_not_say_what_it_was_made_for_is_checked_with_words() -> None:
     found = verdict_on(HELD_OUT, header(None, name="hart"), ASSESSED)
     assert found.level == "check"
-    assert found.reason == "The model 'hart' does not say what it was trained on; look at the result."
+    assert found.reason == "The model 'hart' does not say what it was made for; look at the result."
     assert found.inputs["inverse_consistency_mm"] == 0.5
     assert not any(name.endswith("_limit") for name in found.inputs)
 
@@ -262,7 +262,7 @@ def test_far_from_the_domain_the_words_say_what_the_model_is_for() -> None:
         found = verdict_on(HELD_OUT, model, replace(ASSESSED, **{name: 10 * most}))
         assert found.level == "check"
         assert "does not look like heart, short axis, cine MR" in found.reason
-        assert f"{10 * most:.1f} times as far" in found.reason
+        assert f"{10 * most:.2f} times as far" in found.reason
         assert verdict_on(HELD_OUT, model, replace(ASSESSED, **{name: most})).level == "good"
 
 
@@ -307,3 +307,25 @@ def test_images_that_leave_a_doubt_are_held_to_a_nearer_limit_by_the_networks() 
     certain, doubtful = limits({}), limits({}, doubtful=True)
     assert doubtful["networks_distance_limit"] < certain["networks_distance_limit"]
     assert doubtful["images_distance_limit"] == certain["images_distance_limit"]
+
+
+def test_images_that_matched_from_the_start_have_hardly_room_to_fall() -> None:
+    """One image twice that is bent by some millimetres: NCC falls by thousandths, and that is all that there is."""
+    worse = judge(with_(), {"similarity_before": 0.9989, "similarity_after": 0.9947})
+    assert (worse.level, worse.reason) == ("check", "The images matched better before (similarity 0.999 → 0.995).")
+    assert judge(with_(), {"similarity_before": 0.9989, "similarity_after": 0.9985}).level == "good"
+
+
+def test_a_local_similarity_below_what_the_model_s_own_reach() -> None:
+    figures = {"local_after": 0.6, "local_after_limit": 0.45}
+    assert judge(with_(), figures).level == "good"
+    low = judge(with_(), figures | {"local_after": 0.25})
+    assert low.level == "check"
+    assert "local similarity 0.25" in low.reason
+
+
+def test_a_failure_says_too_that_the_pair_is_not_the_model_s_business() -> None:
+    found = judge(with_(similarity={"before": 0.95, "after": 0.40}), None, "This does not look like a heart.")
+    assert found.level == "failed"
+    assert found.reason.startswith("The images match less than before")
+    assert found.reason.endswith("This does not look like a heart.")
