@@ -43,7 +43,7 @@ def domain_of(folder: Path, subjects: int) -> tuple[Domain | None, Registration,
 def test_it_knows_its_own_and_not_others(tmp_path: Path) -> None:
     domain, registration, root = domain_of(tmp_path, 10)
     assert domain is not None
-    assert set(domain.figures) == {"inverse_consistency_mm", "displacement_mm"}
+    assert set(domain.figures) == {"inverse_consistency_mm", "displacement_mm", "local_after"}
     assert len(domain.stages) == len(registration.spec.stages)
     own = [
         read_image(str(path), "image")
