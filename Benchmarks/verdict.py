@@ -24,6 +24,7 @@ from truth.records import digest, recorded, wrong
 from truth.store import default_data, pairs
 
 from dlir.errors import DLIRError
+from dlir.io.source import without_folders
 from dlir.model.catalogue import resolve_model
 from dlir.model.file import read_header
 from dlir.registration.assessment import Assessment
@@ -77,7 +78,7 @@ def _measured(session: Session, pair: TruthPair, model: str) -> Record:
         assessment = session.assess(result, path)
         report = build_report(loaded, result, header, "cpu")
     except DLIRError as error:
-        return record | {"refused": str(error)}
+        return record | {"refused": without_folders(str(error))}
     sections = {name: report[name] for name in _SECTIONS} | {"fixed": {"shape": report["fixed"]["shape"]}}
     assert assessment is not None
     score = pair.score(result.transform)

@@ -12,6 +12,7 @@ from dlir.errors import DLIRError
 from dlir.evaluation.methods.elastix import ElastixMethod
 from dlir.evaluation.methods.elastix_settings import SEED, ParameterMap
 from dlir.io.reading import Volume
+from dlir.io.source import without_folders
 from dlir.model.preprocessing import intensity_range
 from dlir.model.spec import Preprocessing
 from dlir.registration.initialization import initialize
@@ -88,7 +89,7 @@ def measured(pair: TruthPair) -> Baseline:
         start = initialize(fixed, moving, None, pair.start)
         done = method.register(Loaded(_clipped(fixed), _clipped(moving), start.transform))
     except DLIRError as error:
-        return replace(found, problem=str(error))
+        return replace(found, problem=without_folders(str(error)))
     seconds = None if done.seconds is None else round(done.seconds, 1)
     return replace(found, elastix=pair.score(done.transform), seconds=seconds)
 
