@@ -29,6 +29,7 @@ from dlir.model.catalogue import resolve_model
 from dlir.model.file import read_header
 from dlir.registration.assessment import Assessment
 from dlir.registration.loading import Loaded
+from dlir.registration.pipeline import expected_start
 from dlir.registration.report import build_report
 from dlir.registration.session import Session
 from dlir.registration.verdict import LEVELS, verdict_on
@@ -73,7 +74,7 @@ def _measured(session: Session, pair: TruthPair, model: str) -> Record:
     try:
         fixed, moving = pair.load()
         header = session.load(path)
-        loaded = Loaded(fixed, moving, expected="centers" if header.between_persons else "scanner")
+        loaded = Loaded(fixed, moving, expected=expected_start(header))
         result = session.register(loaded, path).value
         assessment = session.assess(result, path)
         report = build_report(loaded, result, header, "cpu")

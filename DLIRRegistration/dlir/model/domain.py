@@ -145,9 +145,9 @@ class Domain:
         """How far an image is from those of the domain, by its `image_figures`; its own are within about 1."""
         return self.images.distance(image)
 
-    def stage_distance(self, pair: Observed) -> float:
-        """How far a pair is from the domain, by what the networks make of it; its own are within about 1."""
-        return max(own.distance(features) for own, features in zip(self.stages, pair.stages, strict=True))
+    def stage_distance(self, stages: Sequence[Vector]) -> float:
+        """How far a pair is from the domain, by the features of each stage; its own are within about 1."""
+        return max(own.distance(features) for own, features in zip(self.stages, stages, strict=True))
 
     def summary(self) -> dict[str, Any]:
         """What of it people can read, as plain values."""
@@ -180,7 +180,7 @@ class Domain:
                 tuple(Range.from_dict(stage) for stage in values["stages"]),
                 figures,
             )
-        except (KeyError, TypeError, ValueError, AttributeError, np.linalg.LinAlgError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"its domain is not valid: {error}") from None
 
 

@@ -80,7 +80,7 @@ def assess(
     offer(one_way)
     back, apart = _there_and_back(registration, found, points, sent)
     if domain is not None and networks is not None and back is not None:
-        networks = max(networks, domain.stage_distance(observed(spec, back)))
+        networks = max(networks, domain.stage_distance(_features(back)))
     return replace(one_way, inverse_consistency_mm=defined(apart), networks_distance=networks)
 
 
@@ -88,14 +88,19 @@ def _distances(spec: ModelSpec, found: Prediction, domain: Domain) -> tuple[floa
     """Of a pair from a domain, by its images and by what the networks make of them."""
     seen = observed(spec, found)
     if any(map(domain.size_differs, (found.pair.fixed, found.pair.moving))):
-        return OTHER_SIZE, domain.stage_distance(seen)
-    return max(map(domain.image_distance, seen.images)), domain.stage_distance(seen)
+        return OTHER_SIZE, domain.stage_distance(seen.stages)
+    return max(map(domain.image_distance, seen.images)), domain.stage_distance(seen.stages)
 
 
 def observed(spec: ModelSpec, found: Prediction) -> Observed:
     """What the domain of a model compares."""
     fixed, moving = (image_figures(image.numpy()) for image in _coarse(found, spec))
-    return Observed((fixed, moving), tuple(features[0].double().numpy() for features in found.features))
+    return Observed((fixed, moving), _features(found))
+
+
+def _features(found: Prediction) -> tuple[NDArray[np.float64], ...]:
+    """What the network of each stage makes of a pair, (F,) each."""
+    return tuple(features[0].double().numpy() for features in found.features)
 
 
 def seen_figures(image: Prepared, spec: ModelSpec) -> NDArray[np.float64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from dlir.errors import GeometryError, ModelError, note
 from dlir.io.reading import Volume
@@ -26,7 +25,7 @@ class Choice:
     where the images alone leave no doubt.
     """
 
-    path: Path
+    model: ModelHeader
     distances: dict[str, float | None]
     doubt: ModelError | None = None
 
@@ -61,9 +60,9 @@ def choose_model(fixed: Volume, moving: Volume) -> Choice:
     refusal = _refusal(fixed, moving, [compared[name][1] for name in ranked])
     if nearest > UNLIKE_IMAGES:
         raise refusal
-    known_as = {name: compared[name][0] for name in ranked}
-    distances = {name: None if d == OTHER_SIZE else round(d, 3) for name, d in known_as.items()}
-    return Choice(header.path, distances, refusal if nearest > DOUBTFUL_IMAGES else None)
+    found = {name: compared[name][0] for name in ranked}
+    distances = {name: None if far == OTHER_SIZE else round(far, 3) for name, far in found.items()}
+    return Choice(header, distances, refusal if nearest > DOUBTFUL_IMAGES else None)
 
 
 def _refusal(fixed: Volume, moving: Volume, models: Sequence[ModelHeader]) -> ModelError:

@@ -7,7 +7,6 @@ that a wrong name is told at once.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlir.registration.choices import AUTO_MODEL, Initialization
@@ -79,7 +78,7 @@ def run_into(
 ) -> Finished:
     """As `run`, into a folder that the caller has opened and may add to before it closes."""
     from dlir.io import write_json
-    from dlir.model.file import name_of, read_header
+    from dlir.model.file import name_of
     from dlir.registration.former import take_over
     from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
@@ -97,10 +96,9 @@ def run_into(
         loaded = load(request)
     with clock.step("choose"):
         model = asked or _chosen(loaded, progress)
-        known = read_header(model.path)
-        loaded = replace(loaded, expected=_expected_start(known))
+        loaded = replace(loaded, expected=expected_start(model.header))
     if former and not request.outputs.overwrite:
-        former.require_same(loaded.fixed, loaded.moving, name_of(known))
+        former.require_same(loaded.fixed, loaded.moving, name_of(model.header))
     progress("loading model", 0.05)
     with clock.step("load"):
         from dlir.registration.propagation import propagate
@@ -108,8 +106,8 @@ def run_into(
         from dlir.registration.session import Session
 
         session = session or Session()
-        header = session.load(model.path)
-    outcome = session.register(loaded, model.path, request.device, part_of(progress, 0.1, 0.7), notify)
+        header = session.load(model.header.path)
+    outcome = session.register(loaded, header.path, request.device, part_of(progress, 0.1, 0.7), notify)
     with clock.step("labels"):
         if loaded.moving_labels or loaded.backward_labels or loaded.moving_landmarks:
             progress("labels", 0.7)
@@ -140,9 +138,9 @@ def run_into(
 
 @dataclass(frozen=True)
 class _Model:
-    """The file of a model. distances, doubt: where it was chosen, see `Choice`."""
+    """A model, not loaded yet. distances, doubt: where it was chosen, see `Choice`."""
 
-    path: Path
+    header: ModelHeader
     distances: dict[str, float | None] | None = None
     doubt: ModelError | None = None
 
@@ -152,7 +150,7 @@ def _asked(request: RegistrationRequest) -> _Model | None:
     from dlir.model.catalogue import resolve_model
     from dlir.model.file import read_header
 
-    return None if request.model == AUTO_MODEL else _Model(read_header(resolve_model(request.model)).path)
+    return None if request.model == AUTO_MODEL else _Model(read_header(resolve_model(request.model)))
 
 
 def _chosen(loaded: Loaded, progress: Progress) -> _Model:
@@ -161,7 +159,7 @@ def _chosen(loaded: Loaded, progress: Progress) -> _Model:
 
     progress("choosing model", 0.04)
     choice = choose_model(loaded.fixed, loaded.moving)
-    return _Model(choice.path, choice.distances, choice.doubt)
+    return _Model(choice.model, choice.distances, choice.doubt)
 
 
 def _verdict(
@@ -181,7 +179,7 @@ def _verdict(
     return verdict_on(report, model, session.assess(result, model.path, device, tell))
 
 
-def _expected_start(model: ModelHeader) -> str:
+def expected_start(model: ModelHeader) -> str:
     """Where its pairs started from in training, but for what a scanner's positions could tell."""
     expected = Initialization.centers if model.between_persons else Initialization.scanner
     return str(expected.value)

@@ -114,9 +114,11 @@ def judge(report: Mapping[str, Any], inputs: Mapping[str, float | None] | None =
 
 def verdict_on(report: Mapping[str, Any], model: ModelHeader, assessment: Assessment | None) -> Verdict:
     """The verdict on what a model made of a pair: by its report, and by what the model was made for."""
+    from dlir.model.file import name_of
+
     inputs = {} if assessment is None else assessment.to_dict()
     if model.domain is None:
-        unlike = f"The model '{_name(model)}' does not say what it was made for; look at the result."
+        unlike = f"The model '{name_of(model)}' does not say what it was made for; look at the result."
         return judge(report, inputs, unlike)
     inputs |= limits(model.domain.figures, doubtful=_known(inputs, "images_distance") > DOUBTFUL_IMAGES)
     return judge(report, inputs, _unlike(model, model.domain, inputs))
@@ -153,12 +155,10 @@ def _trained_on(model: ModelHeader) -> str:
 
 def made_for(model: ModelHeader) -> str:
     """What a model is for, in the words of its card."""
+    from dlir.model.file import name_of
+
     told = [str(model.card[key]) for key in ("anatomy", "modality") if model.card.get(key)]
-    return ", ".join(told) or f"what the model '{_name(model)}' was trained on"
-
-
-def _name(model: ModelHeader) -> str:
-    return str(model.card.get("name", model.path.stem))
+    return ", ".join(told) or f"what the model '{name_of(model)}' was trained on"
 
 
 def limits(figures: Mapping[str, float], *, doubtful: bool = False) -> dict[str, float]:
@@ -196,10 +196,10 @@ def _without_padding(report: Mapping[str, Any], inputs: Mapping[str, float | Non
 
 def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> Iterator[str]:
     """Why the result cannot be relied upon, the gravest reason first."""
-    before, after, covered = inputs["similarity_before"], inputs["similarity_after"], _covered(report)
+    before, after, covered = inputs["similarity_before"], inputs["similarity_after"], _known(inputs, "covered")
     if after is None:
         yield "No part of the fixed image has a counterpart in the moving one; try another initialization."
-    if covered is not None and covered < COVERED_FAILED:
+    if covered < COVERED_FAILED:
         yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; try another start."
     voxels, left = (report["similarity"].get(f"voxels_{when}") for when in ("before", "after"))
     if voxels and left is not None and left < OVERLAP_LOST * voxels:
@@ -222,8 +222,8 @@ def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> 
 
 def _doubts(report: Mapping[str, Any], inputs: Mapping[str, float | None], unlike: str) -> Iterator[str]:
     """Why to look before relying on a result that has not failed, the gravest reason first."""
-    covered = _covered(report)
-    if covered is not None and covered < COVERED_CHECK:
+    covered = _known(inputs, "covered")
+    if covered < COVERED_CHECK:
         yield f"Only {_percent(covered)} of the fixed image has a counterpart in the moving one; look at the rest."
     if unlike:
         yield unlike

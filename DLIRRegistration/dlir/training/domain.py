@@ -13,6 +13,7 @@ from dlir.model.domain import Domain, Observed
 from dlir.model.multistage import MultiStageModel
 from dlir.model.spec import ModelSpec
 from dlir.registration.assessment import Assessment, assess, observed
+from dlir.registration.choices import Initialization
 from dlir.registration.initialization import initialize
 from dlir.registration.oneshot import Registration
 from dlir.registration.progress import Progress, silent
@@ -48,7 +49,7 @@ def learn_domain(
     for number, (drawn, expected) in enumerate(pairs):
         progress("domain", number / len(pairs))
         fixed, moving = (read_image(image.name, role="training image") for image in (drawn.fixed, drawn.moving))
-        start = initialize(fixed, moving, None, "auto", expected).transform
+        start = initialize(fixed, moving, None, Initialization.auto.value, expected).transform
         whole = registration.predict(fixed, moving, start)
         cut = registration.predict(*_cropped(fixed, moving, model.spec, generator), start)
         seen += [observed(registration.spec, view) for view in (whole, cut)]
@@ -68,7 +69,8 @@ def _sample(draws: Sequence[Draw], weights: Sequence[float], seed: int) -> Itera
     for drawn, draw in (*held_out[:_PAIRS], *others):
         if drawn.name not in known and len(known) < _PAIRS:
             known.add(drawn.name)
-            yield drawn, "centers" if isinstance(draw, InterPairs) else "scanner"
+            expected = Initialization.centers if isinstance(draw, InterPairs) else Initialization.scanner
+            yield drawn, str(expected.value)
 
 
 def _cropped(fixed: Volume, moving: Volume, spec: ModelSpec, generator: np.random.Generator) -> tuple[Volume, Volume]:

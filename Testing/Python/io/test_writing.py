@@ -182,6 +182,21 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, error: type[BaseExcep
     assert _tree(tmp_path) == before
 
 
+def _fails_once(calls: list[Path], failing: int, *, after: bool, error: BaseException) -> Callable[[Path, Path], None]:
+    """`os.replace` that keeps its targets in `calls` and raises at one of them, before or just after the renaming."""
+    replace = os.replace
+
+    def failing_replace(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == failing + 1:
+            if after:
+                replace(source, target)
+            raise error
+        replace(source, target)
+
+    return failing_replace
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("failing", range(5))
@@ -191,22 +206,14 @@ def test_moving_into_place_is_all_or_nothing(
     """The interrupt comes before or just after any of the five renamings of two former and one new file."""
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("former")
-    before, calls, replace = _tree(tmp_path), [0], os.replace
-
-    def failing_replace(source: Path, target: Path) -> None:
-        if calls[0] == failing:
-            calls[0] += 1
-            if after:
-                replace(source, target)
-            raise error
-        calls[0] += 1
-        replace(source, target)
+    before = _tree(tmp_path)
+    calls: list[Path] = []
 
     with pytest.raises((OutputError, KeyboardInterrupt)), OutputFolder(tmp_path) as outputs:  # noqa: PT012
         for name in ("a.txt", "b.txt", "c.txt"):
             outputs.file(name).write_text("new")
-        monkeypatch.setattr(writing.os, "replace", failing_replace)
-    assert calls[0] > failing
+        monkeypatch.setattr(writing.os, "replace", _fails_once(calls, failing, after=after, error=error))
+    assert len(calls) > failing
     assert _tree(tmp_path) == before
 
 
@@ -219,22 +226,15 @@ def test_taking_the_earlier_files_away_is_all_or_nothing(
     """Before or just after any of four renamings: an earlier file that goes, one that is replaced, and two new ones."""
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("former")
-    before, calls, replace = _tree(tmp_path), [0], os.replace
-
-    def failing_replace(source: Path, target: Path) -> None:
-        calls[0] += 1
-        if calls[0] == failing + 1:
-            if after:
-                replace(source, target)
-            raise error
-        replace(source, target)
+    before = _tree(tmp_path)
+    calls: list[Path] = []
 
     with pytest.raises((OutputError, KeyboardInterrupt)), OutputFolder(tmp_path) as outputs:  # noqa: PT012
         outputs.replaces(["a.txt", "b.txt", "not there"])
         for name in ("b.txt", "c.txt"):
             outputs.file(name).write_text("new")
-        monkeypatch.setattr(writing.os, "replace", failing_replace)
-    assert calls[0] > failing
+        monkeypatch.setattr(writing.os, "replace", _fails_once(calls, failing, after=after, error=error))
+    assert len(calls) > failing
     assert _tree(tmp_path) == before
 
 

@@ -76,7 +76,7 @@ def test_through_json() -> None:
     figures = image_figures(np.random.default_rng(99).uniform(0, 1, SHAPE))
     assert found.image_distance(figures) == pytest.approx(known.image_distance(figures), rel=0.02)
     pair = Observed((figures, figures), (samples(8, 1)[0], samples(9, 1, 3)[0]))
-    assert found.stage_distance(pair) == pytest.approx(known.stage_distance(pair), rel=0.02)
+    assert found.stage_distance(pair.stages) == pytest.approx(known.stage_distance(pair.stages), rel=0.02)
 
 
 def test_another_kind_of_image_is_far() -> None:

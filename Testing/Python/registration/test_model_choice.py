@@ -59,7 +59,7 @@ def test_the_nearest_is_taken_whatever_its_name(installed: Path) -> None:
     bright, dark = made_for(installed / "a.safetensors", 0.3), made_for(installed / "b.safetensors", 3.0)
     for power, expected in ((0.3, bright), (3.0, dark)):
         choice = choose_model(image(power, 501), image(power, 502))
-        assert choice.path == expected
+        assert choice.model.path == expected
         assert list(choice.distances) == sorted(choice.distances, key=choice.distances.__getitem__)
         assert choice.distances[expected.stem] < 1.35 < max(choice.distances.values())
 
@@ -76,7 +76,7 @@ def test_what_says_nothing_of_its_training_is_passed_over_with_a_word(installed:
     (installed / "broken.safetensors").write_bytes(b"no model")
     told: list[str] = []
     with notes_to(told.append):
-        assert choose_model(image(0.3, 501), image(0.3, 502)).path == known
+        assert choose_model(image(0.3, 501), image(0.3, 502)).model.path == known
     assert any("silent" in note for note in told)
     assert any("broken" in note for note in told)
 
@@ -126,13 +126,13 @@ HEARTS = (
 @pytest.mark.parametrize(("case", "fixed", "moving"), HEARTS)
 def test_cut_and_damaged_hearts_are_hearts(case: str, fixed: str, moving: str, shared_cases: Path) -> None:
     images = [read_image(str(shared_cases / case / name), "image") for name in (fixed, moving)]
-    assert choose_model(*images).path.stem == "cardiac-cine"
+    assert choose_model(*images).model.path.stem == "cardiac-cine"
 
 
 def test_hippocampi_are_hippocampi_and_lungs_are_nobodys(shared_data: Path) -> None:
     files = sorted((shared_data / "hippocampus" / "images").glob("*.nii.gz"))
     crops = [read_image(str(files[k]), "image") for k in (-1, -3)]
-    assert choose_model(*crops).path.stem == "hippocampus"
+    assert choose_model(*crops).model.path.stem == "hippocampus"
     lungs = [read_image(str(shared_data / "lung_ct" / name), "image") for name in ("baseline.mha", "followup.mha")]
     with pytest.raises(ModelError, match="no installed model was made for images like"):
         choose_model(*lungs)
