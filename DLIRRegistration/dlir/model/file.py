@@ -134,7 +134,20 @@ def save_model(path: Path, model: MultiStageModel, card: dict[str, Any], domain:
     }
     text = json.dumps(content)
     metadata = {_KEY: text, _CHECKSUM_KEY: _text_checksum(text)}
-    write_bytes(path, save(weights, metadata))
+    write_bytes(path, _with_sorted_metadata(save(weights, metadata)))
+
+
+def _with_sorted_metadata(file: bytes) -> bytes:
+    """The same safetensors file with its metadata in the order of their keys.
+
+    The library writes them in an order drawn at random, so that one model would be two files byte for byte.
+    """
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the weights stay aligned
+    return len(text).to_bytes(8, "little") + text + file[8 + length :]
 
 
 def rewrite_card(path: Path, card: dict[str, Any]) -> None:

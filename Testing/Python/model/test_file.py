@@ -82,6 +82,16 @@ def metadata(path: Path) -> dict[str, str]:
 # -- there and back ----------------------------------------------------------------------------------
 
 
+def test_one_model_is_one_file(path: Path, model: MultiStageModel) -> None:
+    for attempt in range(8):  # the library's own order is drawn at random each time
+        again = path.with_name(f"{attempt}.safetensors")
+        save_model(again, model, CARD)
+        assert again.read_bytes() == path.read_bytes()
+    assert list(metadata(path)) == ["dlir", "dlir_sha256"]
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    assert length % 8 == 0  # the weights behind it are aligned
+
+
 def test_a_saved_model_comes_back_and_predicts_alike(path: Path, model: MultiStageModel) -> None:
     back, header = load_model(path)
     assert header.spec == back.spec == model.spec
