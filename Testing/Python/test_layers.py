@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "networks": {"errors", "geometry", "transforms"},
     "model": {"errors", "geometry", "io", "transforms", "networks"},
     "data": {"errors", "geometry", "io"},
+    "optimization": {"errors", "geometry", "io", "transforms", "losses", "networks", "model"},
     "registration": {
         "errors",
         "geometry",
@@ -38,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "networks",
         "model",
         "data",
+        "optimization",
     },
 }
 INFERENCE = frozenset(MAY_IMPORT)

@@ -20,7 +20,7 @@ from dlir.cli.common import (
     say,
 )
 from dlir.cli.tables import print_report
-from dlir.registration.choices import DEFAULT_MODEL, Device, FailOn, Initialization
+from dlir.registration.choices import DEFAULT_MODEL, Device, FailOn, Initialization, Kind
 from dlir.registration.pipeline import run
 from dlir.registration.request import Outputs, RegistrationRequest
 from dlir.registration.threads import use_threads
@@ -47,6 +47,13 @@ def register(
         Initialization | None,
         typer.Option(help="Start from image centers, the scanner's positions, or what fits best.", show_default="auto"),
     ] = None,
+    refine: Annotated[
+        str | None,
+        typer.Option(
+            help="Optimise the result for this pair: 10s, 50it, converged or off.", show_default="off with a model"
+        ),
+    ] = None,
+    kind: Annotated[Kind, typer.Option(help="How far the transform may go.")] = Kind.deformable,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
     displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
@@ -74,6 +81,8 @@ def register(
         Outputs(str(output), displacement=displacement, full_paths=full_paths, overwrite=overwrite),
         model=model,
         device=device.value,
+        refine=refine,
+        kind=kind.value,
         initialize=initialize and initialize.value,
         initial_transform=str(initial_transform) if initial_transform else None,
         fixed_mask=fixed_mask,

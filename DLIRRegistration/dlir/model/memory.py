@@ -32,6 +32,12 @@ def require_memory(spec: ModelSpec, grid: ImageGrid, name: str) -> None:
         )
 
 
+def require_credible_size(grid: ImageGrid, name: str) -> None:
+    """Raises GeometryError for an image on `grid`, which messages call `name`, that is too large for a body."""
+    if max(grid.extent) >= _METRES_FROM_MM:
+        raise GeometryError(f"{name} measures {_extent(grid)}; correct the voxel size")
+
+
 def _extent(grid: ImageGrid) -> str:
     factor, unit = (1e-3, "m") if max(grid.extent) >= _METRES_FROM_MM else (1.0, "mm")
     return " x ".join(f"{factor * length:.0f}" for length in grid.extent) + f" {unit}"

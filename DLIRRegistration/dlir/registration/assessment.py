@@ -42,7 +42,8 @@ class Assessment:
     so that padding and single voxels do not count. local_before, local_after: the same in small windows.
     images_distance: of the images from the model's domain, by what they look like; networks_distance: of the pair, by
     what the networks make of it in either direction. The model's own are within about 1; OTHER_SIZE for images of
-    another order of size.
+    another order of size. ambiguity: the objective of the second distinct affine optimum, as a part of the best one's.
+    affine_volume: determinant of the affine part, where a pair was optimised.
     """
 
     inverse_consistency_mm: float | None
@@ -53,6 +54,8 @@ class Assessment:
     networks_distance: float | None = None
     similarity_before: float | None = None
     similarity_after: float | None = None
+    ambiguity: float | None = None
+    affine_volume: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
         """Rounded for a report."""

@@ -7,9 +7,34 @@ from __future__ import annotations
 
 from enum import Enum
 
+from dlir.optimization.budget import Budget, budget_of
+from dlir.optimization.choices import Kind
+
+__all__ = [
+    "AUTO_MODEL",
+    "DEFAULT_MODEL",
+    "DEFAULT_REFINEMENT",
+    "DEVICES",
+    "INITIALIZATIONS",
+    "KINDS",
+    "NO_MODEL",
+    "OUTPUT_FORMS",
+    "Budget",
+    "Device",
+    "FailOn",
+    "Initialization",
+    "Kind",
+    "OutputForm",
+    "budget_of",
+]
+
 # Whichever installed model was made for such a pair.
 AUTO_MODEL = "auto"
+# No network: the pair is optimised.
+NO_MODEL = "none"
 DEFAULT_MODEL = AUTO_MODEL
+# What `--refine` is where no model fits, or none is wanted.
+DEFAULT_REFINEMENT = "10s"
 
 
 class Device(str, Enum):
@@ -45,4 +70,5 @@ class OutputForm(str, Enum):
 
 DEVICES = tuple(device.value for device in Device)
 INITIALIZATIONS = tuple(mode.value for mode in Initialization)
+KINDS = tuple(kind.value for kind in Kind)
 OUTPUT_FORMS = tuple(form.value for form in OutputForm)

@@ -18,26 +18,22 @@ from dlir.registration.verdict import DOUBTFUL_IMAGES, UNLIKE_IMAGES, made_for
 
 @dataclass(frozen=True)
 class Choice:
-    """The model that fits best.
+    """The model that fits best; None where none was made for such images, and `doubt` says so.
 
     distances: of every model that was compared, by name, its own pairs keep about 1; None where the images are of
     another order of size. doubt: what to refuse the pair with if the networks find it unlike their own, too; None
     where the images alone leave no doubt.
     """
 
-    model: ModelHeader
+    model: ModelHeader | None
     distances: dict[str, float | None]
     doubt: ModelError | None = None
 
 
 def choose_model(fixed: Volume, moving: Volume) -> Choice:
-    """The installed model whose domain both images are nearest to.
-
-    Raises ModelError where none was made for such images, and GeometryError where they are too large for memory.
-    """
+    """The installed model whose domain both images are nearest to."""
     compared: dict[str, tuple[float, ModelHeader]] = {}
     silent = []
-    too_large: GeometryError | None = None
     for entry in all_models():
         if entry.header is None:
             note(f"model '{entry.name}' cannot be used and is passed over: {entry.problem}")
@@ -46,22 +42,21 @@ def choose_model(fixed: Volume, moving: Volume) -> Choice:
         else:
             try:
                 distance = _distance(entry.header, entry.header.domain, fixed, moving)
-            except GeometryError as error:
-                distance, too_large = OTHER_SIZE, error
+            except GeometryError:  # too large for the memory that the model needs
+                distance = OTHER_SIZE
             compared[entry.name] = distance, entry.header
     if silent:
         note(f"passed over, because they do not say what they were made for: {', '.join(silent)}")
     if not compared:
-        raise ModelError("no model is installed that says what it was made for; choose one with --model")
+        none = ModelError("no model is installed that says what it was made for; choose one with --model")
+        return Choice(None, {}, none)
     ranked = sorted(compared, key=lambda name: compared[name][0])
     nearest, header = compared[ranked[0]]
-    if nearest == OTHER_SIZE and too_large is not None:
-        raise too_large
     refusal = _refusal(fixed, moving, [compared[name][1] for name in ranked])
-    if nearest > UNLIKE_IMAGES:
-        raise refusal
     found = {name: compared[name][0] for name in ranked}
     distances = {name: None if far == OTHER_SIZE else round(far, 3) for name, far in found.items()}
+    if nearest > UNLIKE_IMAGES:
+        return Choice(None, distances, refusal)
     return Choice(header, distances, refusal if nearest > DOUBTFUL_IMAGES else None)
 
 

@@ -7,9 +7,11 @@ image, on the fixed image's own grid, in slabs so that memory stays bounded what
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -27,11 +29,17 @@ from dlir.model.stages import PairBatch, Progressed, run_stages
 from dlir.registration.choices import Initialization
 from dlir.registration.initialization import Start, initialize
 from dlir.registration.progress import Clock, Progress, silent
+from dlir.registration.resampled import resampled
 from dlir.registration.result import RegistrationResult
-from dlir.transforms.chain import Chain
-from dlir.transforms.lattice import Lattice, Samples, exact_dtype, inside, lookup
-from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, Part
+from dlir.transforms.chain import to_millimetres
+from dlir.transforms.lattice import Lattice, lookup
+from dlir.transforms.spatial import AffineTransform, CompositeTransform, Part
 
+if TYPE_CHECKING:
+    from dlir.registration.optimising import Optimising
+
+# Makes a transform better, on a device, in the time of a clock.
+Refine: TypeAlias = "Callable[[CompositeTransform, torch.device, Clock], Optimising]"
 # A map that stretches by less than this part is rigid.
 _RIGID = 1e-3
 
@@ -97,8 +105,9 @@ class Registration:
         initial: CompositeTransform | Start | None = None,
         mode: str = Initialization.auto.value,
         progress: Progress = silent,
+        refine: Refine | None = None,
     ) -> RegistrationResult:
-        """Register `moving` to `fixed`; see `initialize` for `initial` and `mode`.
+        """Register `moving` to `fixed`; see `initialize` for `initial` and `mode`. refine: makes the result better.
 
         Raises GeometryError for images that do not overlap, or are too small for the model or too large for memory.
         """
@@ -106,9 +115,20 @@ class Registration:
         self.check(fixed, moving)
         start = initialize(fixed, moving, initial, mode)
         found = self.predict(fixed, moving, start.transform, clock)
-        warped, jacobian, within = self._resample(found.transform, fixed, moving, clock)
-        described, device = start.description, str(self.device)
-        return RegistrationResult(found.transform, warped, jacobian, within, described, device, clock.seconds, found)
+        better = refine and refine(found.transform, self.device, clock)
+        transform = better.found.transform if better else found.transform
+        new = resampled(transform, fixed, moving, self.device, clock)
+        return RegistrationResult(
+            transform,
+            new.warped,
+            new.jacobian,
+            new.inside,
+            start.description,
+            str(self.device),
+            clock.seconds,
+            found,
+            better,
+        )
 
     @torch.inference_mode()
     def predict(
@@ -208,41 +228,9 @@ class Registration:
     def _transform(self, pair: SeenPair, progressed: Progressed) -> CompositeTransform:
         """The exact parameters of the chain in LPS mm."""
         parts: list[Part] = []
-        grid = pair.fixed
-        to_mm = grid.index_to_physical
-        for spline in reversed(progressed.splines):
-            coefficients = spline.coefficients[0].cpu().double().numpy()
-            control = spline.control_grid
-            in_mm = np.einsum("ij,jzyx->izyx", to_mm[:3, :3], coefficients)
-            parts.append(BSplineTransform(in_mm, grid.lattice(control.start, control.step, control.shape[::-1])))
+        to_mm = pair.fixed.index_to_physical
+        parts += [to_millimetres(spline, pair.fixed) for spline in reversed(progressed.splines)]
         affine = progressed.affine[0].cpu().double().numpy()
         if not np.array_equal(affine, np.eye(4)):
-            parts.append(AffineTransform(to_mm @ affine @ grid.physical_to_index))
+            parts.append(AffineTransform(to_mm @ affine @ pair.fixed.physical_to_index))
         return CompositeTransform((*parts, *pair.start.parts))
-
-    def _resample(
-        self, transform: CompositeTransform, fixed: Volume, moving: Volume, clock: Clock
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-        """Warped image, determinant and validity on the fixed image's own grid, slab by slab."""
-        shape = fixed.grid.shape
-        warped, jacobian, within = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, bool)
-        array = torch.from_numpy(np.asarray(moving.array, np.float32))
-        image = array.to(self.device, exact_dtype(self.device))[None, None]
-        samples, outside = Samples(image, Lattice(moving.grid.shape)), float(image.min())
-        slabs = Chain(transform, self.device).slabs(fixed.grid, moving.grid, determinants=True)
-        done = 0.65
-        while True:
-            with clock.step("compose", done):
-                slab = next(slabs, None)
-            if slab is None:
-                return warped, jacobian, within
-            part, done = slice(slab.low, slab.high), 0.65 + 0.35 * slab.high / shape[0]
-            with clock.step("resample", done):
-                points = slab.index.T[None]
-                valid = inside(samples.lattice, points)
-                values = torch.where(valid, samples.at(points)[:, 0], outside)
-                warped[part] = values.cpu().numpy().reshape(-1, *shape[1:])
-                within[part] = valid.cpu().numpy().reshape(-1, *shape[1:])
-            with clock.step("jacobian", done):
-                assert slab.determinant is not None
-                jacobian[part] = slab.determinant.cpu().numpy().reshape(-1, *shape[1:])

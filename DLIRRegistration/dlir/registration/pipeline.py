@@ -6,10 +6,11 @@ that a wrong name is told at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dlir.registration.choices import AUTO_MODEL, Initialization
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL, Initialization, Kind, budget_of
 from dlir.registration.progress import Clock, Notify, Offer, Progress, part_of, silent
 from dlir.registration.request import RegistrationRequest
 
@@ -48,15 +49,17 @@ def run(
     progress: Progress = silent,
     notify: Notify = silent,
     offer: Offer = silent,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Finished:
     """Do what is asked; the files are in their folder when this returns, and none where it raises.
 
     session: keeps its model for the next request; None makes one for this. progress: gets the step and the fraction
     done. notify: gets what the user should know although it goes on. offer: gets the verdict so far, before the pair
-    is registered the other way round. Raises the DLIRErrors of the parts.
+    is registered the other way round. stop: asked while the pair is optimised whether to go on with the best so far.
+    Raises the DLIRErrors of the parts.
     """
     with open_outputs(request) as outputs:
-        return run_into(outputs, request, session, progress, notify, offer)
+        return run_into(outputs, request, session, progress, notify, offer, stop)
 
 
 def open_outputs(request: RegistrationRequest) -> OutputFolder:
@@ -64,7 +67,7 @@ def open_outputs(request: RegistrationRequest) -> OutputFolder:
     from dlir.io import OutputFolder
     from dlir.model.catalogue import resolve_model
 
-    models = [] if request.model == AUTO_MODEL else [str(resolve_model(request.model))]
+    models = [] if request.model in (AUTO_MODEL, NO_MODEL) else [str(resolve_model(request.model))]
     return OutputFolder(request.outputs.folder, [*request.input_files(), *models])
 
 
@@ -75,10 +78,10 @@ def run_into(
     progress: Progress = silent,
     notify: Notify = silent,
     offer: Offer = silent,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Finished:
     """As `run`, into a folder that the caller has opened and may add to before it closes."""
     from dlir.io import write_json
-    from dlir.model.file import name_of
     from dlir.registration.former import take_over
     from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
@@ -95,37 +98,19 @@ def run_into(
         progress("reading", 0.0)
         loaded = load(request)
     with clock.step("choose"):
-        model = asked or _chosen(loaded, progress)
-        loaded = replace(loaded, expected=expected_start(model.header))
+        route = asked or _chosen(request, loaded, progress)
     if former and not request.outputs.overwrite:
-        former.require_same(loaded.fixed, loaded.moving, name_of(model.header))
-    progress("loading model", 0.05)
-    with clock.step("load"):
-        from dlir.registration.propagation import propagate
-        from dlir.registration.report import build_report
-        from dlir.registration.session import Session
-
-        session = session or Session()
-        header = session.load(model.header.path)
-    outcome = session.register(loaded, header.path, request.device, part_of(progress, 0.1, 0.7), notify)
-    with clock.step("labels"):
-        if loaded.moving_labels or loaded.backward_labels or loaded.moving_landmarks:
-            progress("labels", 0.7)
-        propagated = propagate(loaded, outcome.value, request.comparisons)
-    with clock.step("figures"):
-        progress("figures", 0.8)
-        full = request.outputs.full_paths
-        report = build_report(loaded, outcome.value, header, outcome.device, full) | propagated.report
-        if model.distances:
-            report["model"]["distances"] = model.distances
-    with clock.step("verdict"):
-        progress("judging", 0.85)
-        verdict = _verdict(session, outcome.value, header, report, request.device, offer)
-        if model.doubt is not None and verdict.beyond("networks_distance"):
-            raise model.doubt
-        report["verdict"] = verdict.to_dict()
+        former.require_same(loaded.fixed, loaded.moving, route.name)
+    job = _Job(request, session or _new_session(), clock, progress, notify, offer, stop)
+    done = job.by(route, loaded)
+    if route.doubt is not None and done.verdict.beyond("networks_distance"):
+        if not _optimises(request):
+            raise route.doubt
+        route = route.without_model()
+        done = job.by(route, loaded)
+    result, propagated, report = done.result, done.propagated, done.report
     with clock.step("write"):
-        write_outputs(outputs, request, loaded, outcome.value, propagated, part_of(progress, 0.9, 1.0))
+        write_outputs(outputs, request, done.loaded, result, propagated, part_of(progress, 0.9, 1.0))
     report["outputs"] = names
     if segments:
         report["segments"] = [asdict(segment) for segment in segments]
@@ -133,39 +118,129 @@ def run_into(
     if "report" in names:
         write_json(outputs.file(names["report"]), report)
     files = {key: str(outputs.path / name) for key, name in names.items()}
-    return Finished(request, loaded, outcome.value, propagated, report, files)
+    return Finished(request, done.loaded, result, propagated, report, files)
 
 
 @dataclass(frozen=True)
-class _Model:
-    """A model, not loaded yet. distances, doubt: where it was chosen, see `Choice`."""
+class _Route:
+    """How a pair is registered. header: of the model, not loaded yet; None where the pair is optimised without one.
 
-    header: ModelHeader
+    reason: in words, where it was not asked for. distances, doubt: where a model was looked for, see `Choice`.
+    """
+
+    header: ModelHeader | None
+    reason: str = ""
     distances: dict[str, float | None] | None = None
     doubt: ModelError | None = None
 
+    @property
+    def name(self) -> str:
+        from dlir.model.file import name_of
 
-def _asked(request: RegistrationRequest) -> _Model | None:
-    """The model that is asked for; None where it is to be chosen. Raises ModelError for one that is damaged."""
+        return NO_MODEL if self.header is None else name_of(self.header)
+
+    def without_model(self) -> _Route:
+        return _Route(None, "no installed model was made for such images", self.distances)
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """loaded: with the start that the route expects."""
+
+    loaded: Loaded
+    result: RegistrationResult
+    propagated: Propagated
+    report: dict[str, Any]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A request under way: all between the choice of a route and what is written."""
+
+    request: RegistrationRequest
+    session: Session
+    clock: Clock
+    progress: Progress
+    notify: Notify
+    offer: Offer
+    stop: Callable[[], bool]
+
+    def by(self, route: _Route, loaded: Loaded) -> _Done:
+        from dlir.registration.optimising import Refinement
+        from dlir.registration.propagation import propagate
+        from dlir.registration.report import build_report
+
+        request, header = self.request, route.header
+        loaded = replace(loaded, expected=expected_start(header))
+        refinement = Refinement.of(request, model=header is not None, stop=self.stop)
+        path = None
+        if header is not None:
+            self.progress("loading model", 0.05)
+            with self.clock.step("load"):
+                path = self.session.load(header.path).path
+        told = part_of(self.progress, 0.1, 0.7)
+        outcome = self.session.register(loaded, path, request.device, told, self.notify, refinement)
+        with self.clock.step("labels"):
+            if loaded.moving_labels or loaded.backward_labels or loaded.moving_landmarks:
+                self.progress("labels", 0.7)
+            propagated = propagate(loaded, outcome.value, request.comparisons)
+        with self.clock.step("figures"):
+            self.progress("figures", 0.8)
+            full = request.outputs.full_paths
+            report = build_report(loaded, outcome.value, header, outcome.device, full) | propagated.report
+            if route.distances:
+                report["model"]["distances"] = route.distances
+            if route.reason:
+                report["model"]["reason"] = route.reason
+        with self.clock.step("verdict"):
+            self.progress("judging", 0.85)
+            verdict = _verdict(self.session, outcome.value, header, report, request.device, self.offer)
+            report["verdict"] = verdict.to_dict()
+        return _Done(loaded, outcome.value, propagated, report, verdict)
+
+
+def _new_session() -> Session:
+    from dlir.registration.session import Session
+
+    return Session()
+
+
+def _asked(request: RegistrationRequest) -> _Route | None:
+    """The route that is asked for; None where a model is to be chosen. Raises ModelError for one that is damaged."""
     from dlir.model.catalogue import resolve_model
     from dlir.model.file import read_header
 
-    return None if request.model == AUTO_MODEL else _Model(read_header(resolve_model(request.model)))
+    if request.model == NO_MODEL:
+        return _Route(None)
+    if request.kind != Kind.deformable.value:
+        return _Route(None, f"what is {request.kind} is found without a model")
+    return None if request.model == AUTO_MODEL else _Route(read_header(resolve_model(request.model)))
 
 
-def _chosen(loaded: Loaded, progress: Progress) -> _Model:
-    """The model that was made for such images. Raises ModelError where there is none."""
+def _optimises(request: RegistrationRequest) -> bool:
+    """Whether the pair may be optimised where no model was made for it."""
+    return request.refine is None or budget_of(request.refine) is not None
+
+
+def _chosen(request: RegistrationRequest, loaded: Loaded, progress: Progress) -> _Route:
+    """By the model that was made for such images, or by none. Raises ModelError where there is none but must be."""
     from dlir.registration.model_choice import choose_model
 
     progress("choosing model", 0.04)
     choice = choose_model(loaded.fixed, loaded.moving)
-    return _Model(choice.model, choice.distances, choice.doubt)
+    if choice.model is not None:
+        return _Route(choice.model, "", choice.distances, choice.doubt)
+    assert choice.doubt is not None
+    if not _optimises(request):
+        raise choice.doubt
+    return _Route(None, distances=choice.distances).without_model()
 
 
 def _verdict(
     session: Session,
     result: RegistrationResult,
-    model: ModelHeader,
+    model: ModelHeader | None,
     report: dict[str, Any],
     device: str,
     offer: Offer,
@@ -176,10 +251,13 @@ def _verdict(
     def tell(known: Assessment) -> None:
         offer(verdict_on(report, model, known))
 
-    return verdict_on(report, model, session.assess(result, model.path, device, tell))
+    return verdict_on(report, model, session.assess(result, None if model is None else model.path, device, tell))
 
 
-def expected_start(model: ModelHeader) -> str:
-    """Where its pairs started from in training, but for what a scanner's positions could tell."""
-    expected = Initialization.centers if model.between_persons else Initialization.scanner
-    return str(expected.value)
+def expected_start(model: ModelHeader | None) -> str:
+    """Where its pairs started from in training, but for what a scanner's positions could tell; without a model, there
+    where the scanner placed them.
+    """
+    if model is not None and model.between_persons:
+        return Initialization.centers.value
+    return Initialization.scanner.value

@@ -21,11 +21,12 @@ from dlir.metrics.folding import describe, jacobian_statistics
 from dlir.metrics.scores import defined
 from dlir.model.card import licence_of
 from dlir.model.file import ModelHeader, name_of
+from dlir.registration.choices import NO_MODEL
 from dlir.registration.former import content_of
 from dlir.registration.loading import Loaded
 from dlir.registration.result import RegistrationResult
 from dlir.transforms.resample import resample
-from dlir.transforms.spatial import CompositeTransform
+from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 
 REPORT_VERSION = 1
 
@@ -34,14 +35,14 @@ _BLOCK = 1 << 20
 
 
 def build_report(
-    loaded: Loaded, result: RegistrationResult, model: ModelHeader, device: str, full_paths: bool = False
+    loaded: Loaded, result: RegistrationResult, model: ModelHeader | None, device: str, full_paths: bool = False
 ) -> dict[str, Any]:
     """What was done and what came of it.
 
     device: where it ran in the end (`Outcome.device`). full_paths: whether images are named with the folders above
     them. Figures that are not defined are None.
     """
-    keeps_orientation = loaded.start.linear and float(np.linalg.det(loaded.start.matrix[:3, :3])) > 0
+    keeps_orientation = _keeps_orientation(loaded.start if model is not None else _linear_part(result.transform))
     mask = None if loaded.fixed_mask is None else loaded.fixed_mask.array
     return {
         "report_version": REPORT_VERSION,
@@ -49,11 +50,12 @@ def build_report(
         "moving": _image(loaded.moving, full_paths),
         "fixed_mask": loaded.fixed_mask and reported_name(loaded.fixed_mask.source, full=full_paths),
         "moving_mask": loaded.moving_mask and reported_name(loaded.moving_mask.source, full=full_paths),
-        "model": describe_model(model),
+        "model": describe_no_model() if model is None else describe_model(model),
+        "refinement": result.optimising and result.optimising.to_dict(),
         "initialization": result.initialization,
         "similarity": _similarity(loaded, result),
         "jacobian": describe(jacobian_statistics(result.jacobian, mask)),
-        "fold_free_by_construction": model.spec.fold_free and keeps_orientation,
+        "fold_free_by_construction": (model is None or model.spec.fold_free) and keeps_orientation,
         "device": device,
         "threads": torch.get_num_threads(),
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
@@ -78,6 +80,26 @@ def describe_model(model: ModelHeader) -> dict[str, Any]:
         "sha256": model.digest,
         "written_by": f"dlir {model.code_version}",
     }
+
+
+def describe_no_model() -> dict[str, Any]:
+    """In the place of a model, where a pair was optimised without one."""
+    return {
+        "name": NO_MODEL,
+        "title": "no network: optimised for this pair",
+        "licence": None,
+        "file": None,
+        "sha256": None,
+        "written_by": f"dlir {__version__}",
+    }
+
+
+def _linear_part(transform: CompositeTransform) -> CompositeTransform:
+    return CompositeTransform(tuple(part for part in transform.parts if not isinstance(part, BSplineTransform)))
+
+
+def _keeps_orientation(start: CompositeTransform) -> bool:
+    return start.linear and float(np.linalg.det(start.matrix[:3, :3])) > 0
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dlir.errors import OptionError, ProtocolError
-from dlir.registration.choices import DEFAULT_MODEL, INITIALIZATIONS, OUTPUT_FORMS
+from dlir.registration.choices import (
+    AUTO_MODEL,
+    DEFAULT_MODEL,
+    INITIALIZATIONS,
+    KINDS,
+    NO_MODEL,
+    OUTPUT_FORMS,
+    Kind,
+    budget_of,
+)
 from dlir.registration.codec import BASIC, Reader, build, optional, plain, several
 
 if TYPE_CHECKING:
@@ -74,7 +83,10 @@ class Outputs:
 class RegistrationRequest:
     """Register `moving` to `fixed`.
 
-    model: a name of the catalogue, a model file, or "auto": the installed model that was made for such images.
+    model: a name of the catalogue, a model file, "none", or "auto": the installed model that was made for such images,
+    and none where there is no such model.
+    refine: for how long the pair is optimised, see `budget_of`; None is "off" with a model, and else the default.
+    kind: how far the transform may go; what does not bend is found without a model.
     device, initialize: see `dlir.registration.choices`.
     initial_transform: an ITK file, fixed to moving point, instead of `initialize`, which else is "auto".
     fixed_mask, moving_mask: not 0 where the figures of the report count.
@@ -93,6 +105,8 @@ class RegistrationRequest:
     outputs: Outputs
     model: str = DEFAULT_MODEL
     device: str = "auto"
+    refine: str | None = None
+    kind: str = Kind.deformable.value
     initialize: str | None = None
     initial_transform: str | None = None
     fixed_mask: ImageSource | None = None
@@ -114,6 +128,7 @@ class RegistrationRequest:
         if self.initialize is not None and self.initialize not in INITIALIZATIONS:
             raise ProtocolError(f"'initialize' is '{self.initialize}'; use one of {', '.join(INITIALIZATIONS)}")
         self._check_comparisons()
+        self._check_optimisation()
         for name, points in (("fixed", self.fixed_landmarks), ("moving", self.moving_landmarks)):
             if isinstance(points, tuple) and not (any(points) and all(map(_is_point, points))):
                 raise ProtocolError(f"'{name}_landmarks' are not points of three numbers; give (x, y, z) in LPS mm")
@@ -128,6 +143,16 @@ class RegistrationRequest:
                 raise ProtocolError(f"comparison '{pair.name}' names a layer that the request does not have")
         if len({pair.name for pair in self.comparisons}) < len(self.comparisons):
             raise ProtocolError("two comparisons have the same name; their scores could not be told apart")
+
+    def _check_optimisation(self) -> None:
+        if self.kind not in KINDS:
+            raise ProtocolError(f"'kind' is '{self.kind}'; use one of {', '.join(KINDS)}")
+        budget = None if self.refine is None else budget_of(self.refine)
+        if self.kind != Kind.deformable.value and self.model not in (AUTO_MODEL, NO_MODEL):
+            raise OptionError(f"--kind {self.kind} is found without a model; leave --model out, or give --model none")
+        alone = self.model == NO_MODEL or self.kind != Kind.deformable.value
+        if self.refine is not None and budget is None and alone:
+            raise OptionError("without a model the pair is optimised; give --refine a budget, such as 10s, or a model")
 
     def images(self) -> Iterator[ImageSource]:
         """Every image, mask and label map that is read."""

@@ -12,6 +12,7 @@ from dlir.transforms.spatial import CompositeTransform
 
 if TYPE_CHECKING:
     from dlir.registration.oneshot import Prediction
+    from dlir.registration.optimising import Optimising
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class RegistrationResult:
     jacobian: determinant of the transform, float32.
     inside: whether the voxel maps inside the moving image.
     initialization: how the images were brought together before the first stage, for the report.
-    seconds: time of each step, in order. prediction: what the networks made of the pair, for the verdict.
+    seconds: time of each step, in order. prediction: what the networks made of the pair, for the verdict; None
+    without any. optimising: what the pair was optimised by; None where it was not.
     """
 
     transform: CompositeTransform
@@ -34,3 +36,4 @@ class RegistrationResult:
     device: str
     seconds: dict[str, float] = field(default_factory=dict)
     prediction: Prediction | None = None
+    optimising: Optimising | None = None

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import torch
 
+from dlir.errors import ModelError
 from dlir.model.file import ModelHeader, load_model
 from dlir.model.multistage import MultiStageModel
 from dlir.registration.assessment import Assessment, assess
 from dlir.registration.devices import Outcome, choose_device, run_with_fallback
 from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
-from dlir.registration.progress import Notify, Progress, silent
+from dlir.registration.optimised_assessment import assess_optimised, refined
+from dlir.registration.optimising import Optimising, Refinement
+from dlir.registration.progress import Clock, Notify, Progress, silent
 from dlir.registration.result import RegistrationResult
+from dlir.transforms.spatial import CompositeTransform
 
 
 @dataclass(frozen=True)
@@ -41,31 +45,44 @@ class Session:
     def register(
         self,
         loaded: Loaded,
-        model: Path,
+        model: Path | None,
         device_name: str = "auto",
         progress: Progress = silent,
         notify: Notify = silent,
+        refinement: Refinement | None = None,
     ) -> Outcome[RegistrationResult]:
-        """Register a pair with the model of a file, on the device of that name.
+        """Register a pair with the model of a file, or without one, on the device of that name.
 
+        refinement: how the pair is optimised; None for not at all, which needs a model.
         progress: gets the step, in words, and the fraction done. notify: told, in one line, where a graphics card
         did not suffice and the CPU takes over. Raises DeviceError, ModelError, and GeometryError for images that
         do not overlap or are too small for the model.
         """
-        device, network = choose_device(device_name), self._load(model).model
+        device = choose_device(device_name)
+        if model is None:
+            if refinement is None:
+                raise ModelError("without a model and without refinement there is nothing to register with")
+            return run_with_fallback(lambda device: refinement.alone(loaded, device, progress), device, notify)
+        network = self._load(model).model
+
+        def on_top(transform: CompositeTransform, device: torch.device, clock: Clock) -> Optimising:
+            assert refinement is not None
+            return refinement.on_top(transform, loaded, device, clock)
+
+        refine = on_top if refinement is not None and refinement.budget is not None else None
 
         def run(device: torch.device) -> RegistrationResult:
             steps = _in_words(progress, len(network.spec.stages))
             registration = Registration(network, device)
             registration.check(loaded.fixed, loaded.moving)  # before their start is looked for
-            return registration(loaded.fixed, loaded.moving, loaded.started, progress=steps)
+            return registration(loaded.fixed, loaded.moving, loaded.started, progress=steps, refine=refine)
 
         return run_with_fallback(run, device, notify)
 
     def assess(
         self,
         result: RegistrationResult,
-        model: Path,
+        model: Path | None,
         device_name: str = "auto",
         offer: Callable[[Assessment], None] = silent,
     ) -> Assessment | None:
@@ -74,14 +91,18 @@ class Session:
         offer: told those that are known before the pair is registered the other way round. Raises DeviceError and
         ModelError.
         """
-        found, kept = result.prediction, self._load(model)
-        if found is None:
-            return None
+        device, found, optimising = choose_device(device_name), result.prediction, result.optimising
+        if model is None or found is None:
+            if optimising is None:
+                return None
+            return run_with_fallback(lambda device: assess_optimised(optimising, offer), device).value
+        kept = self._load(model)
 
         def run(device: torch.device) -> Assessment:
-            return assess(Registration(kept.model, device), found, kept.header.domain, offer)
+            known = assess(Registration(kept.model, device), found, kept.header.domain, offer)
+            return known if optimising is None else refined(known, optimising)
 
-        return run_with_fallback(run, choose_device(device_name)).value
+        return run_with_fallback(run, device).value
 
     def _load(self, path: Path) -> _Kept:
         kept, state = self._kept, _state(path)
@@ -107,7 +128,9 @@ def _in_words(progress: Progress, stages: int) -> Progress:
     def tell(name: str, fraction: float) -> None:
         nonlocal predicted
         predicted += name == "networks"
-        if predicted == stages and name != "networks":
+        if name.startswith("refining"):
+            words = name
+        elif predicted == stages and name != "networks":
             words = "resampling"
         elif predicted == 0 and name == "preprocess":
             words = "preparing"

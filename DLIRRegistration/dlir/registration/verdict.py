@@ -55,6 +55,8 @@ CONSISTENCY, DISPLACEMENT, UNLIKE_IMAGES, UNLIKE_NETWORKS = 1.5, 1.5, 1.8, 2.0
 DOUBTFUL_IMAGES, DOUBTFUL_NETWORKS = 1.35, 1.6
 # The part of the local similarity that nearly all of the model's own pairs reach.
 LOCAL = 0.75
+# What holds for a pair that was optimised without a model, whatever it shows.
+OPTIMISED = {"inverse_consistency_mm_limit": 3.0, "ambiguity_limit": 0.9}
 # So many times the limit of the error there and back, and the result is no result.
 CONSISTENCY_FAILED = 4.0
 # Landmarks are placed to a voxel or so; this is half of a fine one.
@@ -112,11 +114,16 @@ def judge(report: Mapping[str, Any], inputs: Mapping[str, float | None] | None =
     return Verdict("good", _praise(inputs), inputs)
 
 
-def verdict_on(report: Mapping[str, Any], model: ModelHeader, assessment: Assessment | None) -> Verdict:
-    """The verdict on what a model made of a pair: by its report, and by what the model was made for."""
+def verdict_on(report: Mapping[str, Any], model: ModelHeader | None, assessment: Assessment | None) -> Verdict:
+    """The verdict on what a model made of a pair: by its report, and by what the model was made for.
+
+    Without a model, on what an optimisation did.
+    """
     from dlir.model.file import name_of
 
     inputs = {} if assessment is None else assessment.to_dict()
+    if model is None:
+        return judge(report, inputs | OPTIMISED)
     if model.domain is None:
         unlike = f"The model '{name_of(model)}' does not say what it was made for; look at the result."
         return judge(report, inputs, unlike)
@@ -251,7 +258,7 @@ def _inconsistent(inputs: Mapping[str, float | None]) -> Iterator[str]:
     if apart > most:
         yield (
             f"Registered the other way round, a point comes back {apart:.1f} mm from where it began; "
-            f"results of this model that are right stay below {most:.1f} mm."
+            f"results of this kind that are right stay below {most:.1f} mm."
         )
     moved, most = _limited(inputs, "displacement_mm")
     if moved > most:

@@ -151,6 +151,14 @@ class Spline:
         return value, slope * scale
 
 
+def to_millimetres(spline: Spline, grid: ImageGrid) -> BSplineTransform:
+    """A B-spline (of a batch of one) in voxels of a grid as what it is in LPS mm."""
+    control = spline.control_grid
+    coefficients = spline.coefficients[0].cpu().double().numpy()
+    in_mm = np.einsum("ij,jzyx->izyx", grid.index_to_physical[:3, :3], coefficients)
+    return BSplineTransform(in_mm, grid.lattice(control.start, control.step, control.shape[::-1]))
+
+
 @dataclass(frozen=True, eq=False)
 class _Linear:
     """x -> matrix @ x + offset; (3, 3) and (3,), in the coordinates of a chain."""

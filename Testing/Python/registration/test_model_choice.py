@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,9 @@ def test_the_nearest_is_taken_whatever_its_name(installed: Path) -> None:
 
 def test_both_images_must_be_of_its_kind(installed: Path) -> None:
     made_for(installed / "a.safetensors", 0.3)
-    with pytest.raises(ModelError, match=r"'a' is for power 0\.3, any"):
-        choose_model(image(0.3, 501), image(3.0, 502))
+    choice = choose_model(image(0.3, 501), image(3.0, 502))
+    assert choice.model is None
+    assert "'a' is for power 0.3, any" in str(choice.doubt)
 
 
 def test_what_says_nothing_of_its_training_is_passed_over_with_a_word(installed: Path) -> None:
@@ -82,8 +84,9 @@ def test_what_says_nothing_of_its_training_is_passed_over_with_a_word(installed:
 
 
 def test_no_model_at_all(installed: Path) -> None:
-    with pytest.raises(ModelError, match="choose one with --model"):
-        choose_model(image(0.3, 501), image(0.3, 502))
+    choice = choose_model(image(0.3, 501), image(0.3, 502))
+    assert choice.model is None
+    assert "choose one with --model" in str(choice.doubt)
 
 
 def test_a_domain_goes_with_its_model(installed: Path) -> None:
@@ -103,13 +106,18 @@ def test_where_the_images_leave_a_doubt_the_networks_decide(
     monkeypatch.setattr(model_choice, "DOUBTFUL_IMAGES", 0.0)
     monkeypatch.setattr(verdict, "DOUBTFUL_IMAGES", 0.0)
     monkeypatch.setattr(verdict, "DOUBTFUL_NETWORKS", 100.0 if networks_agree else 0.0)
-    request = RegistrationRequest(fixed, moving, Outputs(str(tmp_path / "out")))
+    request = RegistrationRequest(fixed, moving, Outputs(str(tmp_path / "out")), refine="off")
     if networks_agree:
         assert run(request).report["model"]["name"] == "a"
-    else:
-        with pytest.raises(ModelError, match="no installed model was made for images like"):
-            run(request)
-        assert not (tmp_path / "out").exists()
+        return
+    with pytest.raises(ModelError, match="no installed model was made for images like"):
+        run(request)
+    assert not (tmp_path / "out").exists()
+    report = run(replace(request, refine="5it")).report
+    assert report["model"]["name"] == "none"
+    assert "no installed model was made for such images" in report["model"]["reason"]
+    assert list(report["model"]["distances"]) == ["a"]
+    assert report["refinement"]["steps"] == 5
 
 
 HEARTS = (
@@ -134,5 +142,6 @@ def test_hippocampi_are_hippocampi_and_lungs_are_nobodys(shared_data: Path) -> N
     crops = [read_image(str(files[k]), "image") for k in (-1, -3)]
     assert choose_model(*crops).model.path.stem == "hippocampus"
     lungs = [read_image(str(shared_data / "lung_ct" / name), "image") for name in ("baseline.mha", "followup.mha")]
-    with pytest.raises(ModelError, match="no installed model was made for images like"):
-        choose_model(*lungs)
+    choice = choose_model(*lungs)
+    assert choice.model is None
+    assert "no installed model was made for images like" in str(choice.doubt)

@@ -1,0 +1,1 @@
+"""Transforms found for one pair by optimisation, without a network: affine, then B-splines coarse to fine."""

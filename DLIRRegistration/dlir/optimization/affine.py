@@ -1,0 +1,218 @@
+"""Affine registration of one pair by optimisation: several starts, coarse to fine, the best of which go on.
+
+From its start a map turns for little and stretches or shears for more: otherwise shrinking what is seen would fill a
+fixed field of view with what is alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlir.geometry import ImageGrid
+from dlir.optimization.levels import Level, Pyramid, spacing_for
+from dlir.optimization.objective import LocalSimilarity
+from dlir.transforms.affine import transform_points
+from dlir.transforms.spatial import AffineTransform, CompositeTransform
+
+# What turning, stretching and shearing by 1 cost, each squared.
+_TURN, _STRETCH, _SHEAR = 0.1, 0.6, 0.6
+# Maps that are this close over the fixed image, as a part of its radius, are one.
+_SAME = 0.15
+
+
+@dataclass(frozen=True)
+class _Round:
+    """samples: of the fixed image, about. kept: candidates that go on to it. steps, rate: of Adam."""
+
+    samples: float
+    kept: int
+    steps: int
+    rate: float
+
+
+_ROUNDS = (_Round(12_000, 8, 30, 0.03), _Round(30_000, 3, 25, 0.012), _Round(100_000, 1, 15, 0.005))
+STEPS = sum(own.steps for own in _ROUNDS)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Where to begin: matrices (N, 4, 4), fixed point -> moving point, LPS mm, and what each is called."""
+
+    matrices: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FoundAffine:
+    """An optimum. transform: fixed point -> moving point, LPS mm. value: the mean over the fixed image of the squared
+    local correlation, less what stretching costs, where it was last compared with others. start: what it began from.
+    place: among the candidates of that round.
+    """
+
+    transform: CompositeTransform
+    value: float
+    start: str
+    place: int
+
+
+def best_affines(
+    fixed: Pyramid,
+    moving: Pyramid,
+    candidates: Candidates,
+    *,
+    rigid: bool = False,
+    proceed: Callable[[int], bool] = lambda steps: True,
+) -> list[FoundAffine]:
+    """Distinct optima, the best first; that one is found more exactly than the others.
+
+    rigid: neither stretch nor shear. proceed: told how many steps are done; False ends it with what there is.
+    """
+    search, ranked, done = _Search(fixed, moving, candidates, rigid=rigid), list[FoundAffine](), 0
+    for own in _ROUNDS:
+        search.go_on(own)
+        for _ in range(own.steps):
+            if not proceed(done):
+                break
+            search.step()
+            done += 1
+        found = search.found()
+        ranked = found if len(found) > 1 or not ranked else [replace(found[0], value=ranked[0].value), *ranked[1:]]
+    return search.distinct(ranked)
+
+
+class _Search:
+    """Candidates on their way: the parameters (B, 12) of each, and Adam's state."""
+
+    def __init__(self, fixed: Pyramid, moving: Pyramid, candidates: Candidates, *, rigid: bool) -> None:
+        self._fixed, self._moving = fixed, moving
+        self._starts = candidates.matrices.float().to(fixed.device)
+        self._names = candidates.names
+        self._rigid = rigid
+        self._center = torch.from_numpy(fixed.grid.center).float().to(fixed.device)
+        self._radius = _radius(fixed.grid)
+        self._parameters = torch.zeros(len(self._starts), 6 if rigid else 12, device=fixed.device)
+
+    def go_on(self, own: _Round) -> None:
+        """With the best of the candidates, at the resolution of the next round."""
+        spacing = spacing_for(self._fixed.grid, own.samples)
+        self._objective = _Objective(self._fixed.at(spacing), self._moving.at(spacing))
+        best = [found.place for found in self.distinct(self.found())[: own.kept]]
+        self._starts, self._names = self._starts[best], tuple(self._names[k] for k in best)
+        self._parameters = self._parameters.detach()[best].requires_grad_()
+        self._optimizer = torch.optim.Adam([self._parameters], own.rate, betas=(0.9, 0.95))
+
+    def step(self) -> None:
+        self._optimizer.zero_grad()
+        (-self._values().sum()).backward()
+        self._optimizer.step()
+
+    def distinct(self, found: Sequence[FoundAffine]) -> list[FoundAffine]:
+        """Without those that are nearly one before them."""
+        kept: list[FoundAffine] = []
+        for one in found:
+            if all(_distance(one, other, self._fixed.grid) > _SAME * self._radius for other in kept):
+                kept.append(one)
+        return kept
+
+    def found(self) -> list[FoundAffine]:
+        """The best first."""
+        with torch.no_grad():
+            values, matrices = self._values(), self._matrices().double().cpu().numpy()
+        order = values.argsort(descending=True, stable=True).tolist()
+        return [
+            FoundAffine(CompositeTransform((AffineTransform(matrices[k]),)), float(values[k]), self._names[k], k)
+            for k in order
+        ]
+
+    def _matrices(self) -> Tensor:
+        return self._starts @ _matrices(self._parameters, self._center, self._radius)
+
+    def _values(self) -> Tensor:
+        """(B,)"""
+        return self._objective(self._matrices()) - _cost(self._parameters)
+
+
+class _Objective:
+    """The mean over a fixed image of the squared local correlation with a moving one, whatever the contrast."""
+
+    def __init__(self, fixed: Level, moving: Level) -> None:
+        self._shape, self._moving = fixed.grid.shape, moving
+        self._similarity = LocalSimilarity(fixed.image, fixed.weight)
+        points = fixed.grid.voxel_centers().reshape(1, -1, 3)
+        self._points = torch.from_numpy(points).float().to(fixed.image.device)
+        self._to_index = torch.from_numpy(moving.grid.physical_to_index).float().to(fixed.image.device)
+
+    def __call__(self, matrices: Tensor) -> Tensor:
+        """(B,), of maps (B, 4, 4) in LPS mm."""
+        count = len(matrices)
+        size = self._points.new_tensor(self._moving.grid.size)
+        index = transform_points(self._to_index @ matrices, self._points.expand(count, -1, -1))
+        within = ((index.detach() >= -0.5) & (index.detach() <= size - 0.5)).all(-1)
+        places = (index * (2 / size) + (1 / size - 1)).reshape(count, *self._shape, 3)
+        counts = within.float().reshape(count, 1, *self._shape)
+        found = _look_up(self._moving.image, places)
+        if self._moving.weight is not None:
+            counts = counts * _look_up(self._moving.weight, places.detach())
+        correlation, share = self._similarity(found, counts)
+        return (correlation.square() * share).sum((1, 2, 3, 4)) / self._similarity.total
+
+
+def _look_up(image: Tensor, places: Tensor) -> Tensor:
+    image = image.expand(len(places), *image.shape[1:])
+    return F.grid_sample(image, places, padding_mode="border", align_corners=False)
+
+
+def _matrices(parameters: Tensor, center: Tensor, radius: float) -> Tensor:
+    """(B, 4, 4) in mm, about a centre (3,): of shift in radii, rotation vector, and logarithm of scale and shear where
+    there are twelve parameters.
+    """
+    shift, turn = parameters[:, :3] * radius, parameters[:, 3:6]
+    linear = _rotations(turn)
+    if parameters.shape[1] > 6:
+        scale, (xy, xz, yz) = parameters[:, 6:9].exp(), parameters[:, 9:].unbind(1)
+        one, zero = torch.ones_like(xy), torch.zeros_like(xy)
+        shear = torch.stack([one, xy, xz, zero, one, yz, zero, zero, one], 1).reshape(-1, 3, 3)
+        linear = linear @ shear @ torch.diag_embed(scale)
+    offset = shift + center - linear @ center
+    matrix = torch.cat([linear, offset[:, :, None]], 2)
+    last = matrix.new_tensor([[[0.0, 0.0, 0.0, 1.0]]]).expand(len(matrix), -1, -1)
+    return torch.cat([matrix, last], 1)
+
+
+def _rotations(vectors: Tensor) -> Tensor:
+    """(B, 3) axis times angle -> (B, 3, 3)."""
+    x, y, z = vectors.unbind(1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)
+    rotations: Tensor = torch.linalg.matrix_exp(cross)
+    return rotations
+
+
+def _cost(parameters: Tensor) -> Tensor:
+    """(B,): what is taken off the objective."""
+    cost = _TURN * parameters[:, 3:6].square().sum(1)
+    if parameters.shape[1] > 6:
+        cost = cost + _STRETCH * parameters[:, 6:9].square().sum(1) + _SHEAR * parameters[:, 9:].square().sum(1)
+    return cost
+
+
+# -- how far maps are apart ---------------------------------------------------------------------------
+
+
+def _radius(grid: ImageGrid) -> float:
+    """Root of the mean squared distance of an image's points from its centre, mm."""
+    return float(np.linalg.norm(grid.extent)) / math.sqrt(12)
+
+
+def _distance(a: FoundAffine, b: FoundAffine, grid: ImageGrid) -> float:
+    """Root of the mean squared distance between two maps over the corners of half the image, mm."""
+    corners = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)]) / (2 * math.sqrt(3))
+    points = grid.to_physical((np.array(grid.size) - 1) / 2 + corners * np.array(grid.size))
+    return float(np.sqrt(((a.transform.apply(points) - b.transform.apply(points)) ** 2).sum(1).mean()))

@@ -1,0 +1,98 @@
+"""Both images of a pair at any resolution, as an optimisation sees them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlir.geometry import ImageGrid
+from dlir.io.reading import Volume
+from dlir.model.preprocessing import resample_axes, scale
+from dlir.model.spec import Preprocessing
+from dlir.transforms.chain import Chain
+from dlir.transforms.lattice import Lattice, Samples, inside
+from dlir.transforms.spatial import CompositeTransform
+
+# An image is averaged to voxels that are so many times as large as its own, and otherwise left as it is.
+_COARSER = 1.2
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One image at one resolution.
+
+    image: (1, 1, z, y, x) in [0, 1] on `grid`. weight: of the same shape, how far each voxel counts; None for all.
+    """
+
+    image: Tensor
+    grid: ImageGrid
+    weight: Tensor | None = None
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where its voxels lie in its own grid."""
+        return Lattice(self.grid.shape)
+
+
+class Pyramid:
+    """One image at whatever resolution is asked for, along its own axes; never finer than it is.
+
+    mask: on the voxels of the image, not 0 where it counts.
+    """
+
+    def __init__(self, volume: Volume, mask: Volume | None = None, device: torch.device | None = None) -> None:
+        self.grid = volume.grid
+        self.device = device or torch.device("cpu")
+        self._scaled = scale(volume.array, volume.grid, Preprocessing((1.0, 1.0, 1.0))).scaled
+        self._mask = None if mask is None else torch.from_numpy(np.asarray(mask.array != 0, np.float32))
+        self._levels: dict[ImageGrid, Level] = {}
+
+    def at(self, spacing: float) -> Level:
+        """With voxels of `spacing` mm; along axes where its own are as large, with these."""
+        own = np.array(self.grid.spacing)
+        grid = self.grid.with_spacing(np.where(own * _COARSER < spacing, spacing, own).tolist())
+        if grid not in self._levels:
+            weight = None if self._mask is None else self._resampled(self._mask, grid)
+            self._levels[grid] = Level(self._resampled(self._scaled, grid), grid, weight)
+        return self._levels[grid]
+
+    def _resampled(self, array: Tensor, grid: ImageGrid) -> Tensor:
+        return resample_axes(array, self.grid, grid)[None, None].to(self.device)
+
+
+def spacing_for(grid: ImageGrid, samples: float) -> float:
+    """The spacing in mm that divides a grid's volume into so many voxels, where those of its own that are larger stay.
+
+    The smallest of its own where it has no more than that.
+    """
+    own, extent = np.array(grid.spacing), np.array(grid.extent)
+    stays = np.zeros(3, bool)
+    while not stays.all():
+        left = samples / math.prod((extent[stays] / own[stays]).tolist())
+        spacing = float((extent[~stays].prod() / max(left, 1.0)) ** (1 / np.count_nonzero(~stays)))
+        thick = ~stays & (own > spacing)
+        if not thick.any():
+            return spacing
+        stays |= thick
+    return float(own.min())
+
+
+def warped(moving: Level, transform: CompositeTransform, onto: ImageGrid) -> tuple[Tensor, Tensor | None]:
+    """The moving image as a transform (fixed point -> moving point, LPS mm) brings it onto the grid `onto`.
+
+    Returns it, (1, 1, z, y, x), and how far each voxel counts: not where it lies outside, or where a mask of the moving
+    image says so; None where all count whole.
+    """
+    content = moving.image if moving.weight is None else torch.cat([moving.image, moving.weight], 1)
+    samples, values, counts = Samples(content, moving.lattice), [], []
+    for slab in Chain(transform, content.device).slabs(onto, moving.grid):
+        points = slab.index.T[None]
+        found = samples.at(points)[0].float()
+        values.append(found[0])
+        counts.append(inside(moving.lattice, points)[0] * (found[1] if moving.weight is not None else 1.0))
+    image, weight = (torch.cat(parts).reshape(1, 1, *onto.shape) for parts in (values, counts))
+    return image, None if bool((weight == 1).all()) else weight

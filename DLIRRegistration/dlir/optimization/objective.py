@@ -1,0 +1,67 @@
+"""What an optimisation makes better: the similarity of a pair, where the fixed image stays as it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlir.transforms.bspline import expand
+
+# Voxels along the edge of a window, and windows about every so many-th voxel: of the next ones most are the same.
+WINDOW, _STRIDE = 7, 2
+# As for `local_ncc` of the losses.
+_NOISE = 1e-6
+_NOTHING = 1e-6
+
+
+class LocalSimilarity:
+    """Local normalised cross-correlation of images with a fixed one that stays (§2.4; Avants et al. 2008).
+
+    fixed: (1, 1, z, y, x) in [0, 1]. weight: of its shape, how far each voxel counts; None for all.
+    """
+
+    def __init__(self, fixed: Tensor, weight: Tensor | None = None) -> None:
+        self._fixed, self._weight = fixed, weight
+        self._boxes = [_box_matrix(n).to(fixed) for n in fixed.shape[2:]]
+        self._whole = expand(torch.ones_like(fixed), self._boxes)
+        self._largest = self._whole.max()
+        self.total = float(self._whole.sum() / self._largest)
+        self._known = None if weight is None else self._moments(weight)
+        if weight is None:
+            self._known = self._moments(torch.ones_like(fixed))
+
+    def __call__(self, warped: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Correlation in each window, (B, 1, ...) in [-1, 1], and how much of the window counts, in [0, 1].
+
+        warped: (B, 1, z, y, x). counts: how far each voxel of it counts; None for all.
+        """
+        if counts is None:
+            weight, known = self._weight, self._known
+        else:
+            weight = counts if self._weight is None else counts * self._weight
+            known = self._moments(weight)
+        assert known is not None
+        share, mean, variance = known
+        weighed = warped if weight is None else warped * weight
+        moments = torch.cat([weighed, weighed * warped, weighed * self._fixed], 1)
+        mean_w, square_w, product = (self._mean(moments) / share).split(1, 1)
+        variances = variance * (square_w - mean_w**2).clamp(min=0)
+        return (product - mean * mean_w) / torch.sqrt(variances + _NOISE), share
+
+    @torch.no_grad()
+    def _moments(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weighed = self._fixed * weight
+        share, mean, square = self._mean(torch.cat([weight, weighed, weighed * self._fixed], 1)).split(1, 1)
+        share = share.clamp(min=_NOTHING)
+        mean, square = mean / share, square / share
+        return share, mean, (square - mean**2).clamp(min=0)
+
+    def _mean(self, image: Tensor) -> Tensor:
+        return expand(image, self._boxes) / self._largest
+
+
+def _box_matrix(size: int) -> Tensor:
+    """(windows, size): 1 where a voxel is in a window."""
+    stride = _STRIDE if size > 2 * WINDOW else 1
+    centers = torch.arange((size - 1) % stride // 2, size, stride)
+    return ((centers[:, None] - torch.arange(size)).abs() <= WINDOW // 2).float()

@@ -1,0 +1,214 @@
+"""A transform for one pair without a network, or better than a network's: affine, then stages within a budget."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dlir.io.reading import Volume
+from dlir.optimization import affine
+from dlir.optimization.affine import FoundAffine, best_affines
+from dlir.optimization.budget import Budget
+from dlir.optimization.candidates import candidates
+from dlir.optimization.choices import Kind
+from dlir.optimization.deformable import Stage, improve
+from dlir.optimization.levels import Level, Pyramid, spacing_for
+from dlir.optimization.plan import SAMPLES, plan, samples_for
+from dlir.transforms.spatial import AffineTransform, CompositeTransform
+
+# Samples and steps that the time of a step is measured with, and how much of the time that is left is planned for.
+_PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 60_000, 4, 0.85
+# A stage that is to converge ends where so many steps have gained less than this, and after so many times its steps.
+_WAITED, _GAIN, _LONGER = 15, 2e-4, 5
+# The way back is found by so many steps, with so many samples at the finest.
+_TURNED, _TURNED_SAMPLES = Budget(steps=100), 60_000
+# The affine part's share of the progress bar.
+_AFFINE_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """step: in words. done: part of the budget, 0 to 1. value: of the objective now."""
+
+    step: str
+    done: float
+    value: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Optimised:
+    """transform: fixed point -> moving point, LPS mm. begun: what it began from; None where that was looked for.
+
+    affines: distinct optima of the affine part, the best first; none where there was no such part. stages: the
+    objective before and after each. steps: of the stages, in all. seconds: that it took. stopped: whether it was ended
+    before its plan's end.
+    """
+
+    transform: CompositeTransform
+    begun: CompositeTransform | None
+    affines: list[FoundAffine]
+    stages: list[tuple[float, float]]
+    steps: int
+    seconds: float
+    stopped: bool = False
+
+
+@dataclass
+class _Watch:
+    """Ends the work when its time is over or somebody wants it ended."""
+
+    budget: Budget
+    stop: Callable[[], bool]
+    tell: Callable[[Progressed], None]
+    began: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+    ended: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    @property
+    def left(self) -> float | None:
+        return None if self.budget.seconds is None else self.budget.seconds - self.seconds
+
+    def over(self) -> bool:
+        """Checked before each step."""
+        self.ended = self.ended or self.stop() or (self.left is not None and self.left <= 0)
+        return self.ended
+
+    def of_stage(self, number: int, planned: Sequence[Stage], before: float) -> Callable[[int, float], bool]:
+        """What a stage asks before each step. before: part of the work that is done when the first one begins."""
+        gains = _Gains() if self.budget.converged else None
+        first, total = sum(own.steps for own in planned[:number]), sum(own.steps for own in planned)
+        told = f"stage {number + 1} of {len(planned)}"
+
+        def proceed(step: int, value: float) -> bool:
+            self.tell(Progressed(told, before + (1 - before) * (first + step) / total, value))
+            if self.over() or (gains and gains.over(value)):
+                return False
+            self.steps += 1
+            return True
+
+        return proceed
+
+
+class Optimisation:
+    """One pair, ready to be optimised.
+
+    fixed, moving: the images; fixed_mask, moving_mask: where they count, on their voxels.
+    """
+
+    def __init__(
+        self,
+        fixed: Volume,
+        moving: Volume,
+        fixed_mask: Volume | None = None,
+        moving_mask: Volume | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self._fixed, self._moving = Pyramid(fixed, fixed_mask, device), Pyramid(moving, moving_mask, device)
+
+    def run(
+        self,
+        budget: Budget,
+        kind: Kind = Kind.deformable,
+        start: CompositeTransform | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        tell: Callable[[Progressed], None] = lambda progressed: None,
+    ) -> Optimised:
+        """Within a budget; a result is never worse than what it began with, by the objective of each stage.
+
+        start: a linear one is where the affine part begins; one that is not is only made better by fine stages. None
+        looks for one. stop: asked before each step; True ends the work with the best so far. tell: told of each step.
+        """
+        return self._run(_Watch(budget, stop, tell), kind, start, SAMPLES)
+
+    def _run(self, watch: _Watch, kind: Kind, start: CompositeTransform | None, samples: float) -> Optimised:
+        fine = start is not None and not start.linear
+        transform, affines = start, list[FoundAffine]()
+        if transform is None or not fine:
+            affines = self._affine(start, kind, watch)
+            transform = affines[0].transform
+        stages = list[tuple[float, float]]()
+        if kind is Kind.deformable:
+            planned = () if watch.over() else self._plan(watch, transform, samples, fine=fine)
+            for number, stage in enumerate(planned):
+                if watch.over():
+                    break
+                proceed = watch.of_stage(number, planned, _AFFINE_SHARE if affines else 0.0)
+                found = improve(self._fixed, self._moving, transform, stage, proceed)
+                transform = found.transform
+                stages.append((found.before, found.after))
+        return Optimised(transform, start, affines, stages, watch.steps, watch.seconds, watch.ended)
+
+    def levels(self, samples: float) -> tuple[Level, Level]:
+        """Both images with about so many samples of the fixed one."""
+        spacing = spacing_for(self._fixed.grid, samples)
+        return self._fixed.at(spacing), self._moving.at(spacing)
+
+    def turned(self, found: Optimised, kind: Kind) -> CompositeTransform:
+        """What is found with the roles of the images exchanged (moving point -> fixed point, LPS mm).
+
+        By itself, so that it can disagree; only from where it was told to begin does it begin too. With fewer samples,
+        which is less exact than it is fast.
+        """
+        other = copy(self)
+        other._fixed, other._moving = self._moving, self._fixed
+        start = None
+        if found.begun is not None:
+            start = CompositeTransform((AffineTransform(np.asarray(np.linalg.inv(_linear(found.begun)), float)),))
+        return other._run(_Watch(_TURNED, lambda: False, lambda told: None), kind, start, _TURNED_SAMPLES).transform
+
+    def _affine(self, start: CompositeTransform | None, kind: Kind, watch: _Watch) -> list[FoundAffine]:
+        def proceed(steps: int) -> bool:
+            watch.tell(Progressed("affine", _AFFINE_SHARE * steps / affine.STEPS))
+            return not watch.over()
+
+        begun = candidates(self._fixed, self._moving, start)
+        return best_affines(self._fixed, self._moving, begun, rigid=kind is Kind.rigid, proceed=proceed)
+
+    def _plan(self, watch: _Watch, transform: CompositeTransform, samples: float, *, fine: bool) -> tuple[Stage, ...]:
+        grid = self._fixed.grid
+        if watch.left is not None:
+            affordable = _PLANNED * max(0.0, watch.left) / self._seconds_per_sample(transform)
+            return plan(grid, samples_for(grid, affordable, fine=fine), fine=fine)
+        stages = plan(grid, samples, watch.budget.steps, fine=fine)
+        return stages if watch.budget.steps else tuple(replace(own, steps=_LONGER * own.steps) for own in stages)
+
+    def _seconds_per_sample(self, transform: CompositeTransform) -> float:
+        """Of a step, on this machine, now."""
+        times = list[float]()
+
+        def proceed(step: int, value: float) -> bool:
+            times.append(time.perf_counter())
+            return True
+
+        spacing = spacing_for(self._fixed.grid, _PROBED_SAMPLES)
+        probe = Stage(spacing, 4 * spacing, _PROBED_STEPS, 0.0)
+        improve(self._fixed, self._moving, transform, probe, proceed)
+        return float(np.median(np.diff(times))) / math.prod(self._fixed.at(spacing).grid.size)
+
+
+def _linear(transform: CompositeTransform) -> NDArray[np.float64]:
+    """(4, 4): what of a transform is linear."""
+    return CompositeTransform(tuple(part for part in transform.parts if isinstance(part, AffineTransform))).matrix
+
+
+@dataclass
+class _Gains:
+    """Whether a stage that is to converge still gains."""
+
+    values: list[float] = field(default_factory=list)
+
+    def over(self, value: float) -> bool:
+        """With the objective of one more step."""
+        self.values.append(value)
+        return len(self.values) > _WAITED and max(self.values) - max(self.values[:-_WAITED]) < _GAIN

@@ -1,0 +1,61 @@
+"""Which stages a pair is optimised by: resolutions and control spacings from the images, steps from the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dlir.geometry import ImageGrid
+from dlir.optimization.deformable import Stage
+from dlir.optimization.levels import spacing_for
+
+# Spacing of the samples and of the control points, as multiples of the finest samples', and steps.
+_COARSE_TO_FINE = ((4, 16, 40), (2, 16, 20), (2, 8, 50), (1, 8, 20), (1, 4, 40))
+# On top of what is nearly right: of a network, or of an optimisation before.
+_FINE = ((2, 8, 30), (1, 8, 20), (1, 4, 40))
+# Samples of the finest stage, at least and at most; the more the time allows, the better the result.
+_FEWEST, _MOST = 30_000, 1_500_000
+SAMPLES = 600_000
+# What bending costs.
+STIFFNESS = 0.3
+
+
+def plan(grid: ImageGrid, samples: float, steps: int | None = None, *, fine: bool = False) -> tuple[Stage, ...]:
+    """Stages, in the order in which they are done, for a fixed image, with about so many samples in the finest ones.
+
+    steps: of all stages together; None for the recipe's own. fine: only on top of what is nearly right.
+    """
+    recipe = _FINE if fine else _COARSE_TO_FINE
+    spacing = spacing_for(grid, min(max(samples, _FEWEST), _MOST))
+    counts = _shared(steps, [count for _, _, count in recipe])
+    return tuple(
+        Stage(image * spacing, control * spacing, count, STIFFNESS)
+        for (image, control, _), count in zip(recipe, counts, strict=True)
+        if count
+    )
+
+
+def work(grid: ImageGrid, stages: Sequence[Stage]) -> float:
+    """Steps times samples of some stages, which their time goes by."""
+    return sum(stage.steps * math.prod(grid.with_spacing(_voxels(grid, stage.image)).size) for stage in stages)
+
+
+def samples_for(grid: ImageGrid, affordable: float, *, fine: bool = False) -> float:
+    """Samples of the finest stages for which a plan's work is about what is affordable."""
+    low, high = float(_FEWEST), float(_MOST)
+    for _ in range(20):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if work(grid, plan(grid, middle, fine=fine)) < affordable else (low, middle)
+    return low
+
+
+def _voxels(grid: ImageGrid, spacing: float) -> list[float]:
+    return [max(spacing, own) for own in grid.spacing]
+
+
+def _shared(total: int | None, parts: Sequence[int]) -> list[int]:
+    """So many steps, shared as the recipe has them; the finest stages get what is left over."""
+    if total is None:
+        return list(parts)
+    ends = [round(total * sum(parts[: k + 1]) / sum(parts)) for k in range(len(parts))]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]

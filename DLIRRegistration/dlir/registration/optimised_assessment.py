@@ -1,0 +1,95 @@
+"""Figures that tell right from wrong of a result that was optimised for its pair: with a model's, or in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlir.geometry import ImageGrid
+from dlir.losses.similarity import local_ncc, ncc
+from dlir.metrics.scores import defined
+from dlir.optimization.levels import Level, warped
+from dlir.registration.assessment import Assessment
+from dlir.registration.optimising import Optimising
+from dlir.registration.progress import silent
+from dlir.transforms.spatial import AffineTransform, CompositeTransform, Points
+
+# Of the range from dark to bright, where an image shows something.
+_SOMETHING = 0.1
+# Points at most at which distances are taken; the displacement that so many per cent of them stay below.
+_POINTS, _MOST = 4_000, 95
+# Samples of the images at which similarities are taken.
+_SAMPLES = 100_000
+
+
+def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = silent) -> Assessment:
+    """Of a pair that was optimised without a model; it is optimised the other way round as well, for less long.
+
+    offer: told all that is known before that.
+    """
+    fixed, moving = done.optimisation.levels(_SAMPLES)
+    transform = done.found.transform
+    linear = _linear(transform)
+    points = _foreground(fixed)
+    sent = transform.apply(points)
+    moved = np.linalg.norm(sent - linear.apply(points), axis=1)
+    before, after = (_similarities(fixed, moving, way) for way in (linear, transform))
+    ranked = [one.value for one in done.found.affines]
+    known = Assessment(
+        None,
+        float(np.percentile(moved, _MOST)),
+        before[1],
+        after[1],
+        similarity_before=before[0],
+        similarity_after=after[0],
+        ambiguity=ranked[1] / ranked[0] if len(ranked) > 1 and ranked[0] > 0 else None,
+        affine_volume=float(np.linalg.det(linear.matrix[:3, :3])),
+    )
+    offer(known)
+    back = done.optimisation.turned(done.found, done.kind)
+    return replace(known, inverse_consistency_mm=defined(_apart(points, sent, back, moving.grid)))
+
+
+def refined(known: Assessment, done: Optimising) -> Assessment:
+    """What is known of a model's result, with the similarities of the better one."""
+    fixed, moving = done.optimisation.levels(_SAMPLES)
+    similarity, local = _similarities(fixed, moving, done.found.transform)
+    return replace(known, similarity_after=similarity, local_after=local)
+
+
+def _linear(transform: CompositeTransform) -> CompositeTransform:
+    """What of it is affine: all that comes after the stages."""
+    return CompositeTransform(tuple(part for part in transform.parts if isinstance(part, AffineTransform)))
+
+
+def _foreground(level: Level) -> Points:
+    """(N, 3) LPS mm: voxels that show something, and count; all of them where none does."""
+    shows = (level.image > _SOMETHING) if level.weight is None else (level.image > _SOMETHING) & (level.weight > 0)
+    points = level.grid.voxel_centers().reshape(-1, 3)
+    chosen = shows.cpu().numpy().ravel()
+    chosen_points = points[chosen] if chosen.any() else points
+    some: Points = chosen_points[:: 1 + len(chosen_points) // _POINTS]
+    return some
+
+
+def _apart(points: Points, sent: Points, back: CompositeTransform, moving: ImageGrid) -> float:
+    """Median of |B(T(x)) - x|, mm, over the points x that T sends into the moving image; `nan` where there are none."""
+    within = moving.contains(sent)
+    if not within.any():
+        return float("nan")
+    return float(np.median(np.linalg.norm(back.apply(sent[within]) - points[within], axis=1)))
+
+
+def _similarities(fixed: Level, moving: Level, transform: CompositeTransform) -> tuple[float | None, float | None]:
+    """NCC, and local NCC, of what overlaps; None where nothing does."""
+    image, counts = warped(moving, transform, fixed.grid)
+    weight: Tensor = torch.ones_like(image) if counts is None else counts
+    if fixed.weight is not None:
+        weight = weight * fixed.weight
+    if not bool(weight.any()):
+        return None, None
+    return float(ncc(fixed.image, image, weight)), float(local_ncc(fixed.image, image, weight))

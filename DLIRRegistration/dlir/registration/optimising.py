@@ -1,0 +1,115 @@
+"""A request's pair, optimised: alone, or on top of what a model made of it; see `dlir.optimization`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from dlir.model.memory import require_credible_size
+from dlir.optimization.affine import FoundAffine
+from dlir.optimization.optimise import Optimisation, Optimised, Progressed
+from dlir.registration.choices import DEFAULT_REFINEMENT, Budget, Initialization, Kind, budget_of
+from dlir.registration.loading import Loaded
+from dlir.registration.progress import Clock, Progress, silent
+from dlir.registration.request import RegistrationRequest
+from dlir.registration.resampled import resampled
+from dlir.registration.result import RegistrationResult
+from dlir.transforms.spatial import CompositeTransform
+
+# Parts of a registration's progress: the networks come before, resampling after.
+_FROM, _TO = 0.05, 0.65
+
+
+@dataclass(frozen=True, eq=False)
+class Optimising:
+    """A pair that has been optimised. before: the transform it began with; None where it was looked for."""
+
+    optimisation: Optimisation
+    found: Optimised
+    budget: Budget
+    kind: Kind
+    before: CompositeTransform | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a report."""
+        found = self.found
+        return {
+            "budget": str(self.budget),
+            "kind": self.kind.value,
+            "similarity": "local_ncc",
+            "steps": found.steps,
+            "seconds": round(found.seconds, 3),
+            "stopped": found.stopped,
+            "stages": [{"before": round(before, 5), "after": round(after, 5)} for before, after in found.stages],
+            "affine": [_affine(one) for one in found.affines],
+        }
+
+
+def _affine(one: FoundAffine) -> dict[str, Any]:
+    return {"start": one.start, "value": round(one.value, 5)}
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What a request says of the optimisation. stop: asked in its course whether to end it with the best so far."""
+
+    budget: Budget | None
+    kind: Kind = Kind.deformable
+    stop: Callable[[], bool] = lambda: False
+
+    @classmethod
+    def of(cls, request: RegistrationRequest, *, model: bool, stop: Callable[[], bool]) -> Refinement:
+        """model: whether there is one."""
+        text = request.refine or ("off" if model else DEFAULT_REFINEMENT)
+        return cls(budget_of(text), Kind(request.kind), stop)
+
+    def on_top(self, transform: CompositeTransform, loaded: Loaded, device: torch.device, clock: Clock) -> Optimising:
+        """Of what a model has made of a pair."""
+        return self._run(transform, loaded, device, clock)
+
+    def alone(self, loaded: Loaded, device: torch.device, progress: Progress = silent) -> RegistrationResult:
+        """Without a model. Raises GeometryError where the images do not overlap from where they are told to begin, and
+        for sizes that no body has.
+        """
+        for volume in (loaded.fixed, loaded.moving):
+            require_credible_size(volume.grid, f"'{volume.source}'")
+        clock = Clock(progress, partial(torch.cuda.synchronize, device) if device.type == "cuda" else silent)
+        done = self._run(_told(loaded), loaded, device, clock)
+        new = resampled(done.found.transform, loaded.fixed, loaded.moving, device, clock)
+        described = dict(loaded.started.description)
+        if done.found.affines:
+            described["affine"] = done.found.affines[0].start
+        return RegistrationResult(
+            done.found.transform,
+            new.warped,
+            new.jacobian,
+            new.inside,
+            described,
+            str(device),
+            clock.seconds,
+            optimising=done,
+        )
+
+    def _run(self, start: CompositeTransform | None, loaded: Loaded, device: torch.device, clock: Clock) -> Optimising:
+        assert self.budget is not None
+
+        def tell(now: Progressed) -> None:
+            value = "" if now.value is None else f", similarity {now.value:.4f}"
+            clock.progress(f"refining, {now.step}{value}", _FROM + (_TO - _FROM) * now.done)
+
+        with clock.step("prepare", _FROM):
+            pair = Optimisation(loaded.fixed, loaded.moving, loaded.fixed_mask, loaded.moving_mask, device)
+        with clock.step("refine"):
+            found = pair.run(self.budget, self.kind, start, self.stop, tell)
+        return Optimising(pair, found, self.budget, self.kind, start)
+
+
+def _told(loaded: Loaded) -> CompositeTransform | None:
+    """The start that a user has given; None where it is to be looked for."""
+    if loaded.initial is None and loaded.mode == Initialization.auto.value:
+        return None
+    return loaded.start
