@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"errors", "geometry", "io", "transforms"},
     "losses": {"errors", "geometry", "transforms"},
     "networks": {"errors", "geometry", "transforms"},
-    "model": {"errors", "geometry", "io", "transforms", "networks"},
+    "model": {"errors", "geometry", "io", "transforms", "losses", "networks"},
     "data": {"errors", "geometry", "io"},
     "registration": {
         "errors",
