@@ -68,8 +68,8 @@ def _place(image: Tensor, cells: int) -> Tensor:
 
 def _divided(place: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """The cell of each voxel, and where it lies in it, from 0 to 1. What is no number lies in some cell."""
-    cell = place.to(torch.int32).clamp_(0, cells - 1)
-    return cell, place - cell
+    lowest = torch.fmin(place.floor(), place.new_tensor(cells - 1.0))
+    return lowest.to(torch.int32), place - lowest
 
 
 class _Moments(torch.autograd.Function):

@@ -8,9 +8,9 @@ images of distances, one for each diagonal from patch to patch, hold all twelve.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import lru_cache, reduce
 from typing import Any
 
 import torch
@@ -131,13 +131,13 @@ class _SquareDifference(torch.autograd.Function):
 
 def _described(image: Tensor, reach: Reach) -> tuple[Tensor, Tensor, Tensor]:
     """The descriptors (12, z, y, x) of a padded image, their exponents, and by what these were divided (z, y, x)."""
-    shape = _inner(image, reach)
-    distances = image.new_empty(CHANNELS, *shape)
-    for k, diagonal in enumerate(_diagonals(reach)):
-        one, other = diagonal.ends(image, shape, reach)
-        distance = _summed((one - other).square_(), reach)
+    steps, flat = _Steps.of(image, reach), image.flatten()
+    distances = image.new_empty(CHANNELS, *steps.shape)
+    for k, diagonal in enumerate(steps.diagonals):
+        one, other = diagonal.ends(flat)
+        distance = steps.summed((one - other).square_())
         for channel, place in enumerate(diagonal.places, 2 * k):
-            distances[channel] = _window(distance, place, shape)
+            distances[channel] = steps.block(distance, place)
     unlike = distances.sub_(distances.amin(0))
     # Of sums over a patch, not means, so that the noise is multiplied instead.
     scale = unlike.mean(0).add_(_NOISE * math.prod(2 * r + 1 for r in reach))
@@ -157,72 +157,78 @@ def _unscaled(slope: Tensor, unlike: Tensor, scale: Tensor) -> Tensor:
 
 def _add_gradient(gradient: Tensor, image: Tensor, by_distance: Tensor, reach: Reach) -> None:
     """Add to the gradient by a padded image what that by the distances (12, z, y, x) makes of it."""
-    shape = _inner(image, reach)
-    for k, diagonal in enumerate(_diagonals(reach)):
-        spread = image.new_zeros([n + 4 * r + e for n, r, e in zip(shape, reach, diagonal.extent, strict=True)])
+    steps, flat, into = _Steps.of(image, reach), image.flatten(), gradient.view(-1)
+    for k, diagonal in enumerate(steps.diagonals):
+        one, other = diagonal.ends(flat)
+        spread = image.new_zeros(len(one) + 2 * steps.patch)
         for channel, place in enumerate(diagonal.places, 2 * k):
-            at = (p + 2 * r for p, r in zip(place, reach, strict=True))
-            _window(spread, at, shape).add_(by_distance[channel])
-        one, other = diagonal.ends(image, shape, reach)
-        change = _summed(spread, reach).mul_(one - other)
-        for end, sign in zip(diagonal.ends(gradient, shape, reach), (2, -2), strict=True):
+            steps.block(spread, place + 2 * steps.patch).add_(by_distance[channel])
+        change = steps.summed(spread).mul_(one - other)
+        for end, sign in zip(diagonal.ends(into), (2, -2), strict=True):
             end.add_(change, alpha=sign)
 
 
 @dataclass(frozen=True)
 class _Diagonal:
-    """From the patch about one neighbour to that about another.
+    """From the patch about one neighbour to that about another, in steps through the flat order of a padded image.
 
-    extent: (z, y, x), voxels by which the image of their distances is larger than that of the descriptors. first,
-    second: where the patches of this image begin in the padded one. places: where the two numbers that it holds of each
-    descriptor begin in it.
+    first, second: where the two begin, of so many voxels each, `size`. places: where the two numbers of a descriptor
+    that are distances along it begin among all these distances.
     """
 
-    extent: Reach
-    first: Reach
-    second: Reach
-    places: tuple[Reach, Reach]
+    first: int
+    second: int
+    size: int
+    places: tuple[int, int]
 
-    def ends(self, image: Tensor, shape: Sequence[int], reach: Reach) -> tuple[Tensor, Tensor]:
+    def ends(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         """What of a padded image lies in the first and in the second patch."""
-        size = [n + 2 * r + e for n, r, e in zip(shape, reach, self.extent, strict=True)]
-        return _window(image, self.first, size), _window(image, self.second, size)
+        return flat[self.first : self.first + self.size], flat[self.second : self.second + self.size]
 
 
-@cache
-def _diagonals(reach: Reach) -> tuple[_Diagonal, ...]:
-    """From the neighbour at +1 along one axis to that at +1, and to that at -1, along another, for each two axes."""
-    found, none = [], (0, 0, 0)
-    for i, j in ((0, 1), (0, 2), (1, 2)):
-        along_i, along_j = (_plus([r if axis == a else 0 for a, r in enumerate(reach)], none) for axis in (i, j))
-        patch = reach
-        extent, back = _plus(along_i, along_j), _plus(patch, along_j, -1)
-        # Of the neighbours at +i and +j, seen from +i on, and of those at -j and -i, seen from -j on.
-        found.append(_Diagonal(extent, back, _plus(patch, along_i, -1), (extent, none)))
-        # Of those at +i and -j, and of those at +j and -i.
-        found.append(_Diagonal(extent, patch, _plus(_plus(patch, along_i, -1), along_j, -1), (along_i, along_j)))
-    return tuple(found)
+@dataclass(frozen=True)
+class _Steps:
+    """Of a padded image, in its flat order, where neighbours are a number of steps apart whatever the axis.
+
+    On long rows without gaps a processor computes fastest. What is computed across the end of a row is not looked at.
+    shape: (z, y, x) of what is described. strides: steps to the next voxel along (z, y, x). axes: the same of the axes
+    along which there are neighbours. patch: steps from a patch's first voxel to its middle.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    axes: tuple[int, ...]
+    patch: int
+    diagonals: tuple[_Diagonal, ...]
+
+    @classmethod
+    def of(cls, image: Tensor, reach: Reach) -> _Steps:
+        return _steps(tuple(image.shape), reach)
+
+    def summed(self, flat: Tensor) -> Tensor:
+        """Sums over the patches."""
+        for step in self.axes:
+            size = len(flat) - 2 * step
+            flat = (flat[:size] + flat[step : step + size]).add_(flat[2 * step :])
+        return flat
+
+    def block(self, flat: Tensor, first: int) -> Tensor:
+        """(z, y, x): what is described, where its first voxel is given."""
+        return flat.as_strided(self.shape, self.strides, flat.storage_offset() + first)
 
 
-def _plus(one: Sequence[int], other: Sequence[int], sign: int = 1) -> Reach:
-    z, y, x = (a + sign * b for a, b in zip(one, other, strict=True))
-    return z, y, x
-
-
-def _inner(image: Tensor, reach: Reach) -> list[int]:
-    """Shape of what is described of a padded image."""
-    return [size - 4 * r for size, r in zip(image.shape, reach, strict=True)]
-
-
-def _window(image: Tensor, first: Iterable[int], size: Sequence[int]) -> Tensor:
-    z, y, x = (slice(start, start + length) for start, length in zip(first, size, strict=True))
-    return image[z, y, x]
-
-
-def _summed(image: Tensor, reach: Reach) -> Tensor:
-    """Sums over the patches that lie within an image."""
-    for axis, r in enumerate(reach):
-        if r:
-            size = image.shape[axis] - 2
-            image = (image.narrow(axis, 0, size) + image.narrow(axis, 1, size)).add_(image.narrow(axis, 2, size))
-    return image
+@lru_cache(maxsize=16)
+def _steps(padded: tuple[int, ...], reach: Reach) -> _Steps:
+    shape = tuple(size - 4 * r for size, r in zip(padded, reach, strict=True))
+    strides = (padded[1] * padded[2], padded[2], 1)
+    next_to = [stride * r for stride, r in zip(strides, reach, strict=True)]
+    patch = sum(next_to)
+    described = sum(stride * (size - 1) for stride, size in zip(strides, shape, strict=True)) + 1
+    diagonals = []
+    for i, j in ((next_to[0], next_to[1]), (next_to[0], next_to[2]), (next_to[1], next_to[2])):
+        size = described + 2 * patch + i + j
+        # From the neighbour at +i to that at +j, which is also from that at -j to that at -i.
+        diagonals.append(_Diagonal(patch - j, patch - i, size, (i + j, 0)))
+        # From the neighbour at +i to that at -j, which is also from that at +j to that at -i.
+        diagonals.append(_Diagonal(patch, patch - i - j, size, (i, j)))
+    return _Steps(shape, strides, tuple(step for step in next_to if step), patch, tuple(diagonals))

@@ -13,6 +13,8 @@ from dlir.losses.choices import WINDOW
 # Added to the product of two local variances: where both images vary by less than about 0.03 of their intensity range,
 # there is noise and little else, and it must not count like an edge.
 _LOCAL_NOISE = 1e-6
+# Voxels computed at once: so few that what is computed of them stays in the processor's cache.
+_AT_ONCE = 1 << 17
 
 
 def ncc(fixed: Tensor, warped: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -97,12 +99,26 @@ class _Box(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, window: int) -> Tensor:
         ctx.window = window
-        for axis in range(2, image.dim()):
-            reach, size = window // 2, image.shape[axis]
-            padded = image.new_zeros(*image.shape[:axis], size + 2 * reach, *image.shape[axis + 1 :])
-            padded.narrow(axis, reach, size).copy_(image)
-            image = _sums(padded, axis, window)
-        mean: Tensor = image / window ** (image.dim() - 2)
+        mean = torch.empty_like(image, memory_format=torch.contiguous_format)
+        reach, (depth, height, width) = window // 2, image.shape[2:]
+        images, size = mean.shape[0] * mean.shape[1], depth
+        if image.device.type == "cpu":
+            images, size = max(1, _AT_ONCE // (depth * height * width)), max(1, _AT_ONCE // (height * width))
+        for some, into in zip(image.flatten(0, 1).split(images), mean.flatten(0, 1).split(images), strict=True):
+            for first, found in zip(range(0, depth, size), into.split(size, 1), strict=True):
+                lowest = max(0, first - reach)
+                part = some[:, lowest : first + found.shape[1] + reach]
+                # In flat order, where neighbours along an axis are so many steps apart: a processor computes fastest on
+                # long rows without gaps. The zeros beyond one row, slice or image are those before the next.
+                row, rows, slices = width + reach, height + reach, part.shape[1] + reach
+                steps = (slices * rows * row, rows * row, row, 1)
+                margin = reach * sum(steps[1:])
+                flat = part.new_zeros(len(part) * steps[0] + 2 * margin)
+                flat.as_strided(part.shape, steps, margin).copy_(part)
+                for step in steps[1:]:
+                    flat = _sums(flat, step, window)
+                sums = flat.as_strided(found.shape, steps, (first - lowest) * steps[1])
+                torch.mul(sums, window**-3, out=found)
         return mean
 
     @staticmethod
@@ -110,11 +126,11 @@ class _Box(torch.autograd.Function):
         return _box(gradients[0], ctx.window), None
 
 
-def _sums(image: Tensor, axis: int, count: int) -> Tensor:
-    """Sums of so many neighbours along an axis, each from sums of half as many."""
+def _sums(flat: Tensor, step: int, count: int) -> Tensor:
+    """Sums of so many numbers that lie `step` apart, each from sums of half as many."""
     if count == 1:
-        return image
-    half = _sums(image, axis, count // 2)
-    size = half.shape[axis] - count // 2
-    found = half.narrow(axis, 0, size) + half.narrow(axis, count // 2, size)
-    return found.narrow(axis, 0, size - 1) + image.narrow(axis, count - 1, size - 1) if count % 2 else found
+        return flat
+    half = _sums(flat, step, count // 2)
+    size = len(half) - step * (count // 2)
+    found = half[:size] + half[-size:]
+    return found[: size - step].add_(flat[step * (count - 1) :]) if count % 2 else found
