@@ -10,7 +10,7 @@ from torch import Tensor
 from dlir.losses.choices import WINDOW, Similarity
 from dlir.losses.information import FixedIntensities, mutual_information
 from dlir.losses.self_similarity import FixedDescriptors, mind_ssc
-from dlir.losses.similarity import FixedWindows, local_ncc, ncc
+from dlir.losses.similarity import local_ncc, ncc
 
 # Of a fixed and a warped image (B, C, z, y, x) under a mask of weights (B, 1, z, y, x) or none: (B,), higher for more
 # alike.
@@ -51,7 +51,7 @@ _FUNCTIONS: dict[Similarity, Callable[[int], Measure]] = {
 }
 _PREPARED: dict[Similarity, Callable[[int], Callable[[Tensor], Callable[[Tensor, Tensor | None], Tensor]]]] = {
     Similarity.ncc: lambda _: lambda fixed: partial(ncc, fixed),
-    Similarity.local_ncc: lambda window: partial(FixedWindows, window=window),
+    Similarity.local_ncc: lambda window: lambda fixed: partial(local_ncc, fixed, window=window),
     Similarity.mutual_information: lambda _: FixedIntensities,
     Similarity.mind_ssc: lambda _: FixedDescriptors,
 }

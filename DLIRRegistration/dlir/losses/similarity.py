@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlir.losses.choices import WINDOW
@@ -41,89 +42,122 @@ def local_ncc(fixed: Tensor, warped: Tensor, mask: Tensor | None = None, window:
     """Mean of the normalised cross-correlation in a window about each voxel, for each pair of a batch.
 
     fixed, warped, mask: as for `ncc`. window: edge of the cubic window in voxels, odd; where it reaches past the mask
-    or the image, what is left of it counts. Returns (B,) in [-1, 1]; flat regions contribute 0.
+    or the image, what is left of it counts. Returns (B,) in [-1, 1]; flat regions contribute 0. The gradient reaches
+    both images, and no mask.
     """
-    return FixedWindows(fixed, window)(warped, mask)
+    dtype = torch.promote_types(fixed.dtype, torch.float32)
+    fixed, warped = fixed.to(dtype), warped.to(dtype)
+    weight = torch.ones_like(fixed) if mask is None else mask.to(dtype)
+    total = _Correlations.apply(warped, fixed.detach(), weight, window)  # type: ignore[no-untyped-call]
+    if fixed.requires_grad and torch.is_grad_enabled():
+        # The measure is the same with the roles exchanged, from where the fixed image has its gradient.
+        turned = _Correlations.apply(fixed, warped.detach(), weight, window)  # type: ignore[no-untyped-call]
+        total = total + turned - turned.detach()
+    mean: Tensor = total / weight.sum((1, 2, 3, 4)).clamp(min=1)
+    return mean
 
 
-class FixedWindows:
-    """A fixed image that any number of warped ones are compared with by local NCC."""
+class _Correlations(torch.autograd.Function):
+    """(B,): weighted sum over the voxels of the correlation in the window about each.
 
-    def __init__(self, fixed: Tensor, window: int = WINDOW) -> None:
-        """fixed: (B, 1, z, y, x). window: see `local_ncc`."""
-        self._fixed = fixed.to(torch.promote_types(fixed.dtype, torch.float32))
-        self._window = window
-
-    def __call__(self, warped: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B,): see `local_ncc`."""
-        f, w = self._fixed, warped.to(self._fixed.dtype)
-        if mask is None:
-            weight, (share, mean_f, variance_f) = torch.ones_like(f), self._whole
-        else:
-            weight = mask.to(f.dtype)
-            share, mean_f, variance_f = self._moments(weight)
-        weighted = weight * w
-        mean_w = self._mean(weighted, share)
-        variance_w = (self._mean(weighted * w, share) - mean_w**2).clamp(min=0)
-        covariance = self._mean(weighted * f, share) - mean_f * mean_w
-        local = covariance / torch.sqrt(variance_f * variance_w + _LOCAL_NOISE)
-        axes = tuple(range(1, f.dim()))
-        mean: Tensor = (weight * local).sum(axes) / weight.sum(axes).clamp(min=1)
-        return mean
-
-    @cached_property
-    def _whole(self) -> tuple[Tensor, Tensor, Tensor]:
-        """`_moments` where every voxel counts."""
-        return self._moments(torch.ones_like(self._fixed))
-
-    def _moments(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The share of each window that counts, and mean and variance of the fixed image therein."""
-        share = _box(weight, self._window).clamp(min=1e-6)
-        weighted = weight * self._fixed
-        mean = self._mean(weighted, share)
-        return share, mean, (self._mean(weighted * self._fixed, share) - mean**2).clamp(min=0)
-
-    def _mean(self, weighted: Tensor, share: Tensor) -> Tensor:
-        return _box(weighted, self._window) / share
-
-
-def _box(image: Tensor, window: int) -> Tensor:
-    """Mean over a cubic window with zeros beyond the border."""
-    found: Tensor = _Box.apply(image, window)  # type: ignore[no-untyped-call]
-    return found
-
-
-class _Box(torch.autograd.Function):
-    """Its own adjoint, so that the gradient takes what the value takes."""
+    The gradient is computed along with it, while what it needs is in the processor's cache.
+    """
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, window: int) -> Tensor:
-        ctx.window = window
-        mean = torch.empty_like(image, memory_format=torch.contiguous_format)
-        reach, (depth, height, width) = window // 2, image.shape[2:]
-        images, size = mean.shape[0] * mean.shape[1], depth
-        if image.device.type == "cpu":
-            images, size = max(1, _AT_ONCE // (depth * height * width)), max(1, _AT_ONCE // (height * width))
-        for some, into in zip(image.flatten(0, 1).split(images), mean.flatten(0, 1).split(images), strict=True):
-            for first, found in zip(range(0, depth, size), into.split(size, 1), strict=True):
-                lowest = max(0, first - reach)
-                part = some[:, lowest : first + found.shape[1] + reach]
-                # In flat order, where neighbours along an axis are so many steps apart: a processor computes fastest on
-                # long rows without gaps. The zeros beyond one row, slice or image are those before the next.
-                row, rows, slices = width + reach, height + reach, part.shape[1] + reach
-                steps = (slices * rows * row, rows * row, row, 1)
-                margin = reach * sum(steps[1:])
-                flat = part.new_zeros(len(part) * steps[0] + 2 * margin)
-                flat.as_strided(part.shape, steps, margin).copy_(part)
-                for step in steps[1:]:
-                    flat = _sums(flat, step, window)
-                sums = flat.as_strided(found.shape, steps, (first - lowest) * steps[1])
-                torch.mul(sums, window**-3, out=found)
-        return mean
+    def forward(ctx: Any, warped: Tensor, fixed: Tensor, weight: Tensor, window: int) -> Tensor:
+        learns = ctx.needs_input_grad[0]
+        depth, height, width = warped.shape[2:]
+        size = max(1, _AT_ONCE // (height * width)) if warped.device.type == "cpu" else depth
+        total = warped.new_zeros(len(warped))
+        gradient = torch.zeros_like(warped) if learns else warped.new_empty(0)
+        for pair in range(len(warped)):
+            for first in range(0, depth, size):
+                rows = _Rows((depth, height, width), first, min(first + size, depth), window)
+                images = [rows.of(image[pair, 0]) for image in (fixed, warped, weight)]
+                value, slope = _correlated(rows, images, learns)
+                total[pair] += value
+                if learns:
+                    rows.add(slope, gradient[pair, 0])
+        ctx.save_for_backward(gradient)
+        return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _box(gradients[0], ctx.window), None
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0][:, None, None, None, None], None, None, None
+
+
+def _correlated(rows: _Rows, images: Sequence[Tensor], learns: bool) -> tuple[Tensor, Tensor]:
+    """Of some slices, the weighted sum of the correlations, and its gradient by the warped image if asked for."""
+    f, w, weight = images
+    volume = rows.window**3
+    weighted_f, weighted_w = weight * f, weight * w
+    # From a sum over a window to the mean over what of it counts.
+    to_mean = (rows.sums(weight) / volume).clamp_(min=1e-6).mul_(volume).reciprocal_()
+    mean_f, mean_w = rows.sums(weighted_f) * to_mean, rows.sums(weighted_w) * to_mean
+    variance_f = (rows.sums(weighted_f * f) * to_mean).addcmul_(mean_f, mean_f, value=-1).clamp_(min=0)
+    variance_w = (rows.sums(weighted_w * w) * to_mean).addcmul_(mean_w, mean_w, value=-1).clamp_(min=0)
+    covariance = (rows.sums(weighted_w * f) * to_mean).addcmul_(mean_f, mean_w, value=-1)
+    scale = (variance_f * variance_w).add_(_LOCAL_NOISE).rsqrt_()
+    local, here = covariance * scale, rows.middle(weight)
+    value = torch.dot(here, local)
+    if not learns:
+        return value, weight
+    by_covariance = scale * here
+    by_variance = (by_covariance * local).mul_(scale).mul_(variance_f).mul_(-0.5)
+    by_mean = (by_covariance * mean_f).addcmul_(by_variance, mean_w, value=2).neg_()
+    slope = rows.spread(by_covariance.mul_(to_mean)).mul_(f)
+    slope.addcmul_(rows.spread(by_variance.mul_(to_mean)), w, value=2)
+    return value, slope.add_(rows.spread(by_mean.mul_(to_mean))).mul_(weight)
+
+
+class _Rows:
+    """Some slices of an image with those that their windows reach, in flat order with zeros beyond each row and slice.
+
+    There, neighbours along an axis are the same number of steps apart everywhere, and a processor computes fastest on
+    long rows without gaps. The zeros beyond one row or slice are those before the next. Nothing counts at a zero.
+    """
+
+    def __init__(self, shape: Sequence[int], first: int, last: int, window: int) -> None:
+        """shape: (z, y, x) of the image. first, last: the slices."""
+        depth, height, width = shape
+        reach = window // 2
+        self.window = window
+        self._seen = slice(max(0, first - reach), min(depth, last + reach))
+        self._shape = (self._seen.stop - self._seen.start, height, width)
+        self._steps = ((height + reach) * (width + reach), width + reach, 1)
+        self._size = (last - first) * self._steps[0]
+        # From the first number to the first that lies amid a window, and to the first voxel.
+        self._margin = reach * sum(self._steps)
+        self._start = self._margin + (self._seen.start - first) * self._steps[0]
+
+    def of(self, image: Tensor) -> Tensor:
+        """(N,): an image (z, y, x) in this order."""
+        flat = image.new_zeros(self._size + 2 * self._margin)
+        self._block(flat).copy_(image[self._seen])
+        return flat
+
+    def add(self, flat: Tensor, image: Tensor) -> None:
+        """Add numbers in this order (N,) to an image (z, y, x)."""
+        image[self._seen] += self._block(flat)
+
+    def middle(self, flat: Tensor) -> Tensor:
+        """(M,): those amid windows."""
+        return flat[self._margin : self._margin + self._size]
+
+    def sums(self, flat: Tensor) -> Tensor:
+        """(M,): sums over the window about each of the middle of (N,)."""
+        for step in self._steps:
+            flat = _sums(flat, step, self.window)
+        return flat
+
+    def spread(self, middle: Tensor) -> Tensor:
+        """(N,): of each, the sum over the windows (M,) that reach it."""
+        return self.sums(F.pad(middle, (2 * self._margin, 2 * self._margin)))
+
+    def _block(self, flat: Tensor) -> Tensor:
+        return flat.as_strided(self._shape, self._steps, self._start)
 
 
 def _sums(flat: Tensor, step: int, count: int) -> Tensor:
