@@ -162,8 +162,11 @@ def run_python(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["dlir.geometry", "dlir.transforms.spatial", "dlir.transforms.files"])
-def test_what_a_transform_is_needs_no_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module",
+    ["dlir.geometry", "dlir.transforms.spatial", "dlir.transforms.files", "dlir.losses.choices"],
+)
+def test_what_a_transform_or_a_choice_is_needs_no_torch(module: str) -> None:
     run_python(
         f"import sys, {module}\n"
         "heavy = {'torch', 'scipy', 'monai', 'matplotlib'} & set(sys.modules)\n"

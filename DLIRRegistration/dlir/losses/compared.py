@@ -14,7 +14,7 @@ from dlir.losses.similarity import local_ncc, ncc
 
 # Of a fixed and a warped image (B, C, z, y, x) under a mask of weights (B, 1, z, y, x) or none: (B,), higher for more
 # alike.
-Measure = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+Measure = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def similarity_of(name: Similarity | str, window: int = WINDOW) -> Measure:
