@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"errors", "geometry", "io", "transforms"},
     "losses": {"errors", "geometry", "transforms"},
     "networks": {"errors", "geometry", "transforms"},
-    "model": {"errors", "geometry", "io", "transforms", "networks"},
+    "model": {"errors", "geometry", "io", "transforms", "losses", "networks"},
     "data": {"errors", "geometry", "io"},
     "optimization": {"errors", "geometry", "io", "transforms", "losses", "networks", "model"},
     "registration": {
@@ -164,8 +164,11 @@ def run_python(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["dlir.geometry", "dlir.transforms.spatial", "dlir.transforms.files"])
-def test_what_a_transform_is_needs_no_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module",
+    ["dlir.geometry", "dlir.transforms.spatial", "dlir.transforms.files", "dlir.losses.choices"],
+)
+def test_what_a_transform_or_a_choice_is_needs_no_torch(module: str) -> None:
     run_python(
         f"import sys, {module}\n"
         "heavy = {'torch', 'scipy', 'monai', 'matplotlib'} & set(sys.modules)\n"

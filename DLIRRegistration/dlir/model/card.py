@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlir.io.content import CONTENT_VERSION
+from dlir.losses.choices import Similarity
 from dlir.model.domain import Domain
 from dlir.model.file import ModelHeader
 
@@ -44,8 +45,10 @@ def trained_for(card: Mapping[str, Any]) -> list[str]:
     try:
         config = card["training"]["config"]
         phases = [*config["training"], *([config["fine_tuning"]] if config["fine_tuning"] else [])]
+        names = [Similarity(phase["similarity"]) for phase in phases]
+        windows = [f", {int(phase['window'])} voxels" for phase in phases]
         return [
-            "NCC" if phase["similarity"] == "ncc" else f"local NCC, {int(phase['window'])} voxels" for phase in phases
+            name.words + window * (name is Similarity.local_ncc) for name, window in zip(names, windows, strict=True)
         ]
     except (KeyError, TypeError, ValueError):
         return []

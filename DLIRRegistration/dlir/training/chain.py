@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dlir.geometry import Shape3
+from dlir.losses.compared import Measure
 from dlir.losses.regularization import bending_energy
 from dlir.losses.similarity import ncc
 from dlir.model.multistage import MultiStageModel
@@ -17,9 +18,6 @@ from dlir.training.batch import Batch, shape_of
 from dlir.transforms.bspline import PADDING
 from dlir.transforms.chain import Spline, follow_with_determinant
 from dlir.transforms.lattice import Lattice, inside, lookup
-
-# Similarity of (B, 1, z, y, x) images under a mask: (B,).
-Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from dlir.data.layouts.decathlon import person_of
 from dlir.io.source import stem
+from dlir.losses.choices import WINDOW, Similarity
 from dlir.model.spec import ModelSpec
 
 Size = Annotated[int, Field(gt=0)]
@@ -134,9 +135,9 @@ class StageTraining(Strict):
 
     iterations: at most. batch_size: pairs per iteration, over all processes together. micro_batch: pairs that a process
     computes at once, the gradients of several being accumulated; all of its share by default. alpha: weight of the
-    bending energy (§2.4). similarity: "ncc", over the whole image as the paper, or "local_ncc", in windows of `window`
-    voxels of the stage's images. random_affine: probability of a random affine map of the moving image. crop: instead
-    of the augmentation's.
+    bending energy (§2.4). similarity: "ncc", over the whole image as the paper, "local_ncc", in windows of `window`
+    voxels of the stage's images, "mutual_information" or "mind_ssc", which images of two modalities can share.
+    random_affine: probability of a random affine map of the moving image. crop: instead of the augmentation's.
     """
 
     iterations: int = Field(gt=0)
@@ -144,8 +145,8 @@ class StageTraining(Strict):
     micro_batch: Size | None = None
     learning_rate: float = Field(1e-3, gt=0)
     alpha: float = Field(0.05, ge=0)
-    similarity: Literal["ncc", "local_ncc"] = "ncc"
-    window: int = Field(7, ge=3)
+    similarity: Similarity = Similarity.ncc
+    window: int = Field(WINDOW, ge=3)
     random_affine: Share = 0.0
     crop: Voxels | None = None
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
-from dlir.losses.similarity import local_ncc, ncc
-from dlir.training.chain import Measure
+from dlir.losses.compared import Measure, similarity_of
 from dlir.training.config import FineTuning, StageTraining, TrainingConfig
 
 # The learning rate falls along a half cosine to this fraction of its start.
@@ -41,8 +39,7 @@ class Phase:
     @property
     def measure(self) -> Measure:
         """The similarity that is trained for."""
-        local = self.settings.similarity == "local_ncc"
-        return partial(local_ncc, window=self.settings.window) if local else ncc
+        return similarity_of(self.settings.similarity, self.settings.window)
 
     def learning_rate(self, iteration: int) -> float:
         """Of an iteration, counted from 0."""

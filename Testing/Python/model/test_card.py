@@ -54,6 +54,11 @@ def test_the_bending_energy_of_the_training_is_said(header: ModelHeader) -> None
 def test_what_each_phase_was_trained_for() -> None:
     card = read_header(resolve_model("hippocampus")).card
     assert trained_for(card) == ["NCC", "local NCC, 5 voxels", "local NCC, 7 voxels", "local NCC, 7 voxels"]
+    last = {**card["training"]["config"]["training"][0], "similarity": "mind_ssc"}
+    newer = {"training": {"config": {"training": [{**last, "similarity": "mutual_information"}], "fine_tuning": last}}}
+    assert trained_for(newer) == ["mutual information", "MIND-SSC"]
+    unknown = {"training": {"config": {"training": [{**last, "similarity": "of the future"}], "fine_tuning": None}}}
+    assert trained_for(unknown) == []
     for older in ({}, {"training": {}}, {"training": {"config": {"seed": 1}}}, {"training": "long"}):
         assert trained_for(older) == []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmake_lists import ROOT
+from dlir.losses.choices import SIMILARITIES
 from dlir.model.catalogue import resolve_model
 from dlir.model.file import read_header
 
@@ -106,6 +107,12 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert {file.name for file in tmp_path.iterdir()} == {"ed.nrrd", "es.nrrd", "warped.nrrd", "transform.h5"}
+
+
+def test_the_similarities_are_all_described() -> None:
+    section = page("training.md").partition("## Similarities")[2].partition("\n## ")[0]
+    rows = [cells(line) for line in section.splitlines() if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows[1:]] == list(SIMILARITIES)
 
 
 # -- figures ------------------------------------------------------------------------------------------

@@ -95,6 +95,10 @@ def stage(**values: Any) -> Change:
             lambda c: c["augmentation"].update(affine={"scale": [1.2, 0.8]}),
             "affine: scale must be two factors that rise",
         ),
+        (
+            lambda c: c["training"][0].update(similarity="nmi"),
+            "training.0.similarity: Input should be 'ncc', 'local_ncc',",
+        ),
         (lambda c: c["training"][0].update(window=4), "training.0: window must be an odd number"),
         (lambda c: c["training"][0].update(batch_size=6, micro_batch=4), "training.0: batch_size 6 is no multiple"),
         (lambda c: c["sources"][0].update(validation_last=3), "sources.0: give only one of validation"),

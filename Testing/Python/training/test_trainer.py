@@ -17,10 +17,13 @@ import torch
 from dlir.geometry import ImageGrid
 from dlir.io.content import content_hash
 from dlir.io.reading import Volume, read_image
+from dlir.losses.choices import SIMILARITIES, Similarity
+from dlir.losses.compared import Measure
 from dlir.losses.similarity import ncc
 from dlir.model.card import seen_images
 from dlir.model.file import load_model
 from dlir.registration.oneshot import Registration
+from dlir.training import phases as module_of_phases
 from dlir.training import trainer as module
 from dlir.training.batch import Batch
 from dlir.training.chain import ChainResult
@@ -137,6 +140,28 @@ def test_the_learning_rate_rises_then_falls(start: Start) -> None:
     assert rates[:peak] == sorted(rates[:peak])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert 0.0002 <= rates[-1] < 0.0004
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_a_run_is_for_the_similarity_that_its_configuration_names(
+    start: Start, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each phase; the model's card says so by the same name."""
+    measured: list[str] = []
+    of_name = module_of_phases.similarity_of
+
+    def watched(chosen: Similarity, window: int) -> Measure:
+        measured.append(chosen.value)
+        return of_name(chosen, window)
+
+    monkeypatch.setattr(module_of_phases, "similarity_of", watched)
+    stage = {"iterations": 1, "batch_size": 1, "similarity": name}
+    trainer = start(make_config(training=[stage] * 2, fine_tuning={**FINE_TUNING, "similarity": name}))
+    header = load_model(run(trainer))[1]
+    assert set(measured) == {name}
+    config = header.card["training"]["config"]
+    assert [phase["similarity"] for phase in (*config["training"], config["fine_tuning"])] == [name] * 3
+    assert all(np.isfinite(row["similarity"]) for row in trainer.state.history)
 
 
 def test_reduced_precision_runs(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
