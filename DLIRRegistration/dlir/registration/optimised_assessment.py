@@ -26,6 +26,7 @@ _POINTS, _MOST = 4_000, 95
 _SAMPLES = 100_000
 
 
+@torch.enable_grad()
 def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = silent) -> Assessment:
     """Of a pair that was optimised without a model; it is optimised the other way round as well, for less long.
 

@@ -94,6 +94,8 @@ class Refinement:
             optimising=done,
         )
 
+    @torch.inference_mode(False)  # a model's result is made in that mode, in which nothing can be optimised
+    @torch.enable_grad()
     def _run(self, start: CompositeTransform | None, loaded: Loaded, device: torch.device, clock: Clock) -> Optimising:
         assert self.budget is not None
 
