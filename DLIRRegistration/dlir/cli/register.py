@@ -20,7 +20,15 @@ from dlir.cli.common import (
     say,
 )
 from dlir.cli.tables import print_report
-from dlir.registration.choices import DEFAULT_MODEL, Device, FailOn, Initialization, Kind
+from dlir.registration.choices import (
+    AUTO_SIMILARITY,
+    DEFAULT_MODEL,
+    SIMILARITIES,
+    Device,
+    FailOn,
+    Initialization,
+    Kind,
+)
 from dlir.registration.pipeline import run
 from dlir.registration.request import Outputs, RegistrationRequest
 from dlir.registration.threads import use_threads
@@ -54,6 +62,10 @@ def register(
         ),
     ] = None,
     kind: Annotated[Kind, typer.Option(help="How far the transform may go.")] = Kind.deformable,
+    similarity: Annotated[str, typer.Option(help=f"What is optimised: {', '.join(SIMILARITIES)}.")] = AUTO_SIMILARITY,
+    landmark_weight: Annotated[
+        float, typer.Option(help="How much landmarks of both images steer the optimisation; 1 is much.")
+    ] = 0.0,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
     displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
@@ -83,6 +95,8 @@ def register(
         device=device.value,
         refine=refine,
         kind=kind.value,
+        similarity=similarity,
+        landmark_weight=landmark_weight,
         initialize=initialize and initialize.value,
         initial_transform=str(initial_transform) if initial_transform else None,
         fixed_mask=fixed_mask,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid
 from dlir.optimization.levels import Level, Pyramid, spacing_for
-from dlir.optimization.objective import LocalSimilarity
+from dlir.optimization.objective import LocalSimilarity, Steering
 from dlir.transforms.affine import transform_points
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
@@ -68,13 +68,17 @@ def best_affines(
     candidates: Candidates,
     *,
     rigid: bool = False,
+    stiffness: float = 1.0,
+    steering: Steering | None = None,
     proceed: Callable[[int], bool] = lambda steps: True,
 ) -> list[FoundAffine]:
     """Distinct optima, the best first; that one is found more exactly than the others.
 
-    rigid: neither stretch nor shear. proceed: told how many steps are done; False ends it with what there is.
+    rigid: neither stretch nor shear. stiffness: times what turning, stretching and shearing cost. steering: landmarks
+    that are to meet. proceed: told how many steps are done; False ends it with what there is.
     """
-    search, ranked, done = _Search(fixed, moving, candidates, rigid=rigid), list[FoundAffine](), 0
+    search = _Search(fixed, moving, candidates, stiffness, steering, rigid=rigid)
+    ranked, done = list[FoundAffine](), 0
     for own in _ROUNDS:
         search.go_on(own)
         for _ in range(own.steps):
@@ -90,7 +94,17 @@ def best_affines(
 class _Search:
     """Candidates on their way: the parameters (B, 12) of each, and Adam's state."""
 
-    def __init__(self, fixed: Pyramid, moving: Pyramid, candidates: Candidates, *, rigid: bool) -> None:
+    def __init__(
+        self,
+        fixed: Pyramid,
+        moving: Pyramid,
+        candidates: Candidates,
+        stiffness: float,
+        steering: Steering | None,
+        *,
+        rigid: bool,
+    ) -> None:
+        self._stiffness, self._steering = stiffness, steering
         self._fixed, self._moving = fixed, moving
         self._starts = candidates.matrices.float().to(fixed.device)
         self._names = candidates.names
@@ -136,7 +150,15 @@ class _Search:
 
     def _values(self) -> Tensor:
         """(B,)"""
-        return self._objective(self._matrices()) - _cost(self._parameters)
+        matrices = self._matrices()
+        values = self._objective(matrices) - self._stiffness * _cost(self._parameters)
+        if self._steering is not None:
+            fixed, moving = (
+                torch.from_numpy(own).to(matrices) for own in (self._steering.fixed, self._steering.moving)
+            )
+            apart = transform_points(matrices, fixed.expand(len(matrices), -1, -1)) - moving
+            values = values - self._steering.cost(apart.square().sum(-1))
+        return values
 
 
 class _Objective:

@@ -7,18 +7,28 @@ fold, composed with the transform so far. The moving image is warped by that onc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlir.geometry import ImageGrid
+from dlir.losses.choices import Similarity
 from dlir.losses.regularization import bending_energy
 from dlir.optimization.levels import Level, Pyramid, warped
-from dlir.optimization.objective import LocalSimilarity
-from dlir.transforms.bspline import PADDING, basis_matrix, control_positions, expand, pad_coefficients
+from dlir.optimization.objective import LocalSimilarity, Steering, WholeSimilarity
+from dlir.transforms.bspline import (
+    PADDING,
+    basis_matrix,
+    control_positions,
+    evaluate_points,
+    expand,
+    pad_coefficients,
+)
 from dlir.transforms.chain import Spline, to_millimetres
+from dlir.transforms.inverse import InverseTransform
 from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 
 # Parts of the control spacing that no coefficient exceeds: less than Choi and Lee's bound, so that no stage folds.
@@ -54,13 +64,15 @@ def improve(
     transform: CompositeTransform,
     stage: Stage,
     proceed: Callable[[int, float], bool],
+    similarity: Similarity = Similarity.local_ncc,
+    steering: Steering | None = None,
 ) -> Improved:
     """The transform (fixed point -> moving point, LPS mm) with one more stage in front of it.
 
     proceed: told how many steps are done and the objective; False ends the stage with the best so far.
     """
     onto = fixed.at(stage.image)
-    objective = _Objective(onto, moving.at(stage.image), transform, stage)
+    objective = _Objective(onto, moving.at(stage.image), transform, stage, similarity, steering)
     raw = torch.zeros(1, 3, *objective.cells, device=fixed.device, requires_grad=True)
     optimizer = torch.optim.Adam([raw], _RATES[0], betas=_BETAS)
     values, best = list[float](), raw.detach().clone()
@@ -88,7 +100,15 @@ class _Objective:
     resolution: coefficients that alternate between neighbours by a tenth of the spacing cost about as much everywhere.
     """
 
-    def __init__(self, onto: Level, moving: Level, transform: CompositeTransform, stage: Stage) -> None:
+    def __init__(
+        self,
+        onto: Level,
+        moving: Level,
+        transform: CompositeTransform,
+        stage: Stage,
+        similarity: Similarity,
+        steering: Steering | None,
+    ) -> None:
         size = onto.grid.size
         self._steps = [
             min(max(1, round(stage.control / s)), n) for s, n in zip(onto.grid.spacing, size, strict=True)
@@ -99,7 +119,10 @@ class _Objective:
         image, weight = warped(moving, transform, onto.grid.lattice([-r for r in self._reach], (1, 1, 1), around))
         self._grid, self._stiffness = onto.grid, stage.stiffness
         self._content = image if weight is None else torch.cat([image, weight], 1)
-        self._similarity = LocalSimilarity(onto.image, onto.weight)
+        local = similarity is Similarity.local_ncc
+        self._similarity = (
+            LocalSimilarity(onto.image, onto.weight) if local else WholeSimilarity(similarity, onto.image, onto.weight)
+        )
         x, y, z = (math.ceil(n / s) for n, s in zip(size, self._steps, strict=True))
         self.cells = (z, y, x)
         self._matrices = [
@@ -111,6 +134,7 @@ class _Objective:
         self._points = onto.lattice.points(image.device)[None] + image.new_tensor(self._reach)
         self._size = image.new_tensor(around)
         self._spacing = image.new_tensor(self._steps)[:, None, None, None]
+        self._landmarks = None if steering is None else _Landmarks(steering, transform, self._grid, self._steps, image)
 
     def _controls(self, voxels: Tensor, axis: int) -> Tensor:
         return control_positions(voxels.double(), self._steps[axis])
@@ -121,15 +145,41 @@ class _Objective:
         places = (self._points + moved.movedim(1, -1)) * (2 / self._size) + (1 / self._size - 1)
         found = F.grid_sample(self._content, places, padding_mode="border", align_corners=False)
         counts = found[:, 1:].detach() if found.shape[1] > 1 else None
-        correlation, share = self._similarity(found[:, :1], counts)
-        similarity = (correlation * share).sum() / share.sum().clamp(min=1e-6)
-        return similarity - self._stiffness * bending_energy(fractions, self._ends, fractions.new_ones(1, 3))[0]
+        value = self._similarity.mean(found[:, :1], counts)
+        value = value - self._stiffness * bending_energy(fractions, self._ends, fractions.new_ones(1, 3))
+        if self._landmarks is not None:
+            value = value - self._landmarks.cost(fractions)
+        return value[0]
 
     def spline(self, raw: Tensor) -> BSplineTransform:
         """The stage in LPS mm."""
         coefficients = (_bounded(raw) * self._spacing).double().cpu()
         x, y, z = self._steps
         return to_millimetres(Spline.of_cells(coefficients, (x, y, z)), self._grid)
+
+
+class _Landmarks:
+    """How far a stage leaves landmarks from where the transform after it needs them."""
+
+    def __init__(
+        self, steering: Steering, transform: CompositeTransform, grid: ImageGrid, steps: Sequence[int], like: Tensor
+    ) -> None:
+        wanted, known = InverseTransform(transform).solve(steering.moving)
+        places = torch.from_numpy(grid.to_index(steering.fixed[known]))
+        self._steering, self._steps = steering, like.new_tensor(steps)
+        self._control = torch.stack(
+            [control_positions(places[:, axis], step) for axis, step in enumerate(steps)], 0
+        ).to(like)[None]
+        moved = torch.from_numpy(grid.to_index(wanted[known]) - grid.to_index(steering.fixed[known]))
+        self._wanted = moved.T.to(like)
+        self._spacing = like.new_tensor(grid.spacing)[:, None]
+
+    def cost(self, fractions: Tensor) -> Tensor:
+        """Of a stage's coefficients (1, 3, gz, gy, gx), in control spacings: (1,)."""
+        if not self._wanted.shape[1]:
+            return fractions.new_zeros(1)
+        moved = evaluate_points(fractions, self._control)[0][0] * self._steps[:, None]
+        return self._steering.cost((((moved - self._wanted) * self._spacing) ** 2).sum(0)[None])
 
 
 def _bounded(raw: Tensor) -> Tensor:

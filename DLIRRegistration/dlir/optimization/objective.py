@@ -1,17 +1,55 @@
-"""What an optimisation makes better: the similarity of a pair, where the fixed image stays as it is."""
+"""What an optimisation makes better: the similarity of a pair, where the fixed image stays, and how landmarks fit."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dlir.losses.choices import WINDOW, Similarity
+from dlir.losses.compared import Compared
 from dlir.transforms.bspline import expand
+from dlir.transforms.spatial import Points
 
-# Voxels along the edge of a window, and windows about every so many-th voxel: of the next ones most are the same.
-WINDOW, _STRIDE = 7, 2
+# Windows are about every so many-th voxel: those of the next ones are mostly the same.
+_STRIDE = 2
 # As for `local_ncc` of the losses.
 _NOISE = 1e-6
 _NOTHING = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """Points that belong together: (N, 3) each, LPS mm, on the fixed and on the moving image.
+
+    weight: a distance of 10 mm between them, squared, costs as much as this much similarity.
+    """
+
+    fixed: Points
+    moving: Points
+    weight: float
+
+    def cost(self, squared: Tensor) -> Tensor:
+        """(...,) of squared distances (..., N) in mm^2."""
+        return self.weight * squared.mean(-1) / _FAR**2
+
+
+# What a landmark's distance is measured by, mm.
+_FAR = 10.0
+
+
+class WholeSimilarity:
+    """Another similarity of the losses than the local one, for a fixed image that stays; as `LocalSimilarity`."""
+
+    def __init__(self, name: Similarity, fixed: Tensor, weight: Tensor | None = None) -> None:
+        self._compared, self._weight = Compared(name, fixed), weight
+
+    def mean(self, warped: Tensor, counts: Tensor | None = None) -> Tensor:
+        """(B,)"""
+        if self._weight is not None:
+            counts = self._weight if counts is None else counts * self._weight
+        return self._compared.to(warped, counts)
 
 
 class LocalSimilarity:
@@ -47,6 +85,13 @@ class LocalSimilarity:
         mean_w, square_w, product = (self._mean(moments) / share).split(1, 1)
         variances = variance * (square_w - mean_w**2).clamp(min=0)
         return (product - mean * mean_w) / torch.sqrt(variances + _NOISE), share
+
+    def mean(self, warped: Tensor, counts: Tensor | None = None) -> Tensor:
+        """(B,): over what counts."""
+        correlation, share = self(warped, counts)
+        whole = share.sum((1, 2, 3, 4)).clamp(min=_NOTHING)
+        mean: Tensor = (correlation * share).sum((1, 2, 3, 4)) / whole
+        return mean
 
     @torch.no_grad()
     def _moments(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from dlir.io.reading import Volume
+from dlir.losses.choices import Similarity
 from dlir.optimization import affine
-from dlir.optimization.affine import FoundAffine, best_affines
+from dlir.optimization.affine import Candidates, FoundAffine, best_affines
 from dlir.optimization.budget import Budget
 from dlir.optimization.candidates import candidates
 from dlir.optimization.choices import Kind
 from dlir.optimization.deformable import Stage, improve
-from dlir.optimization.levels import Level, Pyramid, spacing_for
+from dlir.optimization.levels import Level, Pyramid, spacing_for, warped
+from dlir.optimization.objective import LocalSimilarity, Steering
 from dlir.optimization.plan import SAMPLES, plan, samples_for
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
@@ -29,6 +31,12 @@ _PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 60_000, 4, 0.85
 _WAITED, _GAIN, _LONGER = 15, 2e-4, 5
 # The way back is found by so many steps, with so many samples at the finest.
 _TURNED, _TURNED_SAMPLES = Budget(steps=100), 60_000
+# Images whose mean local correlation is lower after the affine part differ in contrast: 0.51 and more, two scanners
+# included, against 0.40 and less between CT and MR.
+_ALIKE, _CONTRAST_SAMPLES = 0.45, 30_000
+# Times what stretching costs then, and the part of the best value that suffices to stay near the first start.
+_STIFFER, _NEAR = 5.0, 0.9
+DEFAULT = Similarity.local_ncc
 # The affine part's share of the progress bar.
 _AFFINE_SHARE = 0.2
 
@@ -47,8 +55,9 @@ class Optimised:
     """transform: fixed point -> moving point, LPS mm. begun: what it began from; None where that was looked for.
 
     affines: distinct optima of the affine part, the best first; none where there was no such part. stages: the
-    objective before and after each. steps: of the stages, in all. seconds: that it took. stopped: whether it was ended
-    before its plan's end.
+    objective before and after each. steps: of the stages, in all. seconds: that it took. alike: whether the images have
+    the same contrast, as far as that was asked; where they do not, nothing bends. stopped: whether it was ended before
+    its plan's end.
     """
 
     transform: CompositeTransform
@@ -57,7 +66,24 @@ class Optimised:
     stages: list[tuple[float, float]]
     steps: int
     seconds: float
-    stopped: bool = False
+    alike: bool
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Aim:
+    """kind: how far a transform may go. similarity: of the stages; None for local correlation, as long as the contrast
+    is the same, and no stages else. steering: landmarks that are to meet.
+    """
+
+    kind: Kind = Kind.deformable
+    similarity: Similarity | None = None
+    steering: Steering | None = None
+
+    def turned(self) -> Aim:
+        """With the roles of the images exchanged."""
+        old = self.steering
+        return replace(self, steering=old and Steering(old.moving, old.fixed, old.weight))
 
 
 @dataclass
@@ -119,7 +145,7 @@ class Optimisation:
     def run(
         self,
         budget: Budget,
-        kind: Kind = Kind.deformable,
+        aim: Aim | None = None,
         start: CompositeTransform | None = None,
         stop: Callable[[], bool] = lambda: False,
         tell: Callable[[Progressed], None] = lambda progressed: None,
@@ -129,32 +155,37 @@ class Optimisation:
         start: a linear one is where the affine part begins; one that is not is only made better by fine stages. None
         looks for one. stop: asked before each step; True ends the work with the best so far. tell: told of each step.
         """
-        return self._run(_Watch(budget, stop, tell), kind, start, SAMPLES)
+        return self._run(_Watch(budget, stop, tell), aim or Aim(), start, SAMPLES)
 
-    def _run(self, watch: _Watch, kind: Kind, start: CompositeTransform | None, samples: float) -> Optimised:
+    def _run(self, watch: _Watch, aim: Aim, start: CompositeTransform | None, samples: float) -> Optimised:
         fine = start is not None and not start.linear
-        transform, affines = start, list[FoundAffine]()
+        transform, affines, alike = start, list[FoundAffine](), True
         if transform is None or not fine:
-            affines = self._affine(start, kind, watch)
+            affines = self._affine(start, aim, watch)
+            alike = aim.similarity is not None or self._alike(affines[0].transform) >= _ALIKE
+            if not alike:
+                affines = self._stiff_affine(start, aim, watch)
             transform = affines[0].transform
         stages = list[tuple[float, float]]()
-        if kind is Kind.deformable:
-            planned = () if watch.over() else self._plan(watch, transform, samples, fine=fine)
+        if aim.kind is Kind.deformable and alike and not watch.over():
+            planned = self._plan(watch, transform, aim, samples, fine=fine)
             for number, stage in enumerate(planned):
                 if watch.over():
                     break
                 proceed = watch.of_stage(number, planned, _AFFINE_SHARE if affines else 0.0)
-                found = improve(self._fixed, self._moving, transform, stage, proceed)
+                found = improve(
+                    self._fixed, self._moving, transform, stage, proceed, aim.similarity or DEFAULT, aim.steering
+                )
                 transform = found.transform
                 stages.append((found.before, found.after))
-        return Optimised(transform, start, affines, stages, watch.steps, watch.seconds, watch.ended)
+        return Optimised(transform, start, affines, stages, watch.steps, watch.seconds, alike, watch.ended)
 
     def levels(self, samples: float) -> tuple[Level, Level]:
         """Both images with about so many samples of the fixed one."""
         spacing = spacing_for(self._fixed.grid, samples)
         return self._fixed.at(spacing), self._moving.at(spacing)
 
-    def turned(self, found: Optimised, kind: Kind) -> CompositeTransform:
+    def turned(self, found: Optimised, aim: Aim) -> CompositeTransform:
         """What is found with the roles of the images exchanged (moving point -> fixed point, LPS mm).
 
         By itself, so that it can disagree; only from where it was told to begin does it begin too. With fewer samples,
@@ -165,25 +196,54 @@ class Optimisation:
         start = None
         if found.begun is not None:
             start = CompositeTransform((AffineTransform(np.asarray(np.linalg.inv(_linear(found.begun)), float)),))
-        return other._run(_Watch(_TURNED, lambda: False, lambda told: None), kind, start, _TURNED_SAMPLES).transform
+        watch = _Watch(_TURNED, lambda: False, lambda told: None)
+        return other._run(watch, aim.turned(), start, _TURNED_SAMPLES).transform
 
-    def _affine(self, start: CompositeTransform | None, kind: Kind, watch: _Watch) -> list[FoundAffine]:
+    def _affine(self, start: CompositeTransform | None, aim: Aim, watch: _Watch) -> list[FoundAffine]:
+        return self._best(candidates(self._fixed, self._moving, start), aim, watch, 1.0)
+
+    def _stiff_affine(self, start: CompositeTransform | None, aim: Aim, watch: _Watch) -> list[FoundAffine]:
+        """For images of different contrast: they tell less, and are mostly of one person, so that more is taken from
+        where they lie.
+        """
+        begun = candidates(self._fixed, self._moving, start)
+        found = self._best(begun, aim, watch, _STIFFER)
+        near = self._best(Candidates(begun.matrices[:1], begun.names[:1]), aim, watch, _STIFFER)
+        return [near[0], *found] if near[0].value > _NEAR * found[0].value else found
+
+    def _best(self, begun: Candidates, aim: Aim, watch: _Watch, stiffness: float) -> list[FoundAffine]:
         def proceed(steps: int) -> bool:
             watch.tell(Progressed("affine", _AFFINE_SHARE * steps / affine.STEPS))
             return not watch.over()
 
-        begun = candidates(self._fixed, self._moving, start)
-        return best_affines(self._fixed, self._moving, begun, rigid=kind is Kind.rigid, proceed=proceed)
+        rigid = aim.kind is Kind.rigid
+        return best_affines(
+            self._fixed,
+            self._moving,
+            begun,
+            rigid=rigid,
+            stiffness=stiffness,
+            steering=aim.steering,
+            proceed=proceed,
+        )
 
-    def _plan(self, watch: _Watch, transform: CompositeTransform, samples: float, *, fine: bool) -> tuple[Stage, ...]:
+    def _alike(self, transform: CompositeTransform) -> float:
+        """Mean local correlation after the affine part: where contrasts differ, much of it is low or negative."""
+        fixed, moving = self.levels(_CONTRAST_SAMPLES)
+        image, counts = warped(moving, transform, fixed.grid)
+        return float(LocalSimilarity(fixed.image, fixed.weight).mean(image, counts))
+
+    def _plan(
+        self, watch: _Watch, transform: CompositeTransform, aim: Aim, samples: float, *, fine: bool
+    ) -> tuple[Stage, ...]:
         grid = self._fixed.grid
         if watch.left is not None:
-            affordable = _PLANNED * max(0.0, watch.left) / self._seconds_per_sample(transform)
+            affordable = _PLANNED * max(0.0, watch.left) / self._seconds_per_sample(transform, aim)
             return plan(grid, samples_for(grid, affordable, fine=fine), fine=fine)
         stages = plan(grid, samples, watch.budget.steps, fine=fine)
         return stages if watch.budget.steps else tuple(replace(own, steps=_LONGER * own.steps) for own in stages)
 
-    def _seconds_per_sample(self, transform: CompositeTransform) -> float:
+    def _seconds_per_sample(self, transform: CompositeTransform, aim: Aim) -> float:
         """Of a step, on this machine, now."""
         times = list[float]()
 
@@ -193,7 +253,7 @@ class Optimisation:
 
         spacing = spacing_for(self._fixed.grid, _PROBED_SAMPLES)
         probe = Stage(spacing, 4 * spacing, _PROBED_STEPS, 0.0)
-        improve(self._fixed, self._moving, transform, probe, proceed)
+        improve(self._fixed, self._moving, transform, probe, proceed, aim.similarity or DEFAULT)
         return float(np.median(np.diff(times))) / math.prod(self._fixed.at(spacing).grid.size)
 
 

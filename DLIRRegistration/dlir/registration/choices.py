@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from enum import Enum
 
+from dlir.losses.choices import Similarity
 from dlir.optimization.budget import Budget, budget_of
 from dlir.optimization.choices import Kind
 
 __all__ = [
     "AUTO_MODEL",
+    "AUTO_SIMILARITY",
     "DEFAULT_MODEL",
     "DEFAULT_REFINEMENT",
     "DEVICES",
@@ -19,6 +21,7 @@ __all__ = [
     "KINDS",
     "NO_MODEL",
     "OUTPUT_FORMS",
+    "SIMILARITIES",
     "Budget",
     "Device",
     "FailOn",
@@ -35,6 +38,8 @@ NO_MODEL = "none"
 DEFAULT_MODEL = AUTO_MODEL
 # What `--refine` is where no model fits, or none is wanted.
 DEFAULT_REFINEMENT = "10s"
+# Local correlation as long as the contrast is the same.
+AUTO_SIMILARITY = "auto"
 
 
 class Device(str, Enum):
@@ -70,5 +75,6 @@ class OutputForm(str, Enum):
 
 DEVICES = tuple(device.value for device in Device)
 INITIALIZATIONS = tuple(mode.value for mode in Initialization)
+SIMILARITIES = (AUTO_SIMILARITY, *(similarity.value for similarity in Similarity))
 KINDS = tuple(kind.value for kind in Kind)
 OUTPUT_FORMS = tuple(form.value for form in OutputForm)

@@ -51,7 +51,7 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
         affine_volume=float(np.linalg.det(linear.matrix[:3, :3])),
     )
     offer(known)
-    back = done.optimisation.turned(done.found, done.kind)
+    back = done.optimisation.turned(done.found, done.aim)
     return replace(known, inverse_consistency_mm=defined(_apart(points, sent, back, moving.grid)))
 
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
+from dlir.losses.choices import Similarity
 from dlir.model.memory import require_credible_size
 from dlir.optimization.affine import FoundAffine
-from dlir.optimization.optimise import Optimisation, Optimised, Progressed
-from dlir.registration.choices import DEFAULT_REFINEMENT, Budget, Initialization, Kind, budget_of
+from dlir.optimization.objective import Steering
+from dlir.optimization.optimise import DEFAULT, Aim, Optimisation, Optimised, Progressed
+from dlir.registration.choices import AUTO_SIMILARITY, DEFAULT_REFINEMENT, Budget, Initialization, Kind, budget_of
 from dlir.registration.loading import Loaded
 from dlir.registration.progress import Clock, Progress, silent
 from dlir.registration.request import RegistrationRequest
@@ -31,7 +34,7 @@ class Optimising:
     optimisation: Optimisation
     found: Optimised
     budget: Budget
-    kind: Kind
+    aim: Aim
     before: CompositeTransform | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,8 +42,10 @@ class Optimising:
         found = self.found
         return {
             "budget": str(self.budget),
-            "kind": self.kind.value,
-            "similarity": "local_ncc",
+            "kind": self.aim.kind.value,
+            "similarity": (self.aim.similarity or DEFAULT).value,
+            "landmark_weight": self.aim.steering and self.aim.steering.weight,
+            "same_contrast": found.alike,
             "steps": found.steps,
             "seconds": round(found.seconds, 3),
             "stopped": found.stopped,
@@ -58,14 +63,17 @@ class Refinement:
     """What a request says of the optimisation. stop: asked in its course whether to end it with the best so far."""
 
     budget: Budget | None
-    kind: Kind = Kind.deformable
-    stop: Callable[[], bool] = lambda: False
+    kind: Kind
+    similarity: Similarity | None
+    landmark_weight: float
+    stop: Callable[[], bool]
 
     @classmethod
     def of(cls, request: RegistrationRequest, *, model: bool, stop: Callable[[], bool]) -> Refinement:
         """model: whether there is one."""
         text = request.refine or ("off" if model else DEFAULT_REFINEMENT)
-        return cls(budget_of(text), Kind(request.kind), stop)
+        similarity = None if request.similarity == AUTO_SIMILARITY else Similarity(request.similarity)
+        return cls(budget_of(text), Kind(request.kind), similarity, request.landmark_weight, stop)
 
     def on_top(self, transform: CompositeTransform, loaded: Loaded, device: torch.device, clock: Clock) -> Optimising:
         """Of what a model has made of a pair."""
@@ -103,11 +111,12 @@ class Refinement:
             value = "" if now.value is None else f", similarity {now.value:.4f}"
             clock.progress(f"refining, {now.step}{value}", _FROM + (_TO - _FROM) * now.done)
 
+        aim = Aim(self.kind, self.similarity, _steering(loaded, self.landmark_weight))
         with clock.step("prepare", _FROM):
             pair = Optimisation(loaded.fixed, loaded.moving, loaded.fixed_mask, loaded.moving_mask, device)
         with clock.step("refine"):
-            found = pair.run(self.budget, self.kind, start, self.stop, tell)
-        return Optimising(pair, found, self.budget, self.kind, start)
+            found = pair.run(self.budget, aim, start, self.stop, tell)
+        return Optimising(pair, found, self.budget, aim, start)
 
 
 def _told(loaded: Loaded) -> CompositeTransform | None:
@@ -115,3 +124,12 @@ def _told(loaded: Loaded) -> CompositeTransform | None:
     if loaded.initial is None and loaded.mode == Initialization.auto.value:
         return None
     return loaded.start
+
+
+def _steering(loaded: Loaded, weight: float) -> Steering | None:
+    """The landmarks that both images have, where they count."""
+    fixed, moving = loaded.fixed_landmarks, loaded.moving_landmarks
+    if not weight or fixed is None or moving is None:
+        return None
+    known = np.isfinite(fixed.points).all(1) & np.isfinite(moving.points).all(1)
+    return Steering(fixed.points[known], moving.points[known], weight) if known.any() else None

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dlir.errors import OptionError, ProtocolError
 from dlir.registration.choices import (
     AUTO_MODEL,
+    AUTO_SIMILARITY,
     DEFAULT_MODEL,
     INITIALIZATIONS,
     KINDS,
     NO_MODEL,
     OUTPUT_FORMS,
+    SIMILARITIES,
     Kind,
     budget_of,
 )
@@ -86,6 +88,8 @@ class RegistrationRequest:
     model: a name of the catalogue, a model file, "none", or "auto": the installed model that was made for such images,
     and none where there is no such model.
     refine: for how long the pair is optimised, see `budget_of`; None is "off" with a model, and else the default.
+    similarity, landmark_weight: of the optimisation; how much landmarks of both images steer it, see
+    `dlir.optimization.objective.Steering`.
     kind: how far the transform may go; what does not bend is found without a model.
     device, initialize: see `dlir.registration.choices`.
     initial_transform: an ITK file, fixed to moving point, instead of `initialize`, which else is "auto".
@@ -107,6 +111,8 @@ class RegistrationRequest:
     device: str = "auto"
     refine: str | None = None
     kind: str = Kind.deformable.value
+    similarity: str = AUTO_SIMILARITY
+    landmark_weight: float = 0.0
     initialize: str | None = None
     initial_transform: str | None = None
     fixed_mask: ImageSource | None = None
@@ -147,6 +153,12 @@ class RegistrationRequest:
     def _check_optimisation(self) -> None:
         if self.kind not in KINDS:
             raise ProtocolError(f"'kind' is '{self.kind}'; use one of {', '.join(KINDS)}")
+        if self.similarity not in SIMILARITIES:
+            raise ProtocolError(f"'similarity' is '{self.similarity}'; use one of {', '.join(SIMILARITIES)}")
+        if not (math.isfinite(self.landmark_weight) and self.landmark_weight >= 0):
+            raise OptionError(f"--landmark-weight is {self.landmark_weight:g}; give 0 or more")
+        if self.landmark_weight and (self.fixed_landmarks is None or self.moving_landmarks is None):
+            raise OptionError("--landmark-weight needs landmarks on both images; give --fixed- and --moving-landmarks")
         budget = None if self.refine is None else budget_of(self.refine)
         if self.kind != Kind.deformable.value and self.model not in (AUTO_MODEL, NO_MODEL):
             raise OptionError(f"--kind {self.kind} is found without a model; leave --model out, or give --model none")
