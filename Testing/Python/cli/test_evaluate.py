@@ -101,6 +101,7 @@ def test_a_wrong_pair_is_reported_and_the_rest_completes(
     assert "cannot be checked" in unchecked
     assert len(lines) == 4
     assert all(line.startswith("left out: s0") for line in lines)
+    assert all(line.count("-to-") == 1 for line in lines)
     assert "in.nrrd" in lines[0]
     assert "not whole numbers" in lines[2]
     assert "| DLIR tiny | 2 |" in done.stdout
