@@ -171,7 +171,9 @@ def _display() -> Iterator[TrainingProgress]:
         def show(phase: str, done: int, total: int, values: dict[str, float]) -> None:
             if phase not in tasks:
                 tasks[phase] = bar.add_task(phase, total=total, completed=done, similarity="", validation="")
-            bar.update(tasks[phase], completed=done, similarity=f"similarity {values['similarity']:.4f}")
+            bar.update(tasks[phase], completed=done)
+            if "similarity" in values:  # which the learning of the domain has not
+                bar.update(tasks[phase], similarity=f"similarity {values['similarity']:.4f}")
             if "validation_similarity" in values:
                 bar.update(tasks[phase], validation=f", validation {values['validation_similarity']:.4f}")
 
@@ -183,6 +185,8 @@ def _tell(what: str, why: str) -> None:
 
 
 def _log(phase: str, done: int, total: int, values: dict[str, float]) -> None:
+    if not values and done == 0:
+        say(f"{time.strftime('%H:%M:%S')}  {phase}: learning from its own pairs what the model is for")
     if "seconds" in values:
         shown = {name: value for name, value in values.items() if name not in ("phase", "iteration")}
         figures = "  ".join(f"{name} {value:.5g}" for name, value in shown.items())
