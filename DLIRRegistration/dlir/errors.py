@@ -70,6 +70,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{found[0]}'?)" if found else ""
 
 
+def how_to_install(extra: str) -> str:
+    """For a message about a package that is missing: what brings it with the others of an extra of pyproject.toml, as
+    long as DLIR is in no package index.
+    """
+    return f"pip install '.[{extra}]' in a clone of DLIR"
+
+
 def shown(text: str | os.PathLike[str]) -> str:
     r"""Text in one line that can be printed and stored anywhere; bytes that are no UTF-8 as in "caf\xe9.nrrd"."""
     text = os.fspath(text).replace("\r", "\\r").replace("\n", "\\n")

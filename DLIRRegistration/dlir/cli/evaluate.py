@@ -24,7 +24,7 @@ from dlir.cli.common import (
     progress_bar,
     say,
 )
-from dlir.errors import EvaluationError, OptionError, OutputError
+from dlir.errors import EvaluationError, OptionError, OutputError, how_to_install
 from dlir.registration.choices import Device, Initialization
 from dlir.registration.progress import Progress
 from dlir.registration.threads import use_threads
@@ -166,7 +166,7 @@ def check_packages() -> None:
     """Raises OutputError, before any work, where a package is missing that tables, tests or figures need."""
     for package in ("pandas", "scipy", "matplotlib"):
         if importlib.util.find_spec(package) is None:
-            raise OutputError(f"an evaluation needs '{package}', which is not installed: pip install 'dlir[eval]'")
+            raise OutputError(f"an evaluation needs '{package}', which is not installed: {how_to_install('eval')}")
 
 
 def check_baselines(baselines: Sequence[Baseline]) -> None:
@@ -175,7 +175,7 @@ def check_baselines(baselines: Sequence[Baseline]) -> None:
         package = "ants" if baseline is Baseline.syn else "itk"
         if importlib.util.find_spec(package) is None:
             raise OutputError(
-                f"--baseline {baseline.value} needs '{package}', which is not installed: pip install 'dlir[bench]'"
+                f"--baseline {baseline.value} needs '{package}', which is not installed: {how_to_install('bench')}"
             )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlir.cli.common import DeviceOption, ThreadsOption, say
-from dlir.errors import ConfigError, OptionError
+from dlir.errors import ConfigError, OptionError, how_to_install
 from dlir.registration.choices import Device
 from dlir.registration.threads import use_threads
 
@@ -61,7 +61,7 @@ def train(
     """Train a model into a run folder, from which --resume continues it whenever it was ended.
 
     The run folder holds model.safetensors and history.json, best.safetensors, TensorBoard's files and, at the end,
-    curves.png. Needs the training packages: pip install 'dlir[train]'.
+    curves.png. Needs the training packages: pip install '.[train]' in a clone of DLIR.
     """
     use_threads(threads, processes=devices)
     with _training_packages():
@@ -146,7 +146,7 @@ def _training_packages() -> Iterator[None]:
         package = (error.name or "dlir").partition(".")[0]
         if package == "dlir":
             raise
-        raise ConfigError(f"training needs '{package}', which is not installed: pip install 'dlir[train]'") from None
+        raise ConfigError(f"training needs '{package}', which is not installed: {how_to_install('train')}") from None
 
 
 # -- what the user sees -------------------------------------------------------------------------------

@@ -158,4 +158,7 @@ def test_without_the_training_packages(data: Path, config: Path, tmp_path: Path,
     process = start(_train(data, config, tmp_path / "run"), WITHOUT.format(missing=missing))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
-    assert errors == f"error: training needs '{missing}', which is not installed: pip install 'dlir[train]'\n"
+    assert (
+        errors
+        == f"error: training needs '{missing}', which is not installed: pip install '.[train]' in a clone of DLIR\n"
+    )
