@@ -99,9 +99,9 @@ def test_the_models_that_come_with_dlir_say_it() -> None:
 
 def test_a_card_is_amended_by_command(tmp_path: Path) -> None:
     file = make_model(tmp_path / "tiny.safetensors")
-    script = SOURCE.parent / "Resources" / "amend_card.py"
+    script = SOURCE.parent / "Resources" / "amend_model.py"
     for name in ("training.bending_energy", "held_out.data", "note"):
-        command = [sys.executable, script, file, name, f"{name}, said later"]
+        command = [sys.executable, script, "card", file, name, f"{name}, said later"]
         subprocess.run(command, env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
     bending = {"bending_energy": "training.bending_energy, said later"}
     assert read_header(file).card == {
