@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlir.io.content import CONTENT_VERSION
-from dlir.model.domain import Domain
 from dlir.model.file import ModelHeader
 
 NOT_STATED = "not stated"
@@ -71,7 +70,10 @@ def full_text(header: ModelHeader) -> str:
         energy = sections.get("training", {}).get("bending_energy", NOT_STATED)
         facts["bending"] = f"energy in training: {energy}"
     facts["content"] = _content(header.card)
-    facts["domain"] = NOT_STATED if header.domain is None else _domain(header.domain)
+    if (domain := header.domain) is None:
+        facts["domain"] = NOT_STATED
+    else:
+        facts["domain"] = f"{domain.pairs} pairs, whole and cropped; images of {domain.sizes}"
     lines = _pairs([(key, _plain(value)) for key, value in card.items() if key not in (*sections, CONTENT)])
     lines += _pairs(list(facts.items()))
     lines += ["", "stages", *_stages(header)]
@@ -80,11 +82,6 @@ def full_text(header: ModelHeader) -> str:
         rows = _flat({name: item for name, item in value.items() if name not in ("config", "bending_energy")}, "  ")
         lines += ["", key, *_pairs(rows)]
     return "\n".join(lines)
-
-
-def _domain(domain: Domain) -> str:
-    smallest, largest = (_lengths([round(length) for length in end]) for end in domain.extent)
-    return f"{domain.pairs} pairs, whole and cropped; images of {smallest} to {largest} mm"
 
 
 def _content(card: Mapping[str, Any]) -> str:

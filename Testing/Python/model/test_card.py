@@ -115,7 +115,7 @@ def test_a_card_is_amended_by_command(tmp_path: Path) -> None:
 def test_what_a_model_was_made_for_is_told(header: ModelHeader) -> None:
     assert "domain      not stated" in full_text(header)
     shipped = full_text(read_header(resolve_model("hippocampus")))
-    assert re.search(r"^domain +\d+ pairs, whole and cropped; images of \d+ × \d+ × \d+ to \d+ ×", shipped, re.M)
+    assert re.search(r"^domain +\d+ pairs, whole and cropped; images of \d+ x \d+ x \d+ to \d+ x", shipped, re.M)
 
 
 def test_needs_no_torch(tmp_path: Path) -> None:
