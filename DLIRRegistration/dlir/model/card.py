@@ -89,8 +89,13 @@ def _content(card: Mapping[str, Any]) -> str:
     seen = seen_images(card)
     if seen is None:
         return "hashes of the images not stated, so nobody can check whether others were held out"
-    counts = (list(seen.values()).count(how) for how in (TRAINING, VALIDATION))
-    return "hashes of {} training and {} validation images".format(*counts)
+    counts = [list(seen.values()).count(how) for how in (TRAINING, VALIDATION)]
+    text = "hashes of {} training and {} validation images".format(*counts)
+    stated = card.get("training")
+    files = [stated.get(name) for name in ("images", "validation_images")] if isinstance(stated, dict) else counts
+    if None in files or files == counts:
+        return text
+    return text + ", of {} and {} files: identical images count once".format(*files)
 
 
 def _pairs(pairs: list[tuple[str, str]]) -> list[str]:

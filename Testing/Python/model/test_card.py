@@ -64,6 +64,11 @@ def test_what_a_model_has_seen_is_counted_and_not_listed(header: ModelHeader) ->
     assert seen_images(card) == dict.fromkeys(names[:3], "training") | dict.fromkeys(names[3:], "validation")
     text = full_text(replace(header, card=card))
     assert "content     hashes of 3 training and 2 validation images" in text.splitlines()
+    card["training"] = {"images": 5, "validation_images": 2}
+    assert (
+        "content     hashes of 3 training and 2 validation images, of 5 and 2 files: identical images count once"
+        in full_text(replace(header, card=card)).splitlines()
+    )
     assert names[0] not in text
 
 
