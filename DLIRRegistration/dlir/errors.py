@@ -100,17 +100,34 @@ def note(text: str) -> None:
 @contextmanager
 def notes_to(tell: Callable[[str], None]) -> Iterator[None]:
     """Within, `tell` gets each note, once; other warnings are shown as before."""
+    with _heard(tell, on=False):
+        yield
+
+
+@contextmanager
+def notes_kept() -> Iterator[list[str]]:
+    """Gives a list that has each note told within, once; they are told as before, too."""
+    kept: list[str] = []
+    with _heard(kept.append, on=True):
+        yield kept
+
+
+@contextmanager
+def _heard(hear: Callable[[str], None], *, on: bool) -> Iterator[None]:
+    """Within, `hear` gets each note, once. on: whether notes go on to where they went before."""
     told: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("always", ImageNote)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-            if not issubclass(category, ImageNote):
-                others(message, category, *rest, **named)
-            elif str(message) not in told:
+            if issubclass(category, ImageNote):
+                if str(message) in told:
+                    return
                 told.add(str(message))
-                tell(str(message))
+                hear(str(message))
+            if on or not issubclass(category, ImageNote):
+                others(message, category, *rest, **named)
 
         warnings.showwarning = show
         yield
