@@ -135,7 +135,8 @@ def run(options: argparse.Namespace) -> None:
     from dlir.errors import notes_to
     from dlir.registration.threads import use_threads
 
-    use_threads(options.threads or None)  # before the others import what reads it
+    with notes_to(warn):
+        use_threads(options.threads or None)  # before the others import what reads it
     from dlir.io import replacing, write_json
     from dlir.io.segments import segments_of_layer
     from dlir.io.source import parse_source

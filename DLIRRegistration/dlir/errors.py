@@ -70,6 +70,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{found[0]}'?)" if found else ""
 
 
+def how_to_install(extra: str) -> str:
+    """For a message about a package that is missing: what brings it with the others of an extra of pyproject.toml, as
+    long as DLIR is in no package index.
+    """
+    return f"pip install '.[{extra}]' in a clone of DLIR"
+
+
 def shown(text: str | os.PathLike[str]) -> str:
     r"""Text in one line that can be printed and stored anywhere; bytes that are no UTF-8 as in "caf\xe9.nrrd"."""
     text = os.fspath(text).replace("\r", "\\r").replace("\n", "\\n")
@@ -93,17 +100,34 @@ def note(text: str) -> None:
 @contextmanager
 def notes_to(tell: Callable[[str], None]) -> Iterator[None]:
     """Within, `tell` gets each note, once; other warnings are shown as before."""
+    with _heard(tell, on=False):
+        yield
+
+
+@contextmanager
+def notes_kept() -> Iterator[list[str]]:
+    """Gives a list that has each note told within, once; they are told as before, too."""
+    kept: list[str] = []
+    with _heard(kept.append, on=True):
+        yield kept
+
+
+@contextmanager
+def _heard(hear: Callable[[str], None], *, on: bool) -> Iterator[None]:
+    """Within, `hear` gets each note, once. on: whether notes go on to where they went before."""
     told: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("always", ImageNote)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-            if not issubclass(category, ImageNote):
-                others(message, category, *rest, **named)
-            elif str(message) not in told:
+            if issubclass(category, ImageNote):
+                if str(message) in told:
+                    return
                 told.add(str(message))
-                tell(str(message))
+                hear(str(message))
+            if on or not issubclass(category, ImageNote):
+                others(message, category, *rest, **named)
 
         warnings.showwarning = show
         yield

@@ -24,7 +24,7 @@ from dlir.cli.common import (
     progress_bar,
     say,
 )
-from dlir.errors import EvaluationError, OptionError, OutputError
+from dlir.errors import EvaluationError, OptionError, OutputError, how_to_install
 from dlir.registration.choices import Device, Initialization
 from dlir.registration.progress import Progress
 from dlir.registration.threads import use_threads
@@ -166,7 +166,7 @@ def check_packages() -> None:
     """Raises OutputError, before any work, where a package is missing that tables, tests or figures need."""
     for package in ("pandas", "scipy", "matplotlib"):
         if importlib.util.find_spec(package) is None:
-            raise OutputError(f"an evaluation needs '{package}', which is not installed: pip install 'dlir[eval]'")
+            raise OutputError(f"an evaluation needs '{package}', which is not installed: {how_to_install('eval')}")
 
 
 def check_baselines(baselines: Sequence[Baseline]) -> None:
@@ -175,7 +175,7 @@ def check_baselines(baselines: Sequence[Baseline]) -> None:
         package = "ants" if baseline is Baseline.syn else "itk"
         if importlib.util.find_spec(package) is None:
             raise OutputError(
-                f"--baseline {baseline.value} needs '{package}', which is not installed: pip install 'dlir[bench]'"
+                f"--baseline {baseline.value} needs '{package}', which is not installed: {how_to_install('bench')}"
             )
 
 
@@ -252,7 +252,8 @@ def run(
     study, pairs = Study(output, mode), held_out.pairs
     outcome = study.run(data, pairs, methods, progress)
     for problem in outcome.problems:
-        say(f"left out: {problem.pair}{', ' + problem.method if problem.method else ''}: {problem.message}")
+        said = problem.message.removeprefix(f"{problem.pair}: ")
+        say(f"left out: {problem.pair}{', ' + problem.method if problem.method else ''}: {said}")
     if not outcome.rows:
         raise EvaluationError(f"none of {len(pairs)} pairs could be evaluated: {outcome.problems[0].message}")
     beside = {method.path.parent / HISTORY: method.name for method in methods if hasattr(method, "path")}
@@ -273,10 +274,7 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
         "pairs": tables.pairs_csv(evaluated.table),
         "summary": tables.summary_csv(table),
         "comparisons": tables.comparisons_csv([c for measure in measures(table) for c in compare(table, measure)]),
-        "tables": "\n\n".join(
-            [*map(tables.markdown, tables.summary_tables(table, tables.median_iqr)), *evaluated.notes]
-        )
-        + "\n",
+        "tables": "\n\n".join([_tables(evaluated), *evaluated.notes]) + "\n",
         "report": build_report(evaluated),
     }
     written = dict(OUTPUTS)
@@ -290,13 +288,19 @@ def write_outputs(output: Path, evaluated: Evaluated) -> dict[str, Any]:
     return {**_summary(evaluated), "outputs": written}
 
 
+def _tables(evaluated: Evaluated) -> str:
+    from dlir.evaluation import tables
+
+    return "\n\n".join(map(tables.markdown, tables.summary_tables(evaluated.shared, tables.median_iqr)))
+
+
 def finish(output: Path, evaluated: Evaluated, json: bool, *, full_paths: bool) -> None:
     """Write tables and report, and print what there is to print. The exit code is 1 where a method failed."""
     summary = write_outputs(output, evaluated if full_paths else without_paths(evaluated))
     if json:
         print_json(summary)
     else:
-        print((output / OUTPUTS["tables"]).read_text(encoding="utf-8"), end="")
+        print(_tables(evaluated))  # the notes below them in the file were told before the work began
         print(f"report  {output / OUTPUTS['report']}")
     if failed := failures(evaluated):
         for line in failed:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlir.cli.common import DeviceOption, ThreadsOption, say
-from dlir.errors import ConfigError, OptionError
+from dlir.errors import ConfigError, OptionError, how_to_install
 from dlir.registration.choices import Device
 from dlir.registration.threads import use_threads
 
@@ -61,7 +61,7 @@ def train(
     """Train a model into a run folder, from which --resume continues it whenever it was ended.
 
     The run folder holds model.safetensors and history.json, best.safetensors, TensorBoard's files and, at the end,
-    curves.png. Needs the training packages: pip install 'dlir[train]'.
+    curves.png. Needs the training packages: pip install '.[train]' in a clone of DLIR.
     """
     use_threads(threads, processes=devices)
     with _training_packages():
@@ -146,7 +146,7 @@ def _training_packages() -> Iterator[None]:
         package = (error.name or "dlir").partition(".")[0]
         if package == "dlir":
             raise
-        raise ConfigError(f"training needs '{package}', which is not installed: pip install 'dlir[train]'") from None
+        raise ConfigError(f"training needs '{package}', which is not installed: {how_to_install('train')}") from None
 
 
 # -- what the user sees -------------------------------------------------------------------------------
@@ -171,7 +171,9 @@ def _display() -> Iterator[TrainingProgress]:
         def show(phase: str, done: int, total: int, values: dict[str, float]) -> None:
             if phase not in tasks:
                 tasks[phase] = bar.add_task(phase, total=total, completed=done, similarity="", validation="")
-            bar.update(tasks[phase], completed=done, similarity=f"similarity {values['similarity']:.4f}")
+            bar.update(tasks[phase], completed=done)
+            if "similarity" in values:  # which the learning of the domain has not
+                bar.update(tasks[phase], similarity=f"similarity {values['similarity']:.4f}")
             if "validation_similarity" in values:
                 bar.update(tasks[phase], validation=f", validation {values['validation_similarity']:.4f}")
 
@@ -183,6 +185,8 @@ def _tell(what: str, why: str) -> None:
 
 
 def _log(phase: str, done: int, total: int, values: dict[str, float]) -> None:
+    if not values and done == 0:
+        say(f"{time.strftime('%H:%M:%S')}  {phase}: learning from its own pairs what the model is for")
     if "seconds" in values:
         shown = {name: value for name, value in values.items() if name not in ("phase", "iteration")}
         figures = "  ".join(f"{name} {value:.5g}" for name, value in shown.items())

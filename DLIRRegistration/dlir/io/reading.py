@@ -19,6 +19,8 @@ from dlir.io.source import Source, parse_source
 Spec = str | os.PathLike[str]
 
 _LARGEST_LABEL = 2**31 - 1
+# So many values, each strewn over the volume, are no structures: a grey image. Markers of a few voxels are strewn, too.
+_MANY_STREWN, _MARKER, _NO_MARKERS = 100, 20, 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +91,43 @@ def read_label(spec: Spec, image: Volume | ImageGrid | None, role: str = "moving
     spec: as for `read_image`; for a segmentation of several layers '#' chooses one. image: the image that the labels
     belong to, or its grid, on which they are placed where they lie on its voxels but have another extent or order of
     axes; None leaves them where they are.
-    Raises ImageError as `read_image`, and for values that are not whole numbers; GeometryError where the
-    labels do not lie on the voxels of the image.
+    Raises ImageError as `read_image`, and for values that are not whole numbers or no labels, see `require_labels`;
+    GeometryError where the labels do not lie on the voxels of the image.
     """
+    labels = _whole_numbers(spec, image, role)
+    require_labels(labels.array, parse_source(spec, role).name)
+    return labels
+
+
+def require_labels(array: NDArray[Any], name: str) -> None:
+    """Raises ImageError, calling the label map `name`, for whole numbers (z, y, x) that are a grey image's: hundreds of
+    values, most of them unlike their neighbours along x. Each would be taken for a structure, which takes hours.
+    """
+    marked = array != 0
+    either = np.count_nonzero(marked[..., 1:] | marked[..., :-1])
+    if np.count_nonzero(array[..., 1:] != array[..., :-1]) <= either / 2:
+        return
+    count = len(np.unique(array))
+    if count > _NO_MARKERS or (count > _MANY_STREWN and np.count_nonzero(marked) > _MARKER * count):
+        raise ImageError(
+            f"{name} has {count} values that change from voxel to voxel, as those of a grey image do; give a label "
+            "map, in which each value marks a structure"
+        )
+
+
+def read_mask(spec: Spec, image: Volume | ImageGrid, role: str = "fixed mask") -> Volume:
+    """A mask as bool: True where the file is not 0, be it a grey image. Raises as `read_label` else, and ImageError for
+    an empty mask.
+    """
+    labels = _whole_numbers(spec, image, role)
+    array = labels.array != 0
+    if not array.any():
+        raise ImageError(f"{parse_source(spec, role).name} is empty; give a mask that marks at least one voxel")
+    return Volume(array, labels.grid, labels.source)
+
+
+def _whole_numbers(spec: Spec, image: Volume | ImageGrid | None, role: str) -> Volume:
+    """As `read_label`, whatever the numbers mean."""
     source = parse_source(spec, role)
     segments = segments_of_layer(source)
     array, grid = read_dicom(source) if is_dicom_source(source) else read_file(source)
@@ -106,15 +142,6 @@ def read_label(spec: Spec, image: Volume | ImageGrid | None, role: str = "moving
     if image is not None:
         array, grid = _placed(source, array, grid, image)
     return Volume(array, grid, source.typed, segments)
-
-
-def read_mask(spec: Spec, image: Volume | ImageGrid, role: str = "fixed mask") -> Volume:
-    """A mask as bool: True where the file is not 0. Raises as `read_label`, and ImageError for an empty mask."""
-    labels = read_label(spec, image, role)
-    array = labels.array != 0
-    if not array.any():
-        raise ImageError(f"{parse_source(spec, role).name} is empty; give a mask that marks at least one voxel")
-    return Volume(array, labels.grid, labels.source)
 
 
 def _load(source: Source) -> tuple[NDArray[Any], ImageGrid]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from dlir.io.content import CONTENT_VERSION
 from dlir.losses.choices import Similarity
-from dlir.model.domain import Domain
 from dlir.model.file import ModelHeader
 
 NOT_STATED = "not stated"
@@ -74,7 +73,10 @@ def full_text(header: ModelHeader) -> str:
         energy = sections.get("training", {}).get("bending_energy", NOT_STATED)
         facts["bending"] = f"energy in training: {energy}"
     facts["content"] = _content(header.card)
-    facts["domain"] = NOT_STATED if header.domain is None else _domain(header.domain)
+    if (domain := header.domain) is None:
+        facts["domain"] = NOT_STATED
+    else:
+        facts["domain"] = f"{domain.pairs} pairs, whole and cropped; images of {domain.sizes}"
     lines = _pairs([(key, _plain(value)) for key, value in card.items() if key not in (*sections, CONTENT)])
     lines += _pairs(list(facts.items()))
     lines += ["", "stages", *_stages(header)]
@@ -85,18 +87,18 @@ def full_text(header: ModelHeader) -> str:
     return "\n".join(lines)
 
 
-def _domain(domain: Domain) -> str:
-    smallest, largest = (_lengths([round(length) for length in end]) for end in domain.extent)
-    return f"{domain.pairs} pairs, whole and cropped; images of {smallest} to {largest} mm"
-
-
 def _content(card: Mapping[str, Any]) -> str:
     """Whether it can be told of an image that the model has seen it; the hashes are for machines."""
     seen = seen_images(card)
     if seen is None:
         return "hashes of the images not stated, so nobody can check whether others were held out"
-    counts = (list(seen.values()).count(how) for how in (TRAINING, VALIDATION))
-    return "hashes of {} training and {} validation images".format(*counts)
+    counts = [list(seen.values()).count(how) for how in (TRAINING, VALIDATION)]
+    text = "hashes of {} training and {} validation images".format(*counts)
+    stated = card.get("training")
+    files = [stated.get(name) for name in ("images", "validation_images")] if isinstance(stated, dict) else counts
+    if None in files or files == counts:
+        return text
+    return text + ", of {} and {} files: identical images count once".format(*files)
 
 
 def _pairs(pairs: list[tuple[str, str]]) -> list[str]:

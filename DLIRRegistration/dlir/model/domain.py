@@ -6,7 +6,7 @@ images are, how bright, what each network makes of them, and how consistent the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,11 @@ class Range:
         return cls(mean, covariance, unit)
 
 
+def in_words(extent: Iterable[float]) -> str:
+    """The size of an image (x, y, z), mm, as every text has it: "300 x 280 x 120"."""
+    return " x ".join(f"{length:.0f}" for length in extent)
+
+
 @dataclass(frozen=True, eq=False)
 class Domain:
     """What a model was made for.
@@ -135,6 +140,12 @@ class Domain:
             tuple(Range.of(np.array(stage), 2) for stage in stages),
             dict(figures),
         )
+
+    @property
+    def sizes(self) -> str:
+        """From the smallest to the largest of its images, in words: "90 x 90 x 40 to 300 x 280 x 120 mm"."""
+        smallest, largest = map(in_words, self.extent)
+        return f"{smallest} to {largest} mm"
 
     def size_differs(self, grid: ImageGrid) -> bool:
         """Whether an image is of another order of size than those that the model saw, along any axis."""

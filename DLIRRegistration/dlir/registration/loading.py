@@ -16,7 +16,7 @@ from dlir.geometry import ImageGrid
 from dlir.io import Landmarks, Volume, read_image, read_label, read_landmarks, read_mask
 from dlir.io.arrays import read_array
 from dlir.io.points import mismatch
-from dlir.io.reading import intensities
+from dlir.io.reading import intensities, require_labels
 from dlir.registration.choices import Initialization
 from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest
 
@@ -114,6 +114,7 @@ def _label(source: ImageSource, image: Volume, role: str) -> Volume:
     volume = _volume(source)
     if not np.issubdtype(volume.array.dtype, np.integer):
         raise ImageError(f"'{volume.source}' holds {volume.array.dtype} values, no labels; give whole numbers")
+    require_labels(volume.array, f"{role} '{volume.source}'")
     return volume
 
 

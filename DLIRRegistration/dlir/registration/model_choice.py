@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlir.errors import GeometryError, ModelError, note
 from dlir.io.reading import Volume
 from dlir.model.catalogue import all_models
-from dlir.model.domain import OTHER_SIZE, Domain
+from dlir.model.domain import OTHER_SIZE, Domain, in_words
 from dlir.model.file import ModelHeader
 from dlir.model.memory import require_memory
 from dlir.model.preprocessing import scale
@@ -62,7 +62,7 @@ def choose_model(fixed: Volume, moving: Volume) -> Choice:
 
 def _refusal(fixed: Volume, moving: Volume, models: Sequence[ModelHeader]) -> ModelError:
     known = "; ".join(map(_offer, models))
-    measured = " and ".join(f"'{volume.source}' ({_mm(volume.grid.extent)})" for volume in (fixed, moving))
+    measured = " and ".join(f"'{volume.source}' ({in_words(volume.grid.extent)} mm)" for volume in (fixed, moving))
     return ModelError(
         f"no installed model was made for images like {measured}: {known}; correct the voxel size if that is "
         "wrong, choose one with --model to try it all the same, or train one on such images"
@@ -72,12 +72,7 @@ def _refusal(fixed: Volume, moving: Volume, models: Sequence[ModelHeader]) -> Mo
 def _offer(model: ModelHeader) -> str:
     """What a model is for, in words."""
     assert model.domain is not None
-    smallest, largest = (_mm(end) for end in model.domain.extent)
-    return f"'{model.path.stem}' is for {made_for(model)}, {smallest} to {largest}, or parts of such"
-
-
-def _mm(extent: Iterable[float]) -> str:
-    return " x ".join(f"{length:.0f}" for length in extent) + " mm"
+    return f"'{model.path.stem}' is for {made_for(model)}, {model.domain.sizes}, or parts of such"
 
 
 def _distance(model: ModelHeader, domain: Domain, fixed: Volume, moving: Volume) -> float:

@@ -6,10 +6,11 @@ that a wrong name is told at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dlir.errors import notes_kept
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL, Initialization, Kind, budget_of
 from dlir.registration.progress import Clock, Notify, Offer, Progress, part_of, silent
 from dlir.registration.request import RegistrationRequest
@@ -31,8 +32,8 @@ class Finished:
     """What a request gave.
 
     request: with each layer of a segmentation for itself. report: plain values, ready for JSON: `build_report` and
-    `Propagated.report`, "outputs", the names of the files by what they are, and "segments", where moving labels name
-    them. files: their paths.
+    `Propagated.report`, "notes", the lines of `dlir.errors.note`, "outputs", the names of the files by what they are,
+    and "segments", where moving labels name them. files: their paths.
     """
 
     request: RegistrationRequest
@@ -81,7 +82,22 @@ def run_into(
     stop: Callable[[], bool] = lambda: False,
 ) -> Finished:
     """As `run`, into a folder that the caller has opened and may add to before it closes."""
+    with notes_kept() as notes:
+        return _run_into(outputs, request, session, progress, notify, offer, stop, notes)
+
+
+def _run_into(
+    outputs: OutputFolder,
+    request: RegistrationRequest,
+    session: Session | None,
+    progress: Progress,
+    notify: Notify,
+    offer: Offer,
+    stop: Callable[[], bool],
+    notes: Sequence[str],
+) -> Finished:
     from dlir.io import write_json
+    from dlir.io.source import without_folders
     from dlir.registration.former import take_over
     from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
@@ -111,6 +127,7 @@ def run_into(
     result, propagated, report = done.result, done.propagated, done.report
     with clock.step("write"):
         write_outputs(outputs, request, done.loaded, result, propagated, part_of(progress, 0.9, 1.0))
+    report["notes"] = [text if request.outputs.full_paths else without_folders(text) for text in notes]
     report["outputs"] = names
     if segments:
         report["segments"] = [asdict(segment) for segment in segments]

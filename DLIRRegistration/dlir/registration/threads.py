@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from dlir.errors import OptionError
+from dlir.errors import OptionError, note
 
 VARIABLE = "DLIR_THREADS"
 
@@ -27,7 +27,8 @@ def use_threads(asked: int | None = None, processes: int = 1) -> int:
     """Have all libraries of this process, and the processes it starts, compute with so many threads; returns how many.
 
     asked: else what the environment variable DLIR_THREADS says, else OMP_NUM_THREADS, else this process's share of
-    `available_cores`, which so many `processes` divide. Raises OptionError for what is no number of threads.
+    `available_cores`, which so many `processes` divide. No more than `processors`, as most libraries have it anyway; a
+    note tells who asked for more. Raises OptionError for what is no number of threads.
     """
     count = _chosen(asked, processes)
     os.environ |= dict.fromkeys(_READ, str(count))
@@ -43,12 +44,13 @@ def use_threads(asked: int | None = None, processes: int = 1) -> int:
 
 def _chosen(asked: int | None, processes: int) -> int:
     if asked is not None:
-        return _number(str(asked), "--threads")
+        return _possible(_number(str(asked), "--threads"), "--threads")
     if text := os.environ.get(VARIABLE, ""):
-        return _number(text, f"the environment variable {VARIABLE}")
+        stated = f"the environment variable {VARIABLE}"
+        return _possible(_number(text, stated), stated)
     first = _STATED.partition(",")[0].strip()  # one for each level of nested loops
     if first.isdecimal() and int(first) > 0:
-        return int(first)
+        return min(int(first), processors())
     return max(1, available_cores() // processes)
 
 
@@ -56,6 +58,14 @@ def _number(text: str, what: str) -> int:
     if not (text.strip().isdecimal() and int(text) > 0):
         raise OptionError(f"{what} is '{text}', no number of threads; give 1 or more, or leave it out")
     return int(text)
+
+
+def _possible(count: int, what: str) -> int:
+    most = processors()
+    if count > most:
+        threads = f"{most} thread{'s' * (most > 1)}"
+        note(f"{what} asks for {count} threads, more than this process has processors; it computes with {threads}")
+    return min(count, most)
 
 
 # -- what this process may use ------------------------------------------------------------------------
@@ -67,13 +77,19 @@ def available_cores(root: Path = Path("/")) -> int:
     Two hardware threads of one core count once where the system tells (Linux). A quota of 2.5 cores is two: one more
     thread would stop all of them for part of the time. root: where the system's files are.
     """
-    # From Python 3.13 on process_cpu_count knows what the user tells Python of the machine.
-    count: int = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    count = processors()
     if hasattr(os, "sched_getaffinity"):
         cpus = os.sched_getaffinity(0)
         siblings = (root / _CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list" for cpu in cpus)
         count = min(count, len({_text(file) or file for file in siblings}))
     return max(1, min(count, *(int(quota) for quota in _quotas(root)), count))
+
+
+def processors() -> int:
+    """Hardware threads that this process may run on, by its CPU affinity."""
+    # From Python 3.13 on process_cpu_count knows what the user tells Python of the machine.
+    count: int = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    return min(count, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else count
 
 
 def _quotas(root: Path) -> Iterator[float]:

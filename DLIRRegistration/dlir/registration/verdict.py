@@ -137,10 +137,9 @@ def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | Non
 
     (images, likest), (networks, nearest) = (_limited(inputs, f"{name}_distance") for name in ("images", "networks"))
     if images == OTHER_SIZE:
-        smallest, largest = (" x ".join(f"{length:.0f}" for length in end) for end in domain.extent)
         return (
             f"This does not look like {made_for(model)}: an image is far larger or smaller than the model's own, of "
-            f"{smallest} to {largest} mm{_trained_on(model)}."
+            f"{domain.sizes}{_trained_on(model)}."
         )
     for distance, most, what in (
         (images, likest, "the images lie"),

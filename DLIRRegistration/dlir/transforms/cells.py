@@ -14,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Wanted = Literal["value", "determinant", "jacobian"]
@@ -173,9 +175,10 @@ def _evaluate(cells: _Cells, control: Tensor, wanted: Wanted, found: Tensor) -> 
     for start in range(0, control.shape[1], _SORTED):
         some = control[:, start : start + _SORTED]
         cell, place, result = (room.flatten()[: len(room) * some.shape[1]].view(len(room), -1) for room in rooms)
-        order, counts, inside = _sort(cells, some, cell, place)
-        for low, high, parts in _cut(counts, inside):
-            scratch.evaluate(place[:, low:high], parts, wanted, result[:, low:high])
+        order, counts = _sort(cells, some, cell, place)
+        inside = int(counts.sum())
+        for low, high, present, own in _cut(counts):
+            scratch.evaluate(place[:, low:high], present, own, wanted, result[:, low:high])
         if inside < len(order):
             result[:, inside:] = 0
             if wanted != "value":
@@ -183,11 +186,11 @@ def _evaluate(cells: _Cells, control: Tensor, wanted: Wanted, found: Tensor) -> 
         found[:, start : start + _SORTED].scatter_(1, order.expand(len(found), -1), result)
 
 
-def _sort(cells: _Cells, control: Tensor, cell: Tensor, place: Tensor) -> tuple[Tensor, list[tuple[int, int]], int]:
+def _sort(cells: _Cells, control: Tensor, cell: Tensor, place: Tensor) -> tuple[Tensor, NDArray[np.intp]]:
     """Puts the places in [0, 1] of points (3, n) within their cells into `place`, sorted by these.
 
-    Returns where in the list of points each of them comes from; cells, as numbers of polynomials, and how many points
-    lie in each; and how many lie in any. The others come last. cell: (3, n), overwritten.
+    Returns where in the list of points each of them comes from; and how many points lie in each cell, by the numbers of
+    polynomials. Those that lie in none come last. cell: (3, n), overwritten.
     """
     torch.floor(control, out=cell)
     if cells.box.bounds is not None:
@@ -201,12 +204,10 @@ def _sort(cells: _Cells, control: Tensor, cell: Tensor, place: Tensor) -> tuple[
     key = number.to(torch.int16 if total < _MOST_SHORT else torch.int32)
     # numpy sorts short integers by their digits, however few there are.
     order = torch.from_numpy(np.argsort(key.numpy(), kind="stable"))
-    counted = torch.bincount(key, minlength=total + 1)
-    inside = len(order) - int(counted[total])
-    present = counted[:total].nonzero()[:, 0]
+    counts = torch.bincount(key, minlength=total + 1)[:total].numpy()
     torch.sub(control, cell, out=cell)
     torch.index_select(cell, 1, order, out=place)
-    return order, list(zip(present.tolist(), counted[present].tolist(), strict=True)), inside
+    return order, counts
 
 
 @lru_cache(maxsize=8)
@@ -244,19 +245,31 @@ def _polynomials(
     return found.flatten(1, 3)
 
 
-def _cut(counts: Sequence[tuple[int, int]], inside: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """Deals `inside` sorted points out to blocks: first, last, and cells with their points, out of such `counts`."""
-    low, taken, parts = 0, 0, list[tuple[int, int]]()
-    for cell, count in counts:
-        while count:
-            part = min(count, _AT_ONCE - taken)
-            parts.append((cell, part))
-            count, taken = count - part, taken + part
-            if taken == _AT_ONCE:
-                yield low, low + taken, parts
-                low, taken, parts = low + taken, 0, []
-    if taken:
-        yield low, inside, parts
+def _cut(counts: NDArray[np.intp]) -> Iterator[tuple[int, int, list[int], list[int]]]:
+    """Deals sorted points out to blocks: first, last, and cells with how many points of each, out of such `counts`."""
+    ends = counts.cumsum()
+    inside = int(ends[-1]) if len(ends) else 0
+    edges = np.arange(0, inside + _AT_ONCE, _AT_ONCE).clip(max=inside)
+    stops = np.union1d(ends, edges)
+    present, own = np.searchsorted(ends, stops[:-1], side="right").tolist(), np.diff(stops).tolist()
+    borders = np.searchsorted(stops, edges).tolist()
+    for (low, high), (a, b) in zip(pairwise(edges.tolist()), pairwise(borders), strict=True):
+        yield low, high, present[a:b], own[a:b]
+
+
+class _Room:
+    """Where what belongs to `length` points is computed: its parts, which take longer to name than some sums."""
+
+    def __init__(self, bases: Tensor, sums: Tensor, found: Tensor) -> None:
+        kinds = len(sums) // 12
+        self.basis, self.sums = bases, sums
+        self.powers = bases[1:5:3], bases[2:9:6], bases[3:13:9]  # of y and z
+        self.factors, self.products = (bases[4::4, None], bases[None, 1:4]), bases.unflatten(0, (4, 4))[1:, 1:]
+        self.by_power = sums.unflatten(0, (3, 4, -1)).unbind(1)
+        self.values = found[: 3 * kinds].unflatten(0, (3, kinds))
+        self.slopes = self.values.unbind(1)[1:]
+        self.once, self.twice, self.thrice = (power[:, 0] for power in self.by_power[1:])
+        self.along_x, self.minors = found[9:12], found[12:]
 
 
 class _Scratch:
@@ -265,51 +278,47 @@ class _Scratch:
     def __init__(self, cells: _Cells, length: int, like: Tensor) -> None:
         rows = cells.polynomials[0].shape[0] if cells.polynomials else 12
         self._cells = cells
-        self._bases, self._sums = like.new_ones(16, length + _APART), like.new_empty(rows, length + _APART)
-        self._found = like.new_empty(rows // 4 + 6, length + _APART)
+        own = (like.new_ones(16, length + _APART), *(like.new_empty(n, length + _APART) for n in (rows, rows // 4 + 6)))
+        # Most blocks are of one length, all but the last.
+        self._room = lru_cache(maxsize=2)(lambda count: _Room(*(part[:, :count] for part in own)))
 
-    def evaluate(self, place: Tensor, parts: Sequence[tuple[int, int]], wanted: Wanted, result: Tensor) -> None:
-        """What is wanted at sorted points whose `place` (3, n) is given, as rows of `result`."""
-        (constant, once, twice, thrice), x = self._summed(place, parts), place[0]
-        kinds = constant.shape[1]
-        room = self._found[:, : len(x)]
-        values = room[: 3 * kinds].unflatten(0, (3, kinds))
-        torch.addcmul(twice, thrice, x, out=values)
-        torch.addcmul(once, values, x, out=values)
-        torch.addcmul(constant, values, x, out=values)
-        field, *slopes = values.unbind(1)
-        result[:3] = field
+    def evaluate(
+        self, place: Tensor, present: Sequence[int], own: Sequence[int], wanted: Wanted, result: Tensor
+    ) -> None:
+        """What is wanted at sorted points whose `place` (3, n) is given, as rows of `result`; see `_cut`."""
+        room, x = self._room(place.shape[1]), place[0]
+        self._sum(room, place, present, own)
+        constant, once, twice, thrice = room.by_power
+        torch.addcmul(twice, thrice, x, out=room.values)
+        torch.addcmul(once, room.values, x, out=room.values)
+        torch.addcmul(constant[:, 0], room.values[:, 0], x, out=result[:3])
         if wanted == "value":
             return
-        along_x = room[9:12]
-        torch.addcmul(twice[:, 0], thrice[:, 0], x, value=1.5, out=along_x)
-        torch.addcmul(once[:, 0], along_x, x, value=2, out=along_x)
-        columns = self._jacobian([along_x, *slopes])
+        torch.addcmul(constant[:, 1:], room.values[:, 1:], x, out=room.values[:, 1:])
+        torch.addcmul(room.twice, room.thrice, x, value=1.5, out=room.along_x)
+        torch.addcmul(room.once, room.along_x, x, value=2, out=room.along_x)
+        columns = self._jacobian([room.along_x, *room.slopes])
         if wanted == "determinant":
-            determinant(columns, out=result[3], minors=room[12:])
+            determinant(columns, out=result[3], minors=room.minors)
         else:
             torch.stack(columns, 1, out=result[3:].unflatten(0, (3, 3)))
 
-    def _summed(self, place: Tensor, parts: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
-        """(3, K, n) each: the factors of the powers of x."""
-        count = place.shape[1]
-        basis, total = self._bases[:, :count], self._sums[:, :count]
-        once, twice, thrice = basis[1:5:3], basis[2:9:6], basis[3:13:9]  # powers of y and z
+    def _sum(self, room: _Room, place: Tensor, present: Sequence[int], own: Sequence[int]) -> None:
+        """Computes the factors of the powers of x, (3, K, n) each."""
+        once, twice, thrice = room.powers
         once.copy_(place[1:])
         torch.mul(once, once, out=twice)
         torch.mul(twice, once, out=thrice)
-        torch.mul(basis[4::4, None], basis[None, 1:4], out=basis.unflatten(0, (4, 4))[1:, 1:])
-        own, cells = [part for _, part in parts], self._cells.polynomials
-        for (cell, _), at, result in zip(parts, basis.split(own, 1), total.split(own, 1), strict=True):
-            torch.mm(cells[cell], at, out=result)
-        factors: Sequence[Tensor] = total.unflatten(0, (3, 4, -1)).unbind(1)
-        return factors
+        torch.mul(*room.factors, out=room.products)
+        polynomials = self._cells.polynomials
+        for cell, at, result in zip(present, room.basis.split(own, 1), room.sums.split(own, 1), strict=True):
+            torch.mm(polynomials[cell], at, out=result)
 
     def _jacobian(self, slopes: list[Tensor]) -> list[Tensor]:
         """Columns (3, n) of I + dd/dx, from derivatives by x, y and z as `_polynomials` has them."""
         straight, matrix = self._cells.straight, self._cells.to_control
         if straight is not None:
-            slopes[0].mul_(straight[0])[0] += 1
+            slopes[0].mul_(straight[0])[0].add_(1)
             return slopes
         columns = [sum((s * matrix[row, axis] for row, s in enumerate(slopes)), torch.zeros(())) for axis in range(3)]
         for axis, column in enumerate(columns):

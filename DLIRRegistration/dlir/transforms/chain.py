@@ -31,8 +31,9 @@ from dlir.transforms.spatial import (
     Points,
 )
 
-# Points and voxels at once, which bounds the memory of whatever is computed of them.
-_AT_ONCE = 1 << 17
+# Points and voxels at once, which bounds the memory of whatever is computed of them; half as many take a tenth longer,
+# because fewer lie in each cell.
+_AT_ONCE = 1 << 18
 # Parts of a cell by which axes of two grids may be off and still be the same: rounding of directions in a header.
 _ALONG = 1e-9
 # A determinant this close to 0, for a field that bends little, is computed anew in double precision: its sign counts.
@@ -137,7 +138,7 @@ class Spline:
         by_y = [torch.matmul(m, field) for m, field in zip((*along_y, along_y[0]), (by_z[0], *by_z), strict=True)]
         slopes = [along_last(field, along_x[k]).reshape(shape) for field, k in zip(by_y, (1, 0, 0), strict=True)]
         for axis, slope in enumerate(slopes):
-            slope[:, axis] += 1
+            slope[:, axis].add_(1)
         value = along_last(by_y[0], along_x[0]).reshape(shape)
         return [value, determinant([slope.transpose(0, 1) for slope in slopes])]
 
@@ -309,7 +310,7 @@ class Chain:
         device, dtype = (torch.device("cpu"), torch.float64) if exact else (self._device, torch.float32)
         splines = [_in_type(bend, device, dtype) for bend in bends]
         doubtful = [spline.near_folding for spline in splines]
-        to_index = torch.from_numpy(reads.physical_to_index @ onto.index_to_physical @ last)
+        to_index = torch.from_numpy(_straightened(reads.physical_to_index @ onto.index_to_physical @ last, onto.size))
         linear = float(np.linalg.det(last[:3, :3]))
         wanted: Wanted = "determinant" if determinants else "value"
         for low, high in voxel_slabs(onto.shape):
@@ -367,12 +368,23 @@ def _spline(part: BSplineTransform, to_mm: NDArray[np.float64]) -> Spline:
     linear, offset = to_control[:3, :3], to_control[:3, 3]
     axes = [int(np.argmax(np.abs(column))) for column in linear.T]
     if sorted(axes) == [0, 1, 2]:
-        turned = linear[axes]
-        beside = np.abs(turned - np.diag(turned.diagonal())) @ np.array(part.grid.size)
-        if (beside < _ALONG * np.abs(turned.diagonal())).all():
+        turned = _straightened(linear[axes], part.grid.size)
+        if (turned == np.diag(turned.diagonal())).all():
             coefficients = coefficients.transpose(0, *(3 - axes[axis] for axis in (2, 1, 0)))
-            linear, offset = np.diag(turned.diagonal()), offset[axes]
+            linear, offset = turned, offset[axes]
     return Spline(torch.from_numpy(np.ascontiguousarray(coefficients))[None], *map(torch.from_numpy, (linear, offset)))
+
+
+def _straightened(matrix: NDArray[np.float64], size: Sequence[int]) -> NDArray[np.float64]:
+    """A matrix (3, 3) or (4, 4) without what lies beside the diagonal of its linear part, if that is only rounding for
+    indices of a grid of `size` (x, y, z).
+    """
+    diagonal = matrix[:3, :3].diagonal()
+    beside = np.abs(matrix[:3, :3] - np.diag(diagonal)) @ np.array(size)
+    straight = matrix.copy()
+    if (beside < _ALONG * np.abs(diagonal)).all():
+        straight[:3, :3] = np.diag(diagonal)
+    return straight
 
 
 def _in_type(part: _Ready, device: torch.device, dtype: torch.dtype) -> _Ready:
@@ -409,7 +421,7 @@ def _over(
                 found = part.at_displaced(lattice, moved, wanted)
             else:
                 found = part.at(lattice.displaced(moved, dtype).flatten(2), wanted)
-            moved = moved + found[0].reshape(moved.shape)
+            moved += found[0].reshape(moved.shape)
         factors += [factor.flatten() for factor in found[1:]]
     return moved, factors
 
@@ -421,10 +433,10 @@ def _mapped(matrix: Tensor, lattice: Lattice, moved: Tensor) -> Tensor:
     if not torch.equal(matrix[:3, :3], matrix[:3, :3].diagonal().diag()):
         points = lattice.displaced(moved, dtype).flatten(2)[0]
         return matrix[:3, :3].to(points) @ points + matrix[:3, 3:].to(points)
-    index = torch.empty(3, *lattice.shape, dtype=dtype, device=moved.device)  # cheaper, and mostly so
+    index = moved[0].to(dtype, copy=True)  # cheaper, and mostly so; as a sum of two types it is not
     for axis, positions in zip((2, 1, 0), lattice.positions(moved.device, dtype), strict=True):
         along = (positions * scale[axis] + float(matrix[axis, 3])).reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
-        torch.add(along, moved[0, axis], alpha=scale[axis], out=index[axis])
+        torch.add(along, index[axis], alpha=scale[axis], out=index[axis])
     return index.flatten(1)
 
 

@@ -101,6 +101,7 @@ def test_a_wrong_pair_is_reported_and_the_rest_completes(
     assert "cannot be checked" in unchecked
     assert len(lines) == 4
     assert all(line.startswith("left out: s0") for line in lines)
+    assert all(line.count("-to-") == 1 for line in lines)
     assert "in.nrrd" in lines[0]
     assert "not whole numbers" in lines[2]
     assert "| DLIR tiny | 2 |" in done.stdout
@@ -169,7 +170,7 @@ def test_a_missing_package_is_named_before_any_work(
 ) -> None:
     find: Any = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
-    refuse(arguments(data, tmp_path / "out"), tmp_path, package, "pip install 'dlir[eval]'")
+    refuse(arguments(data, tmp_path / "out"), tmp_path, package, "pip install '.[eval]'")
 
 
 @pytest.mark.parametrize(("baseline", "package"), [("elastix", "itk"), ("elastix-bending", "itk"), ("syn", "ants")])
@@ -179,7 +180,7 @@ def test_a_baseline_that_is_not_installed_is_refused_before_any_work(
     """Each pair was left out of the table, one after the other."""
     find: Any = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
-    words = (f"--baseline {baseline} needs '{package}'", "pip install 'dlir[bench]'")
+    words = (f"--baseline {baseline} needs '{package}'", "pip install '.[bench]'")
     refuse(arguments(data, tmp_path / "out", model_file, "--baseline", baseline), tmp_path, *words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,10 @@ def test_register_is_told_of_each_file_and_finds_the_same(pair: Pair, files: dic
     result = run(*pair.register(pair.folder / "out", "--fixed-mask", named["fixed_label"], **named))
     assert told(result) == ["fixed.nii", "fixed_label.nii", "fixed_label.nii", "moving.nii", "moving_label.nii"]
     run(*pair.register(pair.folder / "right", moving_label=pair.moving_label, fixed_label=pair.fixed_label))
+    lines = [line.removeprefix("note: ") for line in result.stderr.splitlines() if line.startswith("note: ")]
     reports = [json.loads((pair.folder / name / "report.json").read_text()) for name in ("out", "right")]
+    assert reports[0]["notes"] == [line.replace(f"{pair.folder}{os.sep}", "") for line in lines]
+    assert reports[1]["notes"] == []
     dice = [report["labels"]["1"]["after"]["dice"] for report in reports]
     assert dice[0] == pytest.approx(dice[1], abs=1e-3)
 

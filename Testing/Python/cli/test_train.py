@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cli_runs import refuse, start, succeed
 from dlir.cli import app
+from dlir.cli.train import _display
 from dlir.model.file import load_model, read_header
 from training_runs import plain_config, write_subjects
 
@@ -53,6 +54,24 @@ def test_train_then_continue_a_finished_run(data: Path, config: Path, tmp_path: 
     assert "model.safetensors" in succeed(["train", "--resume", run, "--device", "cpu"])
     rows = json.loads((run / "history.json").read_text())
     assert [row["phase"] for row in rows] == [0, 1]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_that_the_domain_is_learned_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    """What the trainer says while it learns the domain, which has no figures."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with _display() as progress:
+        progress("stage 1/1", 2, 2, {"similarity": 0.9})
+        for done in (0, 50, 99):
+            progress("domain", done, 100, {})
+    said = capfd.readouterr().err
+    if terminal:
+        assert "domain" in said
+    else:
+        (line,) = said.splitlines()
+        assert line.endswith("domain: learning from its own pairs what the model is for")
 
 
 @pytest.mark.slow
@@ -139,4 +158,7 @@ def test_without_the_training_packages(data: Path, config: Path, tmp_path: Path,
     process = start(_train(data, config, tmp_path / "run"), WITHOUT.format(missing=missing))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
-    assert errors == f"error: training needs '{missing}', which is not installed: pip install 'dlir[train]'\n"
+    assert (
+        errors
+        == f"error: training needs '{missing}', which is not installed: pip install '.[train]' in a clone of DLIR\n"
+    )

@@ -353,6 +353,26 @@ def test_whole_numbers_in_floating_point_are_labels(
             read_label(path, grid)
 
 
+@pytest.mark.parametrize(("values", "kind"), [(256, np.uint8), (3500, np.int16), (3500, np.float32)])
+def test_a_grey_image_is_no_label_map(tmp_path: Path, values: int, kind: type, refusal: Callable[..., object]) -> None:
+    grid = ImageGrid((20, 40, 40))
+    grey = np.random.default_rng(0).integers(0, values, grid.shape).astype(kind)
+    grey[:, :10] = 0  # air
+    path = _save(tmp_path / "ct.nrrd", grey, grid)
+    with refusal(ImageError, "fixed label", "ct.nrrd", f"{len(np.unique(grey))} values", "give a label map"):
+        read_label(path, grid, "fixed label")
+    assert read_mask(path, grid).array[:, 10:].any()
+
+
+def test_many_structures_and_many_markers_are_labels(tmp_path: Path) -> None:
+    grid = ImageGrid((40, 40, 40))
+    z, y, x = np.indices(grid.shape)
+    markers = np.zeros(grid.shape, np.int16)
+    markers[::2, ::4, ::4] = np.arange(2000).reshape(20, 10, 10)
+    for labels in ((1 + z // 4 * 100 + y // 4 * 10 + x // 4).astype(np.int16), markers):
+        np.testing.assert_array_equal(read_label(_save(tmp_path / "s.nrrd", labels, grid), grid).array, labels)
+
+
 def test_labels_on_another_grid(tmp_path: Path, grid: ImageGrid, refusal: Callable[..., object]) -> None:
     labels = (_values(grid) % 4).astype(np.uint8)
     shifted = ImageGrid(grid.shape, grid.spacing, (-20.0, 36.0, 110.0), grid.direction)

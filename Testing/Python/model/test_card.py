@@ -69,6 +69,11 @@ def test_what_a_model_has_seen_is_counted_and_not_listed(header: ModelHeader) ->
     assert seen_images(card) == dict.fromkeys(names[:3], "training") | dict.fromkeys(names[3:], "validation")
     text = full_text(replace(header, card=card))
     assert "content     hashes of 3 training and 2 validation images" in text.splitlines()
+    card["training"] = {"images": 5, "validation_images": 2}
+    assert (
+        "content     hashes of 3 training and 2 validation images, of 5 and 2 files: identical images count once"
+        in full_text(replace(header, card=card)).splitlines()
+    )
     assert names[0] not in text
 
 
@@ -104,9 +109,9 @@ def test_the_models_that_come_with_dlir_say_it() -> None:
 
 def test_a_card_is_amended_by_command(tmp_path: Path) -> None:
     file = make_model(tmp_path / "tiny.safetensors")
-    script = SOURCE.parent / "Resources" / "amend_card.py"
+    script = SOURCE.parent / "Resources" / "amend_model.py"
     for name in ("training.bending_energy", "held_out.data", "note"):
-        command = [sys.executable, script, file, name, f"{name}, said later"]
+        command = [sys.executable, script, "card", file, name, f"{name}, said later"]
         subprocess.run(command, env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
     bending = {"bending_energy": "training.bending_energy, said later"}
     assert read_header(file).card == {
@@ -120,7 +125,7 @@ def test_a_card_is_amended_by_command(tmp_path: Path) -> None:
 def test_what_a_model_was_made_for_is_told(header: ModelHeader) -> None:
     assert "domain      not stated" in full_text(header)
     shipped = full_text(read_header(resolve_model("hippocampus")))
-    assert re.search(r"^domain +\d+ pairs, whole and cropped; images of \d+ × \d+ × \d+ to \d+ ×", shipped, re.M)
+    assert re.search(r"^domain +\d+ pairs, whole and cropped; images of \d+ x \d+ x \d+ to \d+ x", shipped, re.M)
 
 
 def test_needs_no_torch(tmp_path: Path) -> None:

@@ -32,6 +32,11 @@ def domain(seed: int = 0) -> Domain:
     return Domain.of(pairs, [GRID, GRID.with_spacing((1.0, 1.0, 4.0))], {"displacement_mm": 3.25})
 
 
+def test_the_sizes_of_its_images_in_words() -> None:
+    found = Domain.of([Observed((np.zeros(7), np.ones(7)), (np.zeros(3),))] * 8, [GRID, make_grid((5, 6, 7))], {})
+    assert found.sizes == "7 x 6 x 5 to 48 x 60 x 80 mm"
+
+
 @settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_own_vectors_are_within_about_one(seed: int) -> None:

@@ -290,6 +290,7 @@ def test_what_cannot_be_registered_is_named(
     asked: RegistrationRequest, session: Session, put: Any, tmp_path: Path
 ) -> None:
     image = body(FIXED, FIXED.center, 0.0)
+    grey = np.random.default_rng(0).integers(0, 3000, FIXED.shape)
     holes = np.where(image > 60, np.nan, image).astype(np.float32)
     small, far = make_grid((4, 4, 4)), make_grid((4, 4, 4), origin=(900, 0, 0))
     (tmp_path / "no.h5").write_text("no transform")
@@ -306,6 +307,11 @@ def test_what_cannot_be_registered_is_named(
             "'my empty' marks no voxel of 'my fixed'",
         ),
         ({"moving_mask": put("far", np.ones((4, 4, 4)), far)}, ImageError, "'my far' marks no voxel of 'my moving'"),
+        (
+            {"moving_labels": (put("grey", grey, FIXED),)},
+            ImageError,
+            "moving label 'my grey' has .* as those of a grey",
+        ),
         ({"moving_labels": (put("floats", image, FIXED),)}, ImageError, "'my floats' holds float32 values, no labels"),
         ({"model": str(tmp_path / "none.safetensors")}, ModelError, "none.safetensors"),
         ({"initial_transform": str(tmp_path / "no.h5")}, TransformError, "no.h5"),

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cli_runs import SOURCE, make_model, refuse, succeed, write_pair
 from dlir.cli import app
-from dlir.errors import OptionError
+from dlir.errors import ImageNote, OptionError
 from dlir.registration import threads
 from dlir.registration.threads import available_cores, use_threads
 from dlir.worker.protocol import Failed, decode_event
@@ -117,6 +117,7 @@ def test_quotas_of_control_groups(machine: Path, files: dict[str, str], expected
 
 
 def test_who_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "processors", lambda: 8)
     monkeypatch.setattr(threads, "available_cores", lambda: 6)
     monkeypatch.setattr(threads, "_STATED", "")
     assert (use_threads(), use_threads(processes=2), use_threads(processes=7)) == (6, 3, 1)
@@ -126,6 +127,18 @@ def test_who_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
     assert use_threads() == 6
     monkeypatch.setenv("DLIR_THREADS", "3")
     assert (use_threads(), use_threads(2)) == (3, 2)
+
+
+def test_more_threads_than_processors_are_not_taken_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "processors", lambda: 2)
+    monkeypatch.setattr(threads, "_STATED", "64")
+    assert use_threads() == 2  # what is said to all programs is no wish of this one
+    with pytest.warns(ImageNote, match="--threads asks for 9999 threads, .*; it computes with 2 threads"):
+        assert use_threads(9999) == 2
+    assert (os.environ["OMP_NUM_THREADS"], torch.get_num_threads()) == ("2", 2)
+    monkeypatch.setenv("DLIR_THREADS", "3")
+    with pytest.warns(ImageNote, match="DLIR_THREADS asks for 3 threads"):
+        assert use_threads() == 2
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])

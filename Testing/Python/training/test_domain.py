@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
+from cli_runs import SOURCE
 from dlir.io.reading import Volume, read_image
+from dlir.model.card import seen_images
 from dlir.model.domain import Domain
-from dlir.model.file import load_model, read_header
+from dlir.model.file import load_model, read_header, save_model
 from dlir.model.multistage import MultiStageModel
 from dlir.registration.assessment import assess
 from dlir.registration.oneshot import Registration
 from dlir.training.cache import Cache
+from dlir.training.config_file import load_config
 from dlir.training.data import load_data
 from dlir.training.domain import learn_domain
 from dlir.transforms.spatial import CompositeTransform
 from trainer_runs import Start, run
-from training_runs import SHAPE, make_config, write_subjects
+from training_runs import SHAPE, make_config, plain_config, write_subjects
 
 
 def short(**changes: Any) -> Any:
@@ -38,6 +45,23 @@ def domain_of(folder: Path, subjects: int) -> tuple[Domain | None, Registration,
     weights = [source.weight for source in config.sources]
     domain = learn_domain(model, draws, weights, config.seed, torch.device("cpu"))
     return domain, Registration(model, torch.device("cpu")), root
+
+
+def test_an_older_model_is_given_its_domain_and_the_names_of_its_images(tmp_path: Path) -> None:
+    write_subjects(tmp_path / "data", [f"s{k:02d}" for k in range(10)])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain_config()))
+    file = tmp_path / "old.safetensors"
+    save_model(file, MultiStageModel(load_config(tmp_path / "config.yaml").spec), {"training": {"hours": 1}})
+    before = load_model(file)[0].state_dict()
+    script = SOURCE.parent / "Resources" / "amend_model.py"
+    for what in ("images", "domain"):
+        command = [sys.executable, script, what, file, tmp_path / "config.yaml", tmp_path / "data"]
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
+    model, header = load_model(file)
+    assert all(torch.equal(before[name], weights) for name, weights in model.state_dict().items())
+    assert header.domain is not None
+    assert header.card["training"]["images"] == len(seen_images(header.card) or {}) == 20
+    assert header.card["training"]["hours"] == 1
 
 
 def test_it_knows_its_own_and_not_others(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_points_beyond_every_stage_stay() -> None:
     torch.testing.assert_close(determinant, torch.ones_like(determinant))
 
 
-@pytest.mark.parametrize("turn", [0.0, 1e-15, 0.2])
+@pytest.mark.parametrize("turn", [0.0, 1e-15, 1e-7, 0.2])
 @pytest.mark.parametrize("bent", [False, True])
 def test_points_are_mapped_alike_whether_the_matrix_turns_or_not(turn: float, bent: bool) -> None:
     matrix = np.diag([1.5, 0.5, -2.0, 1.0])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import EvaluationError
+from dlir.errors import EvaluationError, how_to_install
 from dlir.evaluation.methods.base import Registered, as_many_threads_as_torch, before_shift
 from dlir.evaluation.methods.elastix_settings import ParameterMap, parameter_maps
 from dlir.geometry import ImageGrid
@@ -122,7 +122,7 @@ def _import_itk() -> Any:
 
         itk.ParameterObject  # noqa: B018  loads elastix, which plain ITK lacks
     except (ImportError, AttributeError):
-        raise EvaluationError("elastix is not installed; install it with: pip install 'dlir[bench]'") from None
+        raise EvaluationError(f"elastix is not installed; install it with: {how_to_install('bench')}") from None
     # elastix crashes with several metrics when its own interface sets the number of threads.
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(count)
     return itk

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dlir.errors import EvaluationError
+from dlir.errors import EvaluationError, how_to_install
 from dlir.evaluation.methods.base import Registered, as_many_threads_as_torch, before_shift
 from dlir.io.reading import Volume
 from dlir.registration.loading import Loaded
@@ -69,4 +69,4 @@ def _import_ants() -> Any:
     try:
         return import_module("ants")
     except ImportError:
-        raise EvaluationError("ANTs is not installed; install it with: pip install 'dlir[bench]'") from None
+        raise EvaluationError(f"ANTs is not installed; install it with: {how_to_install('bench')}") from None

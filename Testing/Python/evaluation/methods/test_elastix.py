@@ -127,7 +127,7 @@ def test_settings_tell_apart_what_differs() -> None:
 
 def test_without_elastix_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "itk", None)
-    with pytest.raises(EvaluationError, match=r"pip install 'dlir\[bench\]'"):
+    with pytest.raises(EvaluationError, match=r"pip install '\.\[bench\]' in a clone"):
         ElastixMethod("elastix", STAGES, PREPROCESSING).register(task())
 
 

@@ -41,7 +41,9 @@ def test_syn_finds_a_shift_in_the_right_direction(tmp_path: Path, monkeypatch: p
 
 def test_without_ants_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ants", None)
-    with pytest.raises(EvaluationError, match=r"ANTs is not installed; install it with: pip install 'dlir\[bench\]'"):
+    with pytest.raises(
+        EvaluationError, match=r"ANTs is not installed; install it with: pip install '\.\[bench\]' in a clone"
+    ):
         SynMethod().register(task())
 
 
