@@ -16,8 +16,8 @@ _FINE = ((2, 8, 30), (1, 8, 20), (1, 4, 40))
 # Samples of the finest stage, at least and at most; the more the time allows, the better the result.
 _FEWEST, _MOST = 30_000, 1_500_000
 SAMPLES = 600_000
-# What bending costs.
-STIFFNESS = 0.3
+# What bending costs: from an affine start, and on top of what is nearly right.
+_STIFFNESS, _STIFFNESS_FINE = 0.3, 0.1
 
 
 def plan(grid: ImageGrid, samples: float, steps: int | None = None, *, fine: bool = False) -> tuple[Stage, ...]:
@@ -25,11 +25,11 @@ def plan(grid: ImageGrid, samples: float, steps: int | None = None, *, fine: boo
 
     steps: of all stages together; None for the recipe's own. fine: only on top of what is nearly right.
     """
-    recipe = _FINE if fine else _COARSE_TO_FINE
+    recipe, stiffness = (_FINE, _STIFFNESS_FINE) if fine else (_COARSE_TO_FINE, _STIFFNESS)
     spacing = spacing_for(grid, min(max(samples, _FEWEST), _MOST))
     counts = _shared(steps, [count for _, _, count in recipe])
     return tuple(
-        Stage(image * spacing, control * spacing, count, STIFFNESS)
+        Stage(image * spacing, control * spacing, count, stiffness)
         for (image, control, _), count in zip(recipe, counts, strict=True)
         if count
     )

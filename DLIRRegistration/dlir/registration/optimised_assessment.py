@@ -38,7 +38,7 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
     points = _foreground(fixed)
     sent = transform.apply(points)
     moved = np.linalg.norm(sent - linear.apply(points), axis=1)
-    before, after = (_similarities(fixed, moving, way) for way in (linear, transform))
+    before, after = (_similarities(fixed, moving, way) for way in (done.start, transform))
     ranked = [one.value for one in done.found.affines]
     known = Assessment(
         None,
@@ -48,6 +48,7 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
         similarity_before=before[0],
         similarity_after=after[0],
         ambiguity=ranked[1] / ranked[0] if len(ranked) > 1 and ranked[0] > 0 else None,
+        sample_mm=float(np.prod(fixed.grid.spacing) ** (1 / 3)),
         affine_volume=float(np.linalg.det(linear.matrix[:3, :3])),
     )
     offer(known)

@@ -29,13 +29,13 @@ _FROM, _TO = 0.05, 0.65
 
 @dataclass(frozen=True, eq=False)
 class Optimising:
-    """A pair that has been optimised. before: the transform it began with; None where it was looked for."""
+    """A pair that has been optimised. start: how it lay before, whatever the optimisation began with."""
 
     optimisation: Optimisation
     found: Optimised
     budget: Budget
     aim: Aim
-    before: CompositeTransform | None = None
+    start: CompositeTransform
 
     def to_dict(self) -> dict[str, Any]:
         """For a report."""
@@ -116,7 +116,7 @@ class Refinement:
             pair = Optimisation(loaded.fixed, loaded.moving, loaded.fixed_mask, loaded.moving_mask, device)
         with clock.step("refine"):
             found = pair.run(self.budget, aim, start, self.stop, tell)
-        return Optimising(pair, found, self.budget, aim, start)
+        return Optimising(pair, found, self.budget, aim, loaded.start)
 
 
 def _told(loaded: Loaded) -> CompositeTransform | None:

@@ -55,8 +55,9 @@ CONSISTENCY, DISPLACEMENT, UNLIKE_IMAGES, UNLIKE_NETWORKS = 1.5, 1.5, 1.8, 2.0
 DOUBTFUL_IMAGES, DOUBTFUL_NETWORKS = 1.35, 1.6
 # The part of the local similarity that nearly all of the model's own pairs reach.
 LOCAL = 0.75
-# What holds for a pair that was optimised without a model, whatever it shows.
-OPTIMISED = {"inverse_consistency_mm_limit": 3.0, "ambiguity_limit": 0.9}
+# For a pair that was optimised without a model: the error there and back in samples, a second optimum as a part of the
+# best one's value, and the volume that the affine part may change by. Right ones 0.1 to 2.0, up to 0.92, 0.79 to 1.26.
+SAMPLES_APART, AMBIGUOUS, VOLUME = 2.2, 0.93, 1.7
 # So many times the limit of the error there and back, and the result is no result.
 CONSISTENCY_FAILED = 4.0
 # Landmarks are placed to a voxel or so; this is half of a fine one.
@@ -123,12 +124,18 @@ def verdict_on(report: Mapping[str, Any], model: ModelHeader | None, assessment:
 
     inputs = {} if assessment is None else assessment.to_dict()
     if model is None:
-        return judge(report, inputs | OPTIMISED)
+        return judge(report, inputs | _optimised_limits(inputs))
     if model.domain is None:
         unlike = f"The model '{name_of(model)}' does not say what it was made for; look at the result."
         return judge(report, inputs, unlike)
     inputs |= limits(model.domain.figures, doubtful=_known(inputs, "images_distance") > DOUBTFUL_IMAGES)
     return judge(report, inputs, _unlike(model, model.domain, inputs))
+
+
+def _optimised_limits(inputs: Mapping[str, float | None]) -> dict[str, float]:
+    """What a result without a model is held to, by the names of inputs."""
+    apart = _known(inputs, "sample_mm") * SAMPLES_APART
+    return {"inverse_consistency_mm_limit": apart, "ambiguity_limit": AMBIGUOUS, "affine_volume_limit": VOLUME}
 
 
 def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | None]) -> str:
@@ -235,7 +242,8 @@ def _doubts(report: Mapping[str, Any], inputs: Mapping[str, float | None], unlik
         yield unlike
     yield from _measured(report)
     yield from _inconsistent(inputs)
-    yield from _dissimilar(inputs)
+    yield from _uncertain(report, inputs)
+    yield from _dissimilar(inputs, optimised=inputs.get("sample_mm") is not None)
     yield from _uneven(report["jacobian"])
 
 
@@ -264,13 +272,30 @@ def _inconsistent(inputs: Mapping[str, float | None]) -> Iterator[str]:
         yield f"Points move by up to {moved:.0f} mm, and this model has learned motion up to {most:.0f} mm."
 
 
-def _dissimilar(inputs: Mapping[str, float | None]) -> Iterator[str]:
+def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> Iterator[str]:
+    """What speaks against a pair that was optimised without a model."""
+    second, most = _limited(inputs, "ambiguity")
+    if second > most:
+        yield (
+            f"Another position fits nearly as well ({_percent(second)} as alike at low resolution), as where "
+            "neighbours look alike; look at the result, or give a start."
+        )
+    volume, most = _limited(inputs, "affine_volume")
+    if volume > most or volume < 1 / most:
+        yield f"The moving image is scaled to {volume:.2f} times its volume; are the voxel sizes right?"
+    refinement = report.get("refinement") or {}
+    if refinement.get("same_contrast") is False:
+        yield "The images differ in contrast, so that they were only moved and not bent; look at how they fit."
+
+
+def _dissimilar(inputs: Mapping[str, float | None], *, optimised: bool) -> Iterator[str]:
     before, after = inputs["similarity_before"], _known(inputs, "similarity_after")
     if after < SIMILARITY_LOW:
         yield f"The images still differ (similarity {after:.2f} of 1); are they of the same person and kind?"
     if before is not None and after < before - RELATIVE_FALL * (1 - before) - ROUNDING:
         yield f"The images matched better before (similarity {before:.3f} → {after:.3f})."
-    if before is not None and before < SIMILARITY_ALIGNED and after - before < SIMILARITY_GAIN * (1 - before):
+    hardly = before is not None and before < SIMILARITY_ALIGNED and after - before < SIMILARITY_GAIN * (1 - before)
+    if hardly and not optimised:  # a pair that lay right is left there, and the way back says what that is worth
         yield f"The images match hardly better than before (similarity {before:.2f} → {after:.2f})."
     was, now = _known(inputs, "local_before"), _known(inputs, "local_after")
     if now < was - SIMILARITY_FALL:
