@@ -153,8 +153,8 @@ NOTES = (
     "nothing: as the scanner placed the images. elastix: its default rigid, affine and B-spline maps, mutual "
     "information (correlation for hearts), grid 10 mm (hippocampi 5). greedy: affine and deformable by weighted NCC "
     "(mutual information for ct_mr), 100x50x10 steps. syn: ANTs' default SyN. These start from the image centres "
-    "between two persons and for lung_ct. Seconds without reading and writing; a number in brackets is that of the "
-    "pairs that have a result, where it is not all.",
+    "between two persons and for lung_ct. Seconds without reading and writing, nor the share of the time in which "
+    "other work had the processors; a number in brackets is that of the pairs that have a result, where it is not all.",
 )
 
 
@@ -180,12 +180,18 @@ def cell(some: Sequence[TruthPair], rows: Sequence[Row | None]) -> str:
         return gave_up
     dice = some[0].unit == "dice"
     scores, digits = [row["score"] for row in done], 3 if dice else 2
-    seconds = [row["seconds"] for row in done if row["seconds"] is not None]
+    seconds = [undisturbed(row) for row in done if row["seconds"] is not None]
     figures = [f"{statistics.mean(scores):.{digits}f}", f"{(min if dice else max)(scores):.{digits}f}"]
     figures += [f"{statistics.median(seconds):.1f} s"] if seconds else []
     figures.append(f"{statistics.mean(row['folding'] for row in done):.2f} %")
     number = "" if len(done) == len(some) else f" ({len(done)})"
     return ", ".join([" / ".join(figures) + number, *filter(None, [gave_up])])
+
+
+def undisturbed(row: Row) -> float:
+    """Seconds of a record without the share of the time in which other work had the processors."""
+    share = row["cpu"] / row["wall"] / row["threads"] if "cpu" in row else 1.0
+    return float(row["seconds"] * min(1.0, share))
 
 
 if __name__ == "__main__":

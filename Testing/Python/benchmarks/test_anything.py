@@ -102,6 +102,13 @@ def test_a_cell_tells_mean_worst_seconds_and_folding() -> None:
     assert anything.cell(several[2:], [gave_up]) == "gave up: 1"
 
 
+def test_other_work_on_the_machine_is_left_out_of_the_seconds() -> None:
+    busy = {"seconds": 10.0, "wall": 20.0, "cpu": 8.0, "threads": 1}
+    assert anything.undisturbed(busy) == 4
+    assert anything.undisturbed(busy | {"threads": 2}) == 2
+    assert anything.undisturbed(busy | {"cpu": 21.0}) == anything.undisturbed({"seconds": 10.0}) == 10
+
+
 def test_of_millimetres_the_most_is_the_worst() -> None:
     rows = [row(MM, "m", score, seconds=None) for score in (2.0, 3.0)]
     assert anything.cell([MM, MM], rows) == "2.50 / 3.00 / 1.00 %"
