@@ -87,7 +87,7 @@ def measured(pair: TruthPair) -> Baseline:
     method = ElastixMethod("elastix", (), Preprocessing((1, 1, 1)), maps=default_maps(pair))
     try:
         start = initialize(fixed, moving, None, pair.start)
-        done = method.register(Loaded(_clipped(fixed), _clipped(moving), start.transform))
+        done = method.register(Loaded(clipped(fixed), clipped(moving), start.transform))
     except DLIRError as error:
         return replace(found, problem=without_folders(str(error)))
     seconds = None if done.seconds is None else round(done.seconds, 1)
@@ -108,7 +108,7 @@ def _paper(file: Path) -> dict[str, float]:
     }
 
 
-def _clipped(volume: Volume) -> Volume:
+def clipped(volume: Volume) -> Volume:
     """Without padding and single bright voxels, by which the bins of a histogram would be spread."""
     low, high = intensity_range(volume.array, Preprocessing((1, 1, 1), percentile=99.9))
     return replace(volume, array=volume.array.clip(low, high))

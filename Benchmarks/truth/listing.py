@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -27,12 +27,21 @@ HIPPOCAMPUS_PERSONS = 10
 DAMAGED_HEARTS, DAMAGED_HIPPOCAMPI = 2, 1
 
 CENTERS, SCANNER = "centers", "scanner"
+
+# Of collections of one image a subject: the images, how the name of a label map differs, and which labels are drawn
+# alike in all and whole, where that is not all of them.
+COLLECTIONS: Mapping[str, tuple[str, tuple[str, str], Mapping[int, int] | None]] = {
+    "headneck_ct": ("headneck_ct/*/ct.nii.gz", ("ct.nii", "labels.nii"), {value: value for value in (1, 3, 4, 7)}),
+    "brain_t1": ("brain_t1/*/t1.nii.gz", ("t1.nii", "labels.nii"), None),
+    "spine_mr": ("spine_mr/*_t1.nii.gz", ("_t1", "_labels"), None),
+    "lung_mr": ("lung_mr/*.nii.gz", (".nii", "_lobes.nii"), None),
+}
 # Damage after which the scanner's positions mean nothing any more.
 _UNPLACED = ("shifted", "wrong spacing", WRONG_PATIENT)
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """What the pairs of one group have in common."""
 
     group: str
@@ -59,20 +68,20 @@ def listed(data: Path) -> list[TruthPair]:
 
 def _hearts(data: Path) -> Iterator[TruthPair]:
     """End-diastole and end-systole both ways; odd patients tune."""
-    of = _Source("acdc", SCANNER, own="cardiac-cine")
+    of = Source("acdc", SCANNER, own="cardiac-cine")
     for pair in select(Acdc(data / "acdc").pairs(), CINE_PATIENTS):
         split = SPLITS[int(pair.fixed.subject[-3:]) % 2 == 0]
-        yield of.pair(_relative(pair.fixed, data), _relative(pair.moving, data), split)
+        yield of.pair(relative(pair.fixed, data), relative(pair.moving, data), split)
     of = replace(of, group="sunnybrook")
     for pair in select(Sunnybrook(data / "sunnybrook").pairs(), [SUNNYBROOK]):
-        yield of.pair(_relative(pair.fixed, data), _relative(pair.moving, data), "report")
+        yield of.pair(relative(pair.fixed, data), relative(pair.moving, data), "report")
 
 
 def _hippocampi(data: Path) -> Iterator[TruthPair]:
     """Each person with the next of the same split, side by side, both ways."""
     images = {int(path.name.split("_")[1][:3]): path.name for path in (data / "hippocampus/images").iterdir()}
     persons = sorted({(number + 1) // 2 for number in images})[-HIPPOCAMPUS_PERSONS:]
-    of = _Source("hippocampus", CENTERS, own="hippocampus")
+    of = Source("hippocampus", CENTERS, own="hippocampus")
     for split, chosen in zip(SPLITS, (persons[::2], persons[1::2]), strict=True):
         for side in (1, 0):
             scans = [
@@ -88,21 +97,10 @@ def _hippocampi(data: Path) -> Iterator[TruthPair]:
 
 
 def _foreign(data: Path) -> Iterator[TruthPair]:
-    def cases(pattern: str, label: Callable[[str], str]) -> list[Scan]:
-        paths = sorted(path.relative_to(data).as_posix() for path in data.glob(pattern))
-        return [Scan(_subject(path), "", path, label(path)) for path in paths if "_lobes" not in path]
-
-    heads = cases("headneck_ct/*/ct.nii.gz", lambda path: path.replace("ct.nii", "labels.nii"))
-    yield from _neighbours("headneck_ct", heads, {value: value for value in (1, 3, 4, 7)})
-    yield from _neighbours("brain_t1", cases("brain_t1/*/t1.nii.gz", lambda path: path.replace("t1.nii", "labels.nii")))
-    yield from _neighbours("spine_mr", cases("spine_mr/*_t1.nii.gz", lambda path: path.replace("_t1", "_labels")))
-    yield from _neighbours("lung_mr", cases("lung_mr/*.nii.gz", lambda path: path.replace(".nii", "_lobes.nii")))
-    lungs = [
-        Scan("patient", part, f"lung_ct/{part}.mha", landmarks=f"lung_ct/{part}_landmarks.txt")
-        for part in ("baseline", "followup")
-    ]
-    of = _Source("lung_ct", CENTERS, "landmarks")
-    yield from (of.pair(pair.fixed, pair.moving, "report") for pair in ordered_pairs(lungs))
+    for group, (_, _, labels) in COLLECTIONS.items():
+        yield from _neighbours(group, scans_of(group, data), labels)
+    of = Source("lung_ct", CENTERS, "landmarks")
+    yield from (of.pair(pair.fixed, pair.moving, "report") for pair in ordered_pairs(lungs()))
     yield from _limbs()
     yield from _abdomens(data)
     yield from _still()
@@ -112,16 +110,15 @@ def _neighbours(group: str, scans: Sequence[Scan], labels: Mapping[int, int] | N
     """The first half of the subjects tune; each subject with the next of its half."""
     half = (len(scans) + 1) // 2
     for split, some in zip(SPLITS, (scans[:half], scans[half:]), strict=True):
-        yield from (_Source(group, CENTERS).pair(a, b, split, labels) for a, b in _ring(some))
+        yield from (Source(group, CENTERS).pair(a, b, split, labels) for a, b in _ring(some))
 
 
 def _limbs() -> Iterator[TruthPair]:
     """CT and the MR of the same limb, moved in two known ways each."""
-    of = _Source("ct_mr", SCANNER, "motion")
+    of = Source("ct_mr", SCANNER, "motion")
     for subject, split in (("STS_010", "tune"), ("STS_035", "report"), ("STS_048", "report")):
-        ct, mr = (Scan(subject, part, f"ct_mr/{subject}/{part}.nii.gz") for part in ("ct", "mr_t1"))
         for number in (1, 2):
-            pair = of.pair(ct, mr, cast(Split, split))
+            pair = of.pair(limb(subject).fixed, limb(subject).moving, cast(Split, split))
             yield replace(pair, name=f"{pair.name}, motion {number}", seed=SEED + number)
 
 
@@ -133,7 +130,7 @@ def _abdomens(data: Path) -> Iterator[TruthPair]:
     )
     rows = [line.split(",") for line in (data / folder / "common_labels.csv").read_text().split()[1:]]
     to_ct = {int(in_mr): int(in_ct) for _, in_ct, in_mr in rows}
-    of = _Source("abdomen", CENTERS)
+    of = Source("abdomen", CENTERS)
     yield of.pair(ct, mr, "report", to_ct)
     yield of.pair(mr, ct, "report", {in_ct: in_mr for in_mr, in_ct in to_ct.items()})
     whole = Scan("CCTH-A01", "", "abdomen_ct/CCTH-A01.nii.gz", "abdomen_ct/CCTH-A01_labels.nii.gz")
@@ -143,12 +140,9 @@ def _abdomens(data: Path) -> Iterator[TruthPair]:
 
 def _still() -> Iterator[TruthPair]:
     """Images between which contrast arrives and nothing moves."""
-    phases = [Scan("UCSF-BR-06", f"phase{i}", f"breast_dce/UCSF-BR-06/phase{i}.nii.gz") for i in range(3)]
-    of = _Source("breast_dce", SCANNER, "still")
-    yield from (of.pair(phases[0], later, "report") for later in phases[1:])
-    frames = [Scan("ProstateX-0218", str(i), f"prostate_dynamic_mr/dynamic.nii.gz#{i}") for i in range(12)]
-    of = replace(of, group="prostate_dynamic_mr")
-    yield from (of.pair(frames[0], frames[i], "tune") for i in (6, 11))
+    breast, prostate = (Source(group, SCANNER, "still") for group in ("breast_dce", "prostate_dynamic_mr"))
+    yield from (breast.pair(pair.fixed, pair.moving, "report") for pair in breast_phases())
+    yield from (prostate.pair(pair.fixed, pair.moving, "tune") for pair in prostate_phases())
 
 
 # -- damaged ------------------------------------------------------------------------------------------
@@ -197,6 +191,39 @@ def _mismatched(pairs: Sequence[TruthPair], damage: str) -> list[TruthPair]:
 # -- scans --------------------------------------------------------------------------------------------
 
 
+def scans_of(group: str, data: Path) -> list[Scan]:
+    """The subjects of one of COLLECTIONS, by name."""
+    pattern, (old, new), _ = COLLECTIONS[group]
+    paths = sorted(path.relative_to(data).as_posix() for path in data.glob(pattern))
+    return [Scan(_subject(path), "", path, path.replace(old, new)) for path in paths if "_lobes" not in path]
+
+
+def lungs() -> list[Scan]:
+    """One lung at two times."""
+    return [
+        Scan("patient", part, f"lung_ct/{part}.mha", landmarks=f"lung_ct/{part}_landmarks.txt")
+        for part in ("baseline", "followup")
+    ]
+
+
+def limb(subject: str) -> Pair:
+    """The MR of a limb to its CT, which lie in one frame."""
+    ct, mr = (Scan(subject, part, f"ct_mr/{subject}/{part}.nii.gz") for part in ("ct", "mr_t1"))
+    return Pair(ct, mr)
+
+
+def breast_phases() -> list[Pair]:
+    """Two phases after contrast, each to the one before it."""
+    before, *after = (Scan("UCSF-BR-06", f"phase{i}", f"breast_dce/UCSF-BR-06/phase{i}.nii.gz") for i in range(3))
+    return [Pair(before, later) for later in after]
+
+
+def prostate_phases() -> list[Pair]:
+    """A frame soon after contrast and the last one, each to the first."""
+    first, *others = (Scan("ProstateX-0218", str(i), f"prostate_dynamic_mr/dynamic.nii.gz#{i}") for i in (0, 6, 11))
+    return [Pair(first, other) for other in others]
+
+
 def _ring(scans: Sequence[Scan]) -> Iterable[tuple[Scan, Scan]]:
     """Each with the next, the last with the first; two make one such pair each way."""
     return zip(scans, [*scans[1:], *scans[:1]], strict=True)
@@ -208,7 +235,7 @@ def _subject(path: str) -> str:
     return folder[0] if folder else name.split(".")[0].split("_")[0]
 
 
-def _relative(scan: Scan, data: Path) -> Scan:
+def relative(scan: Scan, data: Path) -> Scan:
     """Without what the evaluation of a data set uses and scores do not."""
     image, label = (Path(text).relative_to(data).as_posix() if text else "" for text in (scan.image, scan.label))
     return Scan(scan.subject, scan.part, image, label)

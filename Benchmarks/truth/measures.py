@@ -18,6 +18,8 @@ from dlir.transforms.spatial import AffineTransform, BSplineTransform, Composite
 # A known motion: a shift of so many mm, and a smooth field that displaces nothing by more than so many, with control
 # points so far apart.
 SHIFT, BEND, KNOT = 8.0, 10.0, 50.0
+# A slight motion's root mean square in mm: a voxel or so.
+SLIGHT = 2.0
 # Layers of control points beyond the image, so that the field does not end within it.
 _LAYERS = 4
 # Points of an image at which a known motion is compared: one voxel in so many along each axis.
@@ -74,16 +76,19 @@ class LandmarkMeasure:
 
 @dataclass(frozen=True, eq=False)
 class MotionMeasure:
-    """Mean distance in mm between points (N, 3) of the fixed image and where the known way back brings them.
+    """Distance in mm between points (N, 3) of the fixed image and where the known way back brings them.
 
     back: moving point -> the place in the fixed image that it came from; without parts where nothing moved.
+    median: the distance of the middle point instead of the mean one.
     """
 
     points: Points
     back: CompositeTransform
+    median: bool = False
 
     def score(self, transform: CompositeTransform) -> float:
-        return float(landmark_distances(self.back.apply(transform.apply(self.points)), self.points).mean())
+        distances = landmark_distances(self.back.apply(transform.apply(self.points)), self.points)
+        return float(np.median(distances) if self.median else distances.mean())
 
 
 def known_motion(grid: ImageGrid, seed: int) -> CompositeTransform:
@@ -94,13 +99,28 @@ def known_motion(grid: ImageGrid, seed: int) -> CompositeTransform:
     rng = np.random.default_rng(seed)
     direction = rng.normal(size=3)
     shift = AffineTransform.translation(tuple(SHIFT * direction / np.linalg.norm(direction)))
+    field, lengths = _smooth(grid, rng)
+    return CompositeTransform((_scaled(field, BEND / lengths.max()), shift))
+
+
+def slight_motion(grid: ImageGrid, seed: int) -> CompositeTransform:
+    """A smooth field by chance alone, whose root mean square in the voxels of `grid` is SLIGHT."""
+    field, lengths = _smooth(grid, np.random.default_rng(seed))
+    return CompositeTransform((_scaled(field, SLIGHT / np.sqrt((lengths**2).mean())),))
+
+
+def _smooth(grid: ImageGrid, rng: np.random.Generator) -> tuple[BSplineTransform, Points]:
+    """A field by chance, KNOT mm between control points, and by how much (N,) it displaces the voxels of `grid`."""
     coarse = grid.with_spacing((KNOT,) * 3)
     size = [n + 2 * _LAYERS for n in coarse.size]
     control = coarse.lattice((-_LAYERS,) * 3, (1, 1, 1), size)
     field = BSplineTransform(rng.normal(size=(3, *control.shape)), control)
     places = grid.voxel_centers()[::2, ::2, ::2].reshape(-1, 3)
-    largest = np.linalg.norm(field.apply(places) - places, axis=1).max()
-    return CompositeTransform((BSplineTransform(field.coefficients * BEND / largest, control), shift))
+    return field, np.linalg.norm(field.apply(places) - places, axis=1)
+
+
+def _scaled(field: BSplineTransform, factor: float) -> BSplineTransform:
+    return BSplineTransform(field.coefficients * factor, field.grid)
 
 
 def inner_points(fixed: Volume, moving: ImageGrid, back: CompositeTransform, above: float) -> Points:

@@ -11,6 +11,8 @@ from typing import Literal
 from dlir.data.pair import Pair, Scan
 from dlir.errors import EvaluationError
 from dlir.io.reading import Volume
+from dlir.metrics.folding import jacobian_statistics, log_jacobian_sd
+from dlir.transforms.jacobian import jacobian_map
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
 from truth.damage import damaged
@@ -21,14 +23,16 @@ from truth.measures import (
     MotionMeasure,
     inner_points,
     known_motion,
+    slight_motion,
     with_values,
 )
 
 Kind = Literal["own", "foreign", "damaged"]
 Split = Literal["tune", "report"]
-# labels: mean Dice. landmarks: their mean error. motion: of a moving image that was moved in a known way.
-# still: of images that do not move against each other, the mean displacement.
-Truth = Literal["labels", "landmarks", "motion", "still"]
+# labels: mean Dice. landmarks: their mean error. motion: of a moving image that was moved in a known way, the mean
+# error. slight: of one that was moved by a voxel or so, the median one. still: of images that do not move against each
+# other, the mean displacement.
+Truth = Literal["labels", "landmarks", "motion", "slight", "still"]
 Unit = Literal["dice", "mm"]
 
 # The models that every pair is tried with.
@@ -93,6 +97,19 @@ class TruthPair:
         """Of a transform, fixed point -> moving point in LPS mm, in the pair's unit."""
         return _content(self).measure.score(transform)
 
+    def measured(self, transform: CompositeTransform) -> dict[str, float]:
+        """The score, and over the voxels of the fixed image the share in per cent that folds, the least determinant and
+        the spread of its logarithm.
+        """
+        determinant = jacobian_map(transform, _content(self).fixed.grid)
+        found = jacobian_statistics(determinant)
+        return {
+            "score": self.score(transform),
+            "folding": 100 * found.folding_fraction,
+            "smallest": found.min,
+            "spread": log_jacobian_sd(determinant),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class _Content:
@@ -118,14 +135,17 @@ def _content(of: TruthPair) -> _Content:
         if points[0] is None or points[1] is None:
             raise EvaluationError(f"{of.name}: both scans need landmarks")
         return _Content(fixed, moving, LandmarkMeasure(points[0].points, points[1].points))
-    if of.truth == "motion":
-        motion = known_motion(moving.grid, of.seed)
-        array = resample(moving.array, moving.grid, motion, moving.grid)
-        moving = Volume(array, moving.grid, f"{moving.source}, moved")
-        return _Content(fixed, moving, MotionMeasure(inner_points(fixed, moving.grid, motion, _AIR), motion))
-    still = CompositeTransform(())
-    tissue = inner_points(fixed, moving.grid, still, float(fixed.array.mean()))
-    return _Content(fixed, moving, MotionMeasure(tissue, still))
+    if of.truth == "still":
+        still = CompositeTransform(())
+        tissue = inner_points(fixed, moving.grid, still, float(fixed.array.mean()))
+        return _Content(fixed, moving, MotionMeasure(tissue, still))
+    slight = of.truth == "slight"
+    motion = (slight_motion if slight else known_motion)(moving.grid, of.seed)
+    array = resample(moving.array, moving.grid, motion, moving.grid)
+    moving = Volume(array, moving.grid, f"{moving.source}, moved")
+    above = float(fixed.array.mean()) if slight else _AIR
+    points = inner_points(fixed, moving.grid, motion, above)
+    return _Content(fixed, moving, MotionMeasure(points, motion, median=slight))
 
 
 def _label(scan: Scan, image: Volume) -> Volume:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from dlir.errors import EvaluationError
 from truth.pair import TruthPair
@@ -60,18 +62,28 @@ def recorded(file: Path) -> dict[tuple[str, str], Baseline]:
 
 @lru_cache(maxsize=1)
 def _read(file: Path, changed: int) -> dict[tuple[str, str], Baseline]:
-    *lines, _ = file.read_text(encoding="utf-8").split("\n")  # what has no end yet is still being written
-    rows = [json.loads(line) for line in lines]
-    return {(row.pop("pair"), row.pop("digest")): Baseline(**row) for row in rows}
+    return {(row.pop("pair"), row.pop("digest")): Baseline(**row) for row in read_rows(file)}
 
 
 def record(pair: TruthPair, found: Baseline, file: Path) -> None:
     """Adds a line to the records."""
-    row = json.dumps({"pair": pair.name, "digest": digest(pair), **asdict(found)})
+    add_row(file, {"pair": pair.name, "digest": digest(pair), **asdict(found)})
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file of records, none where there is no file."""
+    if not file.exists():
+        return []
+    *lines, _ = file.read_text(encoding="utf-8").split("\n")  # what has no end yet is still being written
+    return [json.loads(line) for line in lines]
+
+
+def add_row(file: Path, row: Mapping[str, Any]) -> None:
+    """Adds a line to a file of records."""
     whole = file.read_bytes() if file.exists() else b""
     with file.open("ab") as stream:
         stream.truncate(whole.rfind(b"\n") + 1)  # of a run that was interrupted as it wrote
-        stream.write(row.encode() + b"\n")
+        stream.write(json.dumps(row).encode() + b"\n")
 
 
 def wrong(pair: TruthPair, score: float) -> bool:

@@ -13,7 +13,8 @@ from dlir.io.writing import write_text
 from truth.pair import TruthPair
 
 ROOT = Path(__file__).resolve().parents[2]
-LIST = Path(__file__).with_name("pairs.json")
+# The pairs that verdicts are calibrated on, and those that methods are compared on.
+LIST, COMPARED = (Path(__file__).with_name(name) for name in ("pairs.json", "compared.json"))
 
 _PLAIN = ("name", "group", "split", "truth", "start", "own", "damage", "undamaged", "seed")
 _SCAN = ("subject", "part", "image", "label", "landmarks")
@@ -24,16 +25,16 @@ def default_data() -> Path:
     return Path(os.environ.get("DLIR_TEST_DATA") or ROOT.parent / "shared" / "data")
 
 
-def pairs(data: Path | None = None) -> list[TruthPair]:
-    """All pairs of the committed list: own, then foreign, then damaged. data: folder; default_data() where None."""
+def pairs(data: Path | None = None, file: Path = LIST) -> list[TruthPair]:
+    """All pairs of a committed list, in its order. data: folder; default_data() where None."""
     folder = default_data() if data is None else data
-    return [_from_entry(entry, folder) for entry in json.loads(LIST.read_text(encoding="utf-8"))]
+    return [_from_entry(entry, folder) for entry in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def write_pairs(listed: Sequence[TruthPair]) -> None:
-    """Replaces the committed list, one pair a line."""
+def write_pairs(listed: Sequence[TruthPair], file: Path = LIST) -> None:
+    """Replaces a committed list, one pair a line."""
     lines = ",\n".join(json.dumps(entry(pair)) for pair in listed)
-    write_text(LIST, f"[\n{lines}\n]\n")
+    write_text(file, f"[\n{lines}\n]\n")
 
 
 def entry(pair: TruthPair) -> dict[str, Any]:

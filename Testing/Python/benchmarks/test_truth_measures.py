@@ -7,11 +7,13 @@ import pytest
 from truth.measures import (
     BEND,
     SHIFT,
+    SLIGHT,
     LabelMeasure,
     LandmarkMeasure,
     MotionMeasure,
     inner_points,
     known_motion,
+    slight_motion,
     with_values,
 )
 
@@ -77,6 +79,23 @@ def test_a_known_motion_is_smooth_and_of_its_size(seed: int) -> None:
     assert np.linalg.norm(shift.apply(points) - points, axis=1) == pytest.approx(SHIFT)
     assert motion.determinant(points).min() > 0.2
     assert np.array_equal(known_motion(GRID, seed).apply(points), motion.apply(points))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_slight_motion_is_of_its_size_on_average_and_moves_nothing_as_a_whole(seed: int) -> None:
+    motion = slight_motion(GRID, seed)
+    points = GRID.voxel_centers()[::2, ::2, ::2].reshape(-1, 3)
+    lengths = np.linalg.norm(motion.apply(points) - points, axis=1)
+    assert np.sqrt((lengths**2).mean()) == pytest.approx(SLIGHT)
+    assert lengths.max() < 3 * SLIGHT
+    assert motion.determinant(points).min() > 0.5
+
+
+def test_the_error_of_most_points_or_of_the_middle_one() -> None:
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [10, 0, 0]])
+    stretch = CompositeTransform((AffineTransform(np.diag([2.0, 1, 1, 1])),))
+    assert MotionMeasure(points, STILL).score(stretch) == pytest.approx(11 / 3)
+    assert MotionMeasure(points, STILL, median=True).score(stretch) == 1
 
 
 def test_a_motion_is_undone_by_its_inverse() -> None:
