@@ -23,7 +23,7 @@ def about(center: Array, grid: ImageGrid) -> ImageGrid:
 
 
 FIXED = about(CENTER, make_grid((22, 26, 28), (2.3, 2.5, 3.1), angles=(0.3, -0.2, 0.4)))
-MOVING = about(CENTER + (4.0, -3.0, 5.0), make_grid((26, 27, 24), (2.6, 2.4, 2.9), angles=(0.2, -0.1, 0.6)))
+MOVING = about(CENTER + np.array([4.0, -3.0, 5.0]), make_grid((26, 27, 24), (2.6, 2.4, 2.9), angles=(0.2, -0.1, 0.6)))
 
 
 class Blobs:

@@ -92,7 +92,7 @@ def test_so_many_steps_as_are_asked(pair: Optimisation, steps: int) -> None:
     assert found.steps == steps
     fractions = [one.done for one in told]
     assert fractions == sorted(fractions)
-    assert 0 <= fractions[0]
+    assert fractions[0] >= 0
     assert fractions[-1] <= 1
     assert {one.step.split()[0] for one in told} == {"affine", "stage"}
 
