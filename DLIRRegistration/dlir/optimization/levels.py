@@ -56,8 +56,7 @@ class Pyramid:
 
     def at(self, spacing: float) -> Level:
         """With voxels of `spacing` mm; along axes where its own are as large, with these."""
-        own = np.array(self.grid.spacing)
-        grid = self.grid.with_spacing(np.where(own * _COARSER < spacing, spacing, own).tolist())
+        grid = grid_at(self.grid, spacing)
         if grid not in self._levels:
             self._levels[grid] = self._level(grid)
         return self._levels[grid]
@@ -82,6 +81,12 @@ def _continued(image: Tensor, known: Tensor) -> Tensor:
         image = torch.where(known, image, F.avg_pool3d(image * known, 3, 1, 1) / share.clamp(min=_NOTHING))
         known = share > _NOTHING
     return image
+
+
+def grid_at(grid: ImageGrid, spacing: float) -> ImageGrid:
+    """Of a level of an image on `grid`, see `Pyramid.at`."""
+    own = np.array(grid.spacing)
+    return grid.with_spacing(np.where(own * _COARSER < spacing, spacing, own).tolist())
 
 
 def spacing_for(grid: ImageGrid, samples: float) -> float:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dlir.geometry import ImageGrid
+from dlir.io.reading import Volume
+from dlir.optimization.deformable import Stage
+from dlir.optimization.levels import Pyramid, spacing_for
 from dlir.optimization.plan import SAMPLES, plan, samples_for, work
 from grids import grids, make_grid
 
@@ -48,6 +52,15 @@ def test_more_time_never_means_fewer_samples(affordable: float, fine: bool) -> N
 def test_the_samples_are_what_can_be_afforded(affordable: float) -> None:
     samples = samples_for(LARGE, affordable)
     assert work(LARGE, plan(LARGE, samples)) == pytest.approx(affordable, rel=0.15)
+
+
+@given(grids(8, 30), st.floats(1_000, 50_000))
+def test_the_work_is_that_of_the_levels(grid: ImageGrid, samples: float) -> None:
+    """An image is left as it is where a level is hardly coarser, which then has more samples than were asked for."""
+    volume = Volume(np.zeros(grid.shape, np.float32), grid, "blank")
+    stages = (Stage(spacing_for(grid, samples), 1.0, 3, 0.0), Stage(1.1 * min(grid.spacing), 1.0, 2, 0.0))
+    done = sum(stage.steps * Pyramid(volume).at(stage.image).image.numel() for stage in stages)
+    assert work(grid, stages) == done
 
 
 def test_whatever_the_time_there_are_bounds() -> None:
