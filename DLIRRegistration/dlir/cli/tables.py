@@ -72,14 +72,15 @@ def _landmark_rows(landmarks: dict[str, Any] | None) -> list[list[str]]:
 
 
 def _model(model: dict[str, Any]) -> str:
-    """Its name and, where it was chosen, how far the images are from what each model was made for."""
+    """Its name; where it was chosen, how far the images are from what each model was made for, and why it is none."""
+    name = f"{model['name']}, because {model['reason']}" if "reason" in model else str(model["name"])
     if "distances" not in model:
-        return str(model["name"])
+        return name
     told = ", ".join(
         f"{name} {'of another size' if distance is None else format(distance, '.1f')}"
         for name, distance in model["distances"].items()
     )
-    return f"{model['name']} (chosen; distance of the images from what a model was made for: {told})"
+    return f"{name} (chosen; distance of the images from what a model was made for: {told})"
 
 
 def _start(initialization: dict[str, Any]) -> str:

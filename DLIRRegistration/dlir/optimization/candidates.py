@@ -116,7 +116,8 @@ def _sampled(level: Level, grid: ImageGrid, matrix: NDArray[np.float64]) -> tupl
 
 def _edges(image: Tensor, within: Tensor) -> tuple[Tensor, Tensor]:
     """How steep an image is, where it and its neighbours lie in it; whatever the contrast."""
-    slopes = torch.stack(torch.gradient(image))
+    along = [axis for axis, size in enumerate(image.shape) if size > 1]
+    slopes = torch.stack(torch.gradient(image, dim=along)) if along else torch.zeros_like(image)[None]
     whole = -F.max_pool3d(-within[None, None], 3, 1, 1)[0, 0]
     return slopes.square().sum(0).sqrt() * whole, whole
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlir.geometry import ImageGrid
@@ -19,6 +20,8 @@ from dlir.transforms.spatial import CompositeTransform
 
 # An image is averaged to voxels that are so many times as large as its own, and otherwise left as it is.
 _COARSER = 1.2
+# A voxel of less weight is beyond a mask; so many layers of such voxels reach what is interpolated, at most twice.
+_NOTHING, _LAYERS = 1e-4, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +56,37 @@ class Pyramid:
 
     def at(self, spacing: float) -> Level:
         """With voxels of `spacing` mm; along axes where its own are as large, with these."""
-        own = np.array(self.grid.spacing)
-        grid = self.grid.with_spacing(np.where(own * _COARSER < spacing, spacing, own).tolist())
+        grid = grid_at(self.grid, spacing)
         if grid not in self._levels:
-            weight = None if self._mask is None else self._resampled(self._mask, grid)
-            self._levels[grid] = Level(self._resampled(self._scaled, grid), grid, weight)
+            self._levels[grid] = self._level(grid)
         return self._levels[grid]
+
+    def _level(self, grid: ImageGrid) -> Level:
+        if self._mask is None:
+            return Level(self._resampled(self._scaled, grid), grid)
+        weight = self._resampled(self._mask, grid)
+        image = self._resampled(self._scaled * self._mask, grid) / weight.clamp(min=_NOTHING)
+        return Level(_continued(image, weight > _NOTHING), grid, weight)
 
     def _resampled(self, array: Tensor, grid: ImageGrid) -> Tensor:
         return resample_axes(array, self.grid, grid)[None, None].to(self.device)
+
+
+def _continued(image: Tensor, known: Tensor) -> Tensor:
+    """An image (1, 1, z, y, x) with means of the known voxels next to those that are not: what does not count must not
+    show where voxels are interpolated.
+    """
+    for _ in range(_LAYERS):
+        share = F.avg_pool3d(known.float(), 3, 1, 1)
+        image = torch.where(known, image, F.avg_pool3d(image * known, 3, 1, 1) / share.clamp(min=_NOTHING))
+        known = share > _NOTHING
+    return image
+
+
+def grid_at(grid: ImageGrid, spacing: float) -> ImageGrid:
+    """Of a level of an image on `grid`, see `Pyramid.at`."""
+    own = np.array(grid.spacing)
+    return grid.with_spacing(np.where(own * _COARSER < spacing, spacing, own).tolist())
 
 
 def spacing_for(grid: ImageGrid, samples: float) -> float:

@@ -16,6 +16,8 @@ from dlir.transforms.spatial import Points
 _STRIDE = 2
 # As for `local_ncc` of the losses.
 _NOISE = 1e-6
+# Added to the product of two variances, which is less only where one image is flat.
+_FLAT = 1e-10
 _NOTHING = 1e-6
 
 
@@ -84,7 +86,9 @@ class LocalSimilarity:
         moments = torch.cat([weighed, weighed * warped, weighed * self._fixed], 1)
         mean_w, square_w, product = (self._mean(moments) / share).split(1, 1)
         variances = variance * (square_w - mean_w**2).clamp(min=0)
-        return (product - mean * mean_w) / torch.sqrt(variances + _NOISE), share
+        # How much a window says is up to the fixed image alone: else squeezing what is nearly flat would gain.
+        says = variance / torch.sqrt(variance**2 + _NOISE)
+        return says * (product - mean * mean_w) / torch.sqrt(variances + _FLAT), share
 
     def mean(self, warped: Tensor, counts: Tensor | None = None) -> Tensor:
         """(B,): over what counts."""

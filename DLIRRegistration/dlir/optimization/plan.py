@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dlir.geometry import ImageGrid
 from dlir.optimization.deformable import Stage
-from dlir.optimization.levels import spacing_for
+from dlir.optimization.levels import grid_at, spacing_for
 
 # Spacing of the samples and of the control points, as multiples of the finest samples', and steps.
 _COARSE_TO_FINE = ((4, 16, 40), (2, 16, 20), (2, 8, 50), (1, 8, 20), (1, 4, 40))
@@ -37,7 +37,7 @@ def plan(grid: ImageGrid, samples: float, steps: int | None = None, *, fine: boo
 
 def work(grid: ImageGrid, stages: Sequence[Stage]) -> float:
     """Steps times samples of some stages, which their time goes by."""
-    return sum(stage.steps * math.prod(grid.with_spacing(_voxels(grid, stage.image)).size) for stage in stages)
+    return sum(stage.steps * math.prod(grid_at(grid, stage.image).size) for stage in stages)
 
 
 def samples_for(grid: ImageGrid, affordable: float, *, fine: bool = False) -> float:
@@ -47,10 +47,6 @@ def samples_for(grid: ImageGrid, affordable: float, *, fine: bool = False) -> fl
         middle = math.sqrt(low * high)
         low, high = (middle, high) if work(grid, plan(grid, middle, fine=fine)) < affordable else (low, middle)
     return low
-
-
-def _voxels(grid: ImageGrid, spacing: float) -> list[float]:
-    return [max(spacing, own) for own in grid.spacing]
 
 
 def _shared(total: int | None, parts: Sequence[int]) -> list[int]:

@@ -172,12 +172,31 @@ def _similarities(spec: ModelSpec, found: Prediction) -> list[tuple[float | None
     matrix = torch.from_numpy(found.pair.matrix).float()
     started = lattice.points().reshape(1, -1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
     ways = [started.reshape(1, *lattice.shape, 3), found.progressed.points(lattice).cpu().movedim(1, -1)]
-    figures: list[tuple[float | None, float | None]] = []
-    for points in ways:
-        overlap = inside(source, points)[:, None].float()
-        warped = lookup(moving, source, points)
-        known = bool(overlap.any())
-        figures.append(
-            (float(ncc(fixed, warped, overlap)), float(local_ncc(fixed, warped, overlap))) if known else (None, None)
-        )
-    return figures
+    return [_similarity(fixed, moving, source, points) for points in ways]
+
+
+def _similarity(fixed: Tensor, moving: Tensor, source: Lattice, points: Tensor) -> tuple[float | None, float | None]:
+    """Of a moving image, its voxels on `source`, looked up at points (1, z, y, x, 3)."""
+    overlap = inside(source, points)[:, None].float()
+    if not bool(overlap.any()):
+        return None, None
+    warped = lookup(moving, source, points)
+    return float(ncc(fixed, warped, overlap)), float(local_ncc(fixed, warped, overlap))
+
+
+def refined(known: Assessment, spec: ModelSpec, found: Prediction, transform: CompositeTransform) -> Assessment:
+    """What is known of a result of the networks, with the similarities of a better transform: taken on the same voxels,
+    as the model's limits are.
+
+    transform: what the networks found, with more before it.
+    """
+    pair, parts = found.pair, transform.parts
+    if not pair.start.linear:  # the networks see the moving image brought through it
+        parts = parts[: len(parts) - len(pair.start.parts)]
+    fixed, moving = _coarse(found, spec)
+    lattice, source = _lattice(fixed, spec), _lattice(moving, spec)
+    places = pair.fixed.to_physical(lattice.points(dtype=torch.float64).reshape(-1, 3).numpy())
+    index = pair.moving.to_index(CompositeTransform(parts).apply(places))
+    points = torch.from_numpy(index).float().reshape(1, *lattice.shape, 3)
+    similarity, local = _similarity(fixed[None, None], moving[None, None], source, points)
+    return replace(known, similarity_after=similarity, local_after=local)

@@ -1,4 +1,4 @@
-"""Figures that tell right from wrong of a result that was optimised for its pair: with a model's, or in their place."""
+"""Figures that tell right from wrong of a result that was optimised for its pair, in the place of a model's."""
 
 from __future__ import annotations
 
@@ -54,13 +54,6 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
     offer(known)
     back = done.optimisation.turned(done.found, done.aim)
     return replace(known, inverse_consistency_mm=defined(_apart(points, sent, back, moving.grid)))
-
-
-def refined(known: Assessment, done: Optimising) -> Assessment:
-    """What is known of a model's result, with the similarities of the better one."""
-    fixed, moving = done.optimisation.levels(_SAMPLES)
-    similarity, local = _similarities(fixed, moving, done.found.transform)
-    return replace(known, similarity_after=similarity, local_after=local)
 
 
 def _linear(transform: CompositeTransform) -> CompositeTransform:

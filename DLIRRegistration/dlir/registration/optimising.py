@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dlir.errors import TransformError
 from dlir.losses.choices import Similarity
 from dlir.model.memory import require_credible_size
 from dlir.optimization.affine import FoundAffine
@@ -81,12 +82,18 @@ class Refinement:
 
     def alone(self, loaded: Loaded, device: torch.device, progress: Progress = silent) -> RegistrationResult:
         """Without a model. Raises GeometryError where the images do not overlap from where they are told to begin, and
-        for sizes that no body has.
+        for sizes that no body has; TransformError for a start that bends where the result may not.
         """
         for volume in (loaded.fixed, loaded.moving):
             require_credible_size(volume.grid, f"'{volume.source}'")
         clock = Clock(progress, partial(torch.cuda.synchronize, device) if device.type == "cuda" else silent)
-        done = self._run(_told(loaded), loaded, device, clock)
+        start = _told(loaded)
+        if self.kind is not Kind.deformable and start is not None and not start.linear:
+            raise TransformError(
+                f"the initial transform bends, which --kind {self.kind.value} rules out; give one that is linear, or "
+                "leave --kind out"
+            )
+        done = self._run(start, loaded, device, clock)
         new = resampled(done.found.transform, loaded.fixed, loaded.moving, device, clock)
         described = dict(loaded.started.description)
         if done.found.affines:

@@ -11,11 +11,11 @@ import torch
 from dlir.errors import ModelError
 from dlir.model.file import ModelHeader, load_model
 from dlir.model.multistage import MultiStageModel
-from dlir.registration.assessment import Assessment, assess
+from dlir.registration.assessment import Assessment, assess, refined
 from dlir.registration.devices import Outcome, choose_device, run_with_fallback
 from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
-from dlir.registration.optimised_assessment import assess_optimised, refined
+from dlir.registration.optimised_assessment import assess_optimised
 from dlir.registration.optimising import Optimising, Refinement
 from dlir.registration.progress import Clock, Notify, Progress, silent
 from dlir.registration.result import RegistrationResult
@@ -100,7 +100,9 @@ class Session:
 
         def run(device: torch.device) -> Assessment:
             known = assess(Registration(kept.model, device), found, kept.header.domain, offer)
-            return known if optimising is None else refined(known, optimising)
+            if optimising is None:
+                return known
+            return refined(known, kept.model.spec, found, optimising.found.transform)
 
         return run_with_fallback(run, device).value
 

@@ -1,0 +1,222 @@
+"""A pair from nothing to a transform, within a budget: the same each time, never worse, ended at any time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from blobs import CENTER, FIXED, MOVING, Blobs, apart, noise, pair_by, placed
+from chains import random_bspline
+from dlir.io.reading import Volume
+from dlir.losses.similarity import local_ncc
+from dlir.optimization import optimise
+from dlir.optimization.budget import Budget
+from dlir.optimization.choices import Kind
+from dlir.optimization.levels import warped
+from dlir.optimization.optimise import Optimisation, Optimised, Progressed
+from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
+from grids import make_grid
+
+SMALL = min(FIXED.spacing)
+KNOWN = placed((5, -4, 3), (0.10, -0.08, 0.12), (1.05, 0.96, 1.03))
+NEAR = placed((3, -3, 2))
+STILL = CompositeTransform(())
+
+
+def _similarity(pair: Optimisation, transform: CompositeTransform) -> float:
+    fixed, moving = pair.levels(30_000)
+    image, weight = warped(moving, transform, fixed.grid)
+    return float(local_ncc(fixed.image, image, weight))
+
+
+def _same(a: CompositeTransform, b: CompositeTransform) -> bool:
+    """Bit by bit."""
+    return len(a.parts) == len(b.parts) and all(
+        np.array_equal(
+            *(part.matrix if isinstance(part, AffineTransform) else part.coefficients for part in (one, other))
+        )
+        for one, other in zip(a.parts, b.parts, strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def pair() -> Optimisation:
+    return Optimisation(*pair_by(KNOWN))
+
+
+# -- what is found ------------------------------------------------------------------------------------
+
+
+def test_from_nothing(pair: Optimisation) -> None:
+    found = pair.run(Budget(steps=8))
+    assert found.begun is None
+    assert found.affines
+    assert not found.stopped
+    assert found.steps == 8
+    assert apart(found.transform, KNOWN) < 0.5 * SMALL
+    assert _similarity(pair, found.transform) > _similarity(pair, STILL) + 0.3
+    assert all(after >= before for before, after in found.stages)
+
+
+@pytest.mark.parametrize("kind", [Kind.rigid, Kind.affine])
+def test_what_does_not_bend_is_one_matrix(pair: Optimisation, kind: Kind) -> None:
+    found = pair.run(Budget(steps=50), kind, NEAR)
+    (part,) = found.transform.parts
+    assert isinstance(part, AffineTransform)
+    assert (found.stages, found.steps) == ([], 0)
+    linear = part.matrix[:3, :3]
+    stretches = np.abs(linear.T @ linear - np.eye(3)).max()
+    if kind is Kind.rigid:
+        assert stretches < 1e-5
+    else:
+        assert stretches > 0.05
+        assert apart(found.transform, KNOWN) < 0.3 * SMALL
+
+
+def test_the_same_each_time() -> None:
+    images = noise(FIXED, 0), Blobs().seen(MOVING)
+    first, second = (Optimisation(*images).run(Budget(steps=25), start=NEAR) for _ in range(2))
+    assert len(first.transform.parts) > 2
+    assert _same(first.transform, second.transform)
+    assert first.stages == second.stages
+
+
+@pytest.mark.parametrize("steps", [1, 3, 25])
+def test_so_many_steps_as_are_asked(pair: Optimisation, steps: int) -> None:
+    told: list[Progressed] = []
+    found = pair.run(Budget(steps=steps), start=NEAR, tell=told.append)
+    assert found.steps == steps
+    fractions = [one.done for one in told]
+    assert fractions == sorted(fractions)
+    assert fractions[0] >= 0
+    assert fractions[-1] <= 1
+    assert {one.step.split()[0] for one in told} == {"affine", "stage"}
+
+
+@pytest.mark.parametrize("count", [150, 40])
+def test_an_image_on_itself_stays(count: int) -> None:
+    """With blobs all over it, and with few in an empty space, where squeezing would make it brighter."""
+    image = Blobs(0, count, 45.0 if count > 100 else 25.0).seen(FIXED)
+    found = Optimisation(image, image).run(Budget(steps=20), start=STILL)
+    points = FIXED.voxel_centers()[image.array > 0.2 * image.array.max()]
+    moved = np.linalg.norm(found.transform.apply(points) - points, axis=1)
+    assert np.median(moved) < 0.1 * SMALL
+    assert np.percentile(moved, 95) < 0.2 * SMALL
+
+
+def test_unrelated_images_end_no_worse(pair: Optimisation) -> None:
+    hostile = Optimisation(noise(FIXED, 0), Blobs().seen(MOVING))
+    found = hostile.run(Budget(steps=15), start=NEAR)
+    assert all(after >= before for before, after in found.stages)
+    points = CENTER + np.random.default_rng(0).uniform(-40, 40, (2000, 3))
+    assert found.transform.determinant(points).min() > 0
+
+
+def test_masks_reach_both_images() -> None:
+    fixed, moving = pair_by(NEAR)
+    bar = np.zeros(FIXED.shape, bool)
+    bar[:, 4:9] = True
+    spoilt = replace(fixed, array=np.where(bar, 250, fixed.array).astype(np.float32))
+    mask = Volume(~bar, FIXED, "mask")
+    for one in (
+        Optimisation(spoilt, moving, fixed_mask=mask),
+        Optimisation(moving, spoilt, moving_mask=mask),
+    ):
+        known = NEAR if one._fixed.grid == FIXED else CompositeTransform((AffineTransform(np.linalg.inv(NEAR.matrix)),))
+        found = one.run(Budget(steps=1), Kind.rigid, STILL)
+        assert apart(found.transform, known) < 0.3 * SMALL
+
+
+# -- where it begins ----------------------------------------------------------------------------------
+
+
+def test_a_start_that_bends_is_only_made_better(pair: Optimisation) -> None:
+    rng = np.random.default_rng(0)
+    control = make_grid((7, 7, 7), (16.0, 16.0, 16.0), tuple(CENTER - 48))
+    start = CompositeTransform((random_bspline(rng, control, fraction=0.1, zero_layers=1), *KNOWN.parts))
+    found = pair.run(Budget(steps=12), start=start)
+    assert found.affines == []
+    assert found.begun is start
+    assert found.transform.parts[-2:] == start.parts
+    assert len(found.stages) <= 3
+    assert _similarity(pair, found.transform) > _similarity(pair, start)
+
+
+def test_a_linear_start_is_where_the_affine_part_begins(pair: Optimisation) -> None:
+    found = pair.run(Budget(steps=1), Kind.affine, NEAR)
+    assert [one.start for one in found.affines] == ["given transform"]
+    assert found.begun is NEAR
+
+
+# -- when it ends -------------------------------------------------------------------------------------
+
+
+def _stopping(pair: Optimisation, after: int) -> Optimised:
+    asked: list[None] = []
+
+    def stop() -> bool:
+        asked.append(None)
+        return len(asked) > after
+
+    return pair.run(Budget(steps=60), start=NEAR, stop=stop)
+
+
+@pytest.mark.parametrize("after", [0, 20, 85, 100])
+def test_stopped_it_keeps_the_best_so_far(pair: Optimisation, after: int) -> None:
+    found = _stopping(pair, after)
+    assert found.stopped
+    assert found.steps < 60
+    assert _similarity(pair, found.transform) >= _similarity(pair, NEAR) - 1e-6
+    assert bool(found.stages) == (after > 80)
+    if after == 0:
+        assert apart(found.transform, NEAR) < 1e-3
+
+
+class _Clock:
+    """Goes on by some time whenever it is looked at."""
+
+    def __init__(self, step: float) -> None:
+        self._now, self._step = time.perf_counter(), step
+
+    def __call__(self) -> float:
+        self._now += self._step
+        return self._now
+
+
+@pytest.mark.parametrize("seconds", [2.0, 6.0, 20.0])
+def test_its_time_is_kept(pair: Optimisation, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimise, "time", SimpleNamespace(perf_counter=_Clock(0.05)))
+    found = pair.run(Budget(seconds=seconds), start=NEAR)
+    assert found.seconds <= seconds + 1.0
+    assert found.stopped or found.steps
+    assert _similarity(pair, found.transform) >= _similarity(pair, NEAR) - 1e-6
+
+
+def test_it_ends_where_nothing_is_gained(pair: Optimisation) -> None:
+    blank = Volume(np.zeros(FIXED.shape, np.float32), FIXED, "blank")
+    found = Optimisation(blank, blank).run(Budget(), start=STILL)
+    assert not found.stopped
+    assert found.steps < 120
+    assert apart(found.transform, STILL) < 1e-3
+
+
+# -- the other way round ------------------------------------------------------------------------------
+
+
+def test_the_other_way_round_leads_back(pair: Optimisation) -> None:
+    found = pair.run(Budget(steps=5), Kind.affine, NEAR)
+    back = pair.turned(found, Kind.affine)
+    points = CENTER + np.random.default_rng(0).uniform(-15, 15, (100, 3))
+    assert np.linalg.norm(back.apply(found.transform.apply(points)) - points, axis=1).max() < 0.5 * SMALL
+    assert not np.allclose(back.matrix, np.linalg.inv(found.transform.matrix), atol=1e-6)
+
+
+def test_the_other_way_round_bends_too(pair: Optimisation) -> None:
+    found = pair.run(Budget(steps=10), start=NEAR)
+    back = pair.turned(found, Kind.deformable)
+    assert any(isinstance(part, BSplineTransform) for part in back.parts)
+    assert apart(CompositeTransform((*found.transform.parts, *back.parts)), STILL) < SMALL

@@ -1,0 +1,68 @@
+"""Which stages there are, and for how many steps."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlir.geometry import ImageGrid
+from dlir.io.reading import Volume
+from dlir.optimization.deformable import Stage
+from dlir.optimization.levels import Pyramid, spacing_for
+from dlir.optimization.plan import SAMPLES, plan, samples_for, work
+from grids import grids, make_grid
+
+LARGE = make_grid((150, 256, 256), (0.9, 0.9, 1.2))
+
+
+@given(grids(8, 60), st.integers(1, 400), st.booleans())
+def test_the_steps_add_up_to_what_is_asked(grid: ImageGrid, steps: int, fine: bool) -> None:
+    stages = plan(grid, SAMPLES, steps, fine=fine)
+    assert sum(stage.steps for stage in stages) == steps
+    assert all(stage.steps > 0 for stage in stages)
+
+
+@pytest.mark.parametrize("fine", [False, True])
+def test_stages_go_from_coarse_to_fine(fine: bool) -> None:
+    stages = plan(LARGE, SAMPLES, fine=fine)
+    for before, after in itertools.pairwise(stages):
+        assert after.image <= before.image
+        assert after.control <= before.control
+    assert all(stage.control >= 4 * stage.image for stage in stages)
+
+
+def test_on_top_of_what_is_nearly_right_there_is_less_to_do() -> None:
+    whole, fine = plan(LARGE, SAMPLES), plan(LARGE, SAMPLES, fine=True)
+    assert len(fine) < len(whole)
+    assert max(stage.control for stage in fine) < max(stage.control for stage in whole)
+    assert fine[-1] == whole[-1]
+
+
+@given(st.floats(1e6, 1e9), st.booleans())
+def test_more_time_never_means_fewer_samples(affordable: float, fine: bool) -> None:
+    fewer, more = (samples_for(LARGE, most, fine=fine) for most in (affordable, 2 * affordable))
+    assert fewer <= more
+
+
+@given(st.floats(1e7, 9e7))
+def test_the_samples_are_what_can_be_afforded(affordable: float) -> None:
+    samples = samples_for(LARGE, affordable)
+    assert work(LARGE, plan(LARGE, samples)) == pytest.approx(affordable, rel=0.15)
+
+
+@given(grids(8, 30), st.floats(1_000, 50_000))
+def test_the_work_is_that_of_the_levels(grid: ImageGrid, samples: float) -> None:
+    """An image is left as it is where a level is hardly coarser, which then has more samples than were asked for."""
+    volume = Volume(np.zeros(grid.shape, np.float32), grid, "blank")
+    stages = (Stage(spacing_for(grid, samples), 1.0, 3, 0.0), Stage(1.1 * min(grid.spacing), 1.0, 2, 0.0))
+    done = sum(stage.steps * Pyramid(volume).at(stage.image).image.numel() for stage in stages)
+    assert work(grid, stages) == done
+
+
+def test_whatever_the_time_there_are_bounds() -> None:
+    assert samples_for(LARGE, 0.0) == samples_for(LARGE, 1.0) > 1_000
+    assert samples_for(LARGE, float("inf")) < 1e7
