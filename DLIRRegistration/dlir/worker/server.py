@@ -75,7 +75,8 @@ class Server:
     """Answers requests one after the other.
 
     source: lines of requests; read by a thread of its own, so that its end, and the wish to finish, are noticed in the
-    midst of work. sink: gets the events. scratch: folder of the client's, deleted at the end, because the client may have crashed.
+    midst of work. sink: gets the events. scratch: folder of the client's, deleted at the end, because the client may
+    have crashed.
     """
 
     def __init__(self, source: BinaryIO, sink: BinaryIO, scratch: Path | None = None) -> None:
