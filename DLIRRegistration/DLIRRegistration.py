@@ -29,7 +29,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from slicer.util import VTKObservationMixin
 
 from DLIRRegistrationLib.logic import DLIRRegistrationLogic
-from DLIRRegistrationLib.panel.choices import DEFAULT_MODEL, Device, Start, TransformKind
+from DLIRRegistrationLib.panel.choices import DEFAULT_MODEL, Device, Kind, Refinement, Start, TransformKind
 from DLIRRegistrationLib.panel.values import choose_volumes, forget_node
 from DLIRRegistrationLib.selftest import DLIRRegistrationTest
 
@@ -52,8 +52,9 @@ class DLIRRegistration(ScriptedLoadableModule):
         parent.dependencies = ["Colors", "Markups", "Segmentations", "Sequences", "Transforms", "Volumes"]
         parent.contributors = ["The DLIR developers"]
         parent.helpText = _(
-            "Aligns two volumes in one shot with trained networks: affine first where it is needed, then "
-            "coarse-to-fine B-splines that do not fold. Choose a fixed and a moving volume and press Apply; "
+            "Aligns two volumes in one shot with trained networks, or, where none was made for such images, by "
+            "optimisation: affine first where it is needed, then coarse-to-fine B-splines that do not fold. "
+            "Choose a fixed and a moving volume and press Apply; "
             "Look and Trust then show whether the result can be relied on."
         )
         parent.acknowledgementText = _(
@@ -88,6 +89,7 @@ class DLIRRegistrationParameterNode:
     fixedVolume: vtkMRMLScalarVolumeNode
     movingVolume: vtkMRMLScalarVolumeNode
     model: str = DEFAULT_MODEL
+    refinement: Refinement = Refinement.DEFAULT
     segmentations: list[vtkMRMLSegmentationNode]
     fixedMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
     fixedMaskSegment: str
@@ -98,6 +100,7 @@ class DLIRRegistrationParameterNode:
     fixedSegmentation: vtkMRMLSegmentationNode
     fixedLandmarks: vtkMRMLMarkupsFiducialNode
     movingLandmarks: vtkMRMLMarkupsFiducialNode
+    kind: Kind = Kind.DEFORMABLE
     device: Device = Device.AUTO
 
     # Outputs; a node chosen here is overwritten
@@ -118,6 +121,7 @@ class DLIRRegistrationParameterNode:
     resultTransform: vtkMRMLTransformNode
     resultJacobian: vtkMRMLScalarVolumeNode
     resultTable: vtkMRMLTableNode
+    resultLandmarks: vtkMRMLMarkupsFiducialNode
     resultDrawn: list[vtkMRMLSegmentationNode]
     resultPropagated: list[vtkMRMLSegmentationNode]
     verdictLevel: str
