@@ -52,18 +52,16 @@ class DLIRRegistration(ScriptedLoadableModule):
         parent.dependencies = ["Colors", "Markups", "Segmentations", "Sequences", "Transforms", "Volumes"]
         parent.contributors = ["The DLIR developers"]
         parent.helpText = _(
-            "Aligns two volumes in one shot with trained networks, or, where none was made for such images, by "
-            "optimisation: affine first where it is needed, then coarse-to-fine B-splines that do not fold. "
-            "Choose a fixed and a moving volume and press Apply; "
+            "Aligns two volumes, in one shot with a network trained on such images, or by optimisation: affine first, "
+            "then coarse-to-fine B-splines that do not fold. Choose a fixed and a moving volume and press Apply; "
             "Look and Trust then show whether the result can be relied on."
         )
         parent.acknowledgementText = _(
             "Method: B. D. de Vos et al., A deep learning framework for unsupervised affine and deformable image "
             "registration, Medical Image Analysis 52 (2019) 128-143."
         )
-        # The Sample Data module may come after this one.
+        # The Sample Data module may come after this one, and a scene be opened before this one is.
         slicer.app.connect("startupCompleted()", registerSampleData)
-        # A scene may be opened before the module is.
         slicer.app.connect("startupCompleted()", registerLayout)
 
 

@@ -149,22 +149,6 @@ def test_several_requests_wait_for_each_other(client: WorkerClient) -> None:
     assert client.state == "ready"
 
 
-def test_a_refinement_is_ended_with_what_there_is(client: WorkerClient) -> None:
-    name, heard = ask(client, "refine")
-    client.finish(name)  # not begun yet, which changes nothing
-    until(client, lambda: [event for event in heard if isinstance(event, Progress) and event.value is not None])
-    waiting, heard_of_it = ask(client, "refine")
-    client.finish("of nobody")
-    client.finish(waiting)
-    client.finish(name)
-    assert client.wait(name, 60)
-    assert isinstance(heard.end, Done)
-    until(client, lambda: len(heard_of_it) > 3)  # it refines, whatever has been wished before its turn
-    client.finish(waiting)
-    assert client.wait(waiting, 60)
-    assert isinstance(heard_of_it.end, Done)
-
-
 def test_a_failure_of_the_job_is_told_verbatim(client: WorkerClient) -> None:
     name, heard = ask(client, "refuse the image is empty; give another")
     client.wait(name, 60)
