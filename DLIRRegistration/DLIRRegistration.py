@@ -29,7 +29,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from slicer.util import VTKObservationMixin
 
 from DLIRRegistrationLib.logic import DLIRRegistrationLogic
-from DLIRRegistrationLib.panel.choices import DEFAULT_MODEL, Device, Start, TransformKind
+from DLIRRegistrationLib.panel.choices import DEFAULT_MODEL, Device, Kind, Refinement, Start, TransformKind
 from DLIRRegistrationLib.panel.values import choose_volumes, forget_node
 from DLIRRegistrationLib.selftest import DLIRRegistrationTest
 
@@ -52,17 +52,16 @@ class DLIRRegistration(ScriptedLoadableModule):
         parent.dependencies = ["Colors", "Markups", "Segmentations", "Sequences", "Transforms", "Volumes"]
         parent.contributors = ["The DLIR developers"]
         parent.helpText = _(
-            "Aligns two volumes in one shot with trained networks: affine first where it is needed, then "
-            "coarse-to-fine B-splines that do not fold. Choose a fixed and a moving volume and press Apply; "
+            "Aligns two volumes, in one shot with a network trained on such images, or by optimisation: affine first, "
+            "then coarse-to-fine B-splines that do not fold. Choose a fixed and a moving volume and press Apply; "
             "Look and Trust then show whether the result can be relied on."
         )
         parent.acknowledgementText = _(
             "Method: B. D. de Vos et al., A deep learning framework for unsupervised affine and deformable image "
             "registration, Medical Image Analysis 52 (2019) 128-143."
         )
-        # The Sample Data module may come after this one.
+        # The Sample Data module may come after this one, and a scene be opened before this one is.
         slicer.app.connect("startupCompleted()", registerSampleData)
-        # A scene may be opened before the module is.
         slicer.app.connect("startupCompleted()", registerLayout)
 
 
@@ -88,6 +87,7 @@ class DLIRRegistrationParameterNode:
     fixedVolume: vtkMRMLScalarVolumeNode
     movingVolume: vtkMRMLScalarVolumeNode
     model: str = DEFAULT_MODEL
+    refinement: Refinement = Refinement.DEFAULT
     segmentations: list[vtkMRMLSegmentationNode]
     fixedMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
     fixedMaskSegment: str
@@ -98,6 +98,7 @@ class DLIRRegistrationParameterNode:
     fixedSegmentation: vtkMRMLSegmentationNode
     fixedLandmarks: vtkMRMLMarkupsFiducialNode
     movingLandmarks: vtkMRMLMarkupsFiducialNode
+    kind: Kind = Kind.DEFORMABLE
     device: Device = Device.AUTO
 
     # Outputs; a node chosen here is overwritten
@@ -118,6 +119,7 @@ class DLIRRegistrationParameterNode:
     resultTransform: vtkMRMLTransformNode
     resultJacobian: vtkMRMLScalarVolumeNode
     resultTable: vtkMRMLTableNode
+    resultLandmarks: vtkMRMLMarkupsFiducialNode
     resultDrawn: list[vtkMRMLSegmentationNode]
     resultPropagated: list[vtkMRMLSegmentationNode]
     verdictLevel: str

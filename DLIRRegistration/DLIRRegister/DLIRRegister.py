@@ -45,12 +45,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> Parser:
-    from dlir.registration.choices import DEFAULT_MODEL, DEVICES, INITIALIZATIONS
+    from dlir.registration.choices import DEFAULT_MODEL, DEVICES, INITIALIZATIONS, KINDS, Kind
 
-    parser = Parser(prog="DLIRRegister", description="Register a moving to a fixed volume with a trained network.")
+    parser = Parser(
+        prog="DLIRRegister",
+        description="Register a moving to a fixed volume with a trained network, or by optimisation.",
+    )
     parser.add_argument("fixed", help="volume that stays")
     parser.add_argument("moving", help="volume that is brought onto the fixed one")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or file of the model")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or file of the model, auto or none")
+    parser.add_argument("--refine", help="optimise the result for this pair: 10s, 50it, converged or off")
+    parser.add_argument("--kind", choices=KINDS, default=Kind.deformable.value, help="how far the transform may go")
     parser.add_argument("--fixedMask", help="where in the fixed volume the report's figures count")
     parser.add_argument("--movingMask", help="where in the moving volume they count")
     parser.add_argument("--movingLabels", help="labels of the moving volume, to be propagated")
@@ -104,6 +109,8 @@ def request_of(options: argparse.Namespace, folder: Path) -> RegistrationRequest
         Outputs(str(folder)),
         model=options.model,
         device=options.device,
+        refine=options.refine or None,
+        kind=options.kind,
         initialize=None if options.initialTransform else options.initialize,
         initial_transform=options.initialTransform or None,
         fixed_mask=options.fixedMask or None,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -13,7 +14,8 @@ import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from dlir.errors import DLIRError
-from dlir.registration.progress import Offer, Progress, silent
+from dlir.registration.choices import NO_MODEL, Kind
+from dlir.registration.progress import Curve, Offer, Progress, silent
 from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.models import FORMER_DEFAULT
 from DLIRRegistrationLib.registration.outputs import Outputs
@@ -22,7 +24,7 @@ from DLIRRegistrationLib.registration.result_nodes import finish_jacobian
 from DLIRRegistrationLib.registration.run import Run
 from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
 from DLIRRegistrationLib.registration.sequence_run import SequenceRun
-from DLIRRegistrationLib.registration.task import BackgroundTask
+from DLIRRegistrationLib.registration.task import RegistrationTask
 from DLIRRegistrationLib.scene.frames import grid_of_volume
 from DLIRRegistrationLib.scene.jacobian import determinants
 from DLIRRegistrationLib.scene.markups import propagate_markups, propagate_model
@@ -44,7 +46,7 @@ __all__ = [
     "Verdict",
 ]
 
-Task = BackgroundTask[Any]
+Task = RegistrationTask[Any]
 Failure = Callable[[str, str], None]
 
 
@@ -107,20 +109,25 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         movingLandmarks: Any | None = None,
         fixedLandmarks: Any | None = None,
         device: str = "auto",
+        refine: str | None = None,
+        kind: str = Kind.deformable.value,
         outputs: OutputSelection | None = None,
     ) -> Run:
         """What `register` runs, not started yet, for a caller with a timer of its own.
 
-        fixed, moving: scalar volume nodes. model: a name of the catalogue, a model file, or "auto": the installed
-            model that was made for such images; where there is none, the run fails and says so.
-        fixedMask, movingMask: where the figures of the report count: a labelmap volume node, a segmentation node, or
-            a MaskInput with one of its segments.
+        fixed, moving: scalar volume nodes. model: a name of the catalogue, a model file, "auto": the installed
+            model that was made for such images, and none where there is no such model; or "none".
+        fixedMask, movingMask: where the images count when the pair is optimised, and in the report: a labelmap volume
+            node, a segmentation node, or a MaskInput with one of its segments.
         initialTransform: a transform node that brings the moving volume roughly onto the fixed one; without it,
             `initialize` says whether to begin with aligned "centers", with the "scanner"'s positions, or where they
             fit best ("auto").
         segmentations: drawn on the moving image, to be propagated; scored by the segments of `fixedSegmentation`.
         movingLandmarks: point list to be propagated; with `fixedLandmarks` the report has their error.
         device: "auto", "cpu", "cuda" or "mps".
+        refine: how long the pair is optimised: "10s", "50it", "converged" or "off"; by default "off" with a model, and
+            else "10s". `finish()` of the run ends that with the best so far.
+        kind: "rigid", "affine" or "deformable"; what does not bend is found without a model.
         outputs: which results are wanted, and nodes that are to be overwritten; by default all, in new nodes.
         """
         inputs = RegistrationInputs(
@@ -136,6 +143,8 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
             moving_landmarks=movingLandmarks,
             fixed_landmarks=fixedLandmarks,
             device=device,
+            refine=refine,
+            kind=kind,
         )
         return Run(inputs, outputs or OutputSelection(), self.worker)
 
@@ -157,6 +166,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         onDone: Callable[[RegistrationNodes], None] | None = None,
         onFailed: Failure | None = None,
         onOffer: Offer = silent,
+        onCurve: Curve = silent,
         **choices: Any,
     ) -> RegistrationNodes | Run:
         """Registers the moving volume to the fixed one; their nodes are read when this is called.
@@ -167,17 +177,71 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         processEvents: keep Slicer's windows alive while waiting.
         onProgress: gets the step and the fraction done. onDone: gets the result. onFailed: gets one line for the
             user, and "error", "crash" or "cancelled". onOffer: gets the verdict so far, while the pair is registered
-            the other way round, which may make it worse.
+            the other way round, which may make it worse. onCurve: gets, while the pair is optimised, the stage in
+            words and its objective, each time before onProgress.
         Raises RunError, a DLIRError, where a blocking registration fails.
         """
         run = self.newRun(fixed, moving, model, **choices)
-        run.on_offer = onOffer
+        run.on_offer, run.on_curve = onOffer, onCurve
         self._start(run, onProgress, onDone, onFailed)
         return self._waited(run, processEvents) if blocking else run
 
     def registrationProblem(self, fixed: Any, moving: Any, model: str = FORMER_DEFAULT, **choices: Any) -> str | None:
         """Why `register` would refuse these, as one sentence; None where it would begin."""
         return self.newRun(fixed, moving, model, **choices).problem()
+
+    def newRefinement(
+        self,
+        fixed: Any,
+        moving: Any,
+        former: RegistrationNodes | OutputSelection,
+        *,
+        refine: str | None = None,
+        kind: str = Kind.deformable.value,
+        **choices: Any,
+    ) -> Run:
+        """What `refineFurther` runs, not started yet."""
+        outputs = former.selection() if isinstance(former, RegistrationNodes) else former
+        start = outputs.transform
+        if start is not None and not start.IsLinear():
+            kind = Kind.deformable.value  # what bends already is not made rigid
+        choices |= {"initialTransform": start, "refine": refine, "kind": kind, "outputs": outputs}
+        run = self.newRun(fixed, moving, NO_MODEL, **choices)
+        return Run(replace(run.inputs, continues=True), outputs, self.worker)
+
+    def refineFurther(
+        self,
+        fixed: Any,
+        moving: Any,
+        former: RegistrationNodes | OutputSelection,
+        *,
+        blocking: bool = True,
+        processEvents: bool = False,
+        onProgress: Progress | None = None,
+        onDone: Callable[[RegistrationNodes], None] | None = None,
+        onFailed: Failure | None = None,
+        onOffer: Offer = silent,
+        onCurve: Curve = silent,
+        **choices: Any,
+    ) -> RegistrationNodes | Run:
+        """Goes on from the transform of a result by optimising the pair; the new result takes the place of the former.
+
+        fixed, moving: the same as before. former: the result, or its nodes; overwritten at the end, all together.
+        choices: `refine`, as for `newRun` ("10s" by default), `kind`, which counts where the transform does not bend
+            yet, and all of `newRun` that belongs to the images: masks, segmentations, landmarks, device.
+        The rest as for `register`. A transform that bends is improved by fine stages only. One kept as a displacement
+        grid is followed as an initial transform is: not exactly.
+        """
+        run = self.newRefinement(fixed, moving, former, **choices)
+        run.on_offer, run.on_curve = onOffer, onCurve
+        self._start(run, onProgress, onDone, onFailed)
+        return self._waited(run, processEvents) if blocking else run
+
+    def refinementProblem(
+        self, fixed: Any, moving: Any, former: RegistrationNodes | OutputSelection, **choices: Any
+    ) -> str | None:
+        """Why `refineFurther` would refuse these, as one sentence; None where it would begin."""
+        return self.newRefinement(fixed, moving, former, **choices).problem()
 
     def newSequenceRun(
         self,
@@ -188,6 +252,9 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         initialize: str = "auto",
         device: str = "auto",
         outputs: SequenceOutputs | None = None,
+        *,
+        refine: str | None = None,
+        kind: str = Kind.deformable.value,
     ) -> SequenceRun:
         """What `registerSequence` runs, not started yet, for a caller with a timer of its own.
 
@@ -195,9 +262,10 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         segmentation: drawn on the reference frame, to be carried to every frame.
         outputs: which results are wanted (the Jacobian maps are not unless asked for), and sequence nodes that are to
             be overwritten. All results are sequences that one browser node plays together with `sequence`.
-        The rest as for `newRun`; "auto" chooses one model for all frames, by the first that is registered.
+        refine: as for `newRun`, for each frame; `finish()` ends that of the present one.
+        The rest as for `newRun`; "auto" chooses one model, or none, for all frames, by the first that is registered.
         """
-        inputs = SequenceInputs(sequence, reference, model, segmentation, initialize, device)
+        inputs = SequenceInputs(sequence, reference, model, segmentation, initialize, device, refine, kind)
         return SequenceRun(inputs, outputs or SequenceOutputs(), self.worker)
 
     @overload
@@ -219,6 +287,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         onProgress: Progress | None = None,
         onDone: Callable[[SequenceNodes], None] | None = None,
         onFailed: Failure | None = None,
+        onCurve: Curve = silent,
         **choices: Any,
     ) -> SequenceNodes | SequenceRun:
         """Registers every frame of a sequence node of volumes to its frame number `reference`, counted from 0.
@@ -227,6 +296,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         the frame too. A cancelled run leaves no sequence behind.
         """
         run = self.newSequenceRun(sequence, reference, model, **choices)
+        run.on_curve = onCurve
         self._start(run, onProgress, onDone, onFailed)
         return self._waited(run, processEvents) if blocking else run
 

@@ -13,7 +13,7 @@ from dlir.io.writing import replacing
 from dlir.model.card import full_text, one_line
 from dlir.model.catalogue import SUFFIX, Entry, all_models, resolve_model, user_folder
 from dlir.model.file import read_header
-from dlir.registration.choices import AUTO_MODEL
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL
 
 # What a script gets that names no model, as it always did: it must not depend on which are installed. The panel and
 # the command line have one chosen instead.
@@ -30,8 +30,10 @@ def add(path: str | Path) -> Entry:
     if source.suffix != SUFFIX:
         raise ModelError(f"'{source}' is no model file: its name must end in {SUFFIX}; choose another file")
     read_header(source)
-    if source.stem == AUTO_MODEL:
-        raise ModelError(f"'{AUTO_MODEL}' asks for the model to be chosen; rename the file '{source}'")
+    if source.stem in (AUTO_MODEL, NO_MODEL):
+        raise ModelError(
+            f"'{source.stem}' is no name for a model, for it says how to register; rename the file '{source}'"
+        )
     if source.stem in {entry.name for entry in all_models()}:
         raise ModelError(f"there already is a model '{source.stem}'; remove that one, or rename the file '{source}'")
     folder = user_folder()
@@ -63,7 +65,7 @@ def model_problem(name: str) -> str | None:
     """Why a model cannot be asked for anything, as one sentence for a tooltip. What its file holds does not count."""
     if not name:
         return "Choose a model."
-    if name == AUTO_MODEL:
+    if name in (AUTO_MODEL, NO_MODEL):
         return None
     try:
         resolve_model(name)
@@ -76,10 +78,12 @@ def model_problem(name: str) -> str | None:
 def card_line(name: str) -> str:
     """Anatomy, modality and licence of a model (a name, or a file) in one line; what is wrong where it has no card.
 
-    Of "auto", what it does.
+    Of "auto" and "none", what they do.
     """
     if name == AUTO_MODEL:
-        return "The installed model that was made for such images."
+        return "The installed model that was made for such images, or optimisation."
+    if name == NO_MODEL:
+        return "Any images: the transform is found by optimisation."
     try:
         return one_line(read_header(resolve_model(name)))
     except ModelError as error:

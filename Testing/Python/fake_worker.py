@@ -11,11 +11,12 @@ import sys
 import textwrap
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dlir.errors import ImageError
-from dlir.registration.progress import Notify, Offer, Progress
+from dlir.registration.progress import Curve, Notify, Offer, Progress
 from dlir.registration.request import ArrayFile, Outputs, RegistrationRequest
 from dlir.registration.verdict import Verdict
 from dlir.worker.protocol import Register
@@ -38,7 +39,13 @@ def asking(name: str, folder: Path | str, what: str, **more: Any) -> Register:
 
 
 def work(
-    asked: RegistrationRequest, session: Any, progress: Progress, notify: Notify, offer: Offer
+    asked: RegistrationRequest,
+    session: Any,
+    progress: Progress,
+    notify: Notify,
+    offer: Offer,
+    stop: Callable[[], bool],
+    curve: Curve,
 ) -> types.SimpleNamespace:
     progress("reading", 0.0)
     what, _, value = os.path.basename(asked.model).partition(" ")
@@ -53,6 +60,12 @@ def work(
         child = subprocess.Popen(["sh", "-c", "trap '' TERM INT HUP; sleep 600"])
         notify(str(child.pid))
         time.sleep(600)
+    elif what == "refine":  # until it is stopped
+        progress("refining, affine", 0.2)
+        while not stop():
+            curve("stage 1 of 2", 0.123456)
+            progress("refining, stage 1 of 2, similarity 0.1235", 0.3)
+            time.sleep(0.01)
     elif what == "offer":
         offer(Verdict("check", value, {"similarity_after": 0.9, "covered": None}))
     elif what == "refuse":

@@ -21,7 +21,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QScrollArea, QVBoxLayout
 
 from dlir.model.catalogue import resource_folder
-from dlir.registration.progress import Offer, silent
+from dlir.registration.progress import Curve, Offer, silent
 from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.registration.report import fill_table, report_rows
 from DLIRRegistrationLib.registration.requests import RegistrationNodes
@@ -65,9 +65,10 @@ REPORT: dict[str, Any] = {
 class Script:
     """What the next runs of the bench's Logic do."""
 
-    steps: list[tuple[str, float]] = field(
-        default_factory=lambda: [("reading", 0.05), ("stage 2 of 3", 0.55), ("figures", 0.9)]
-    )
+    steps: list[tuple[str, float]] = field(default_factory=lambda: [("reading", 0.05), ("stage 2 of 3", 0.55)])
+    values: list[float] = field(default_factory=list)
+    refine: bool = False
+    last: str = "figures"
     hold: bool = False
     failure: tuple[str, str] | None = None
     offer: Verdict | None = None
@@ -81,6 +82,11 @@ class ScriptedRun(BackgroundTask[RegistrationNodes]):
         super().__init__(worker)
         self.bench, self.script, self.inputs, self.outputs = bench, bench.script, inputs, outputs
         self.on_offer: Offer = silent
+        self.on_curve: Curve = silent
+        self.finished = False
+
+    def finish(self) -> None:
+        self.finished = True
 
     def problem(self) -> str | None:
         return self.inputs.problem() or self.outputs.problem(self.inputs)
@@ -92,6 +98,15 @@ class ScriptedRun(BackgroundTask[RegistrationNodes]):
         for step, fraction in self.script.steps:
             self._progress(step, fraction)
             yield WAITING
+        for value in self.script.values:
+            self.on_curve("stage 1 of 2", value)
+            self._progress(f"refining, stage 1 of 2, similarity {value}", 0.5)
+            yield WAITING
+        while self.script.refine and not self.finished:
+            self.on_curve("stage 2 of 2", 0.75)
+            self._progress("refining, stage 2 of 2, similarity 0.75", 0.5)
+            yield WAITING
+        self._progress(self.script.last, 0.9)
         if self.script.offer is not None:
             self.on_offer(self.script.offer)
         while self.script.hold:

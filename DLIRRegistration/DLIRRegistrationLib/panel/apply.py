@@ -1,4 +1,4 @@
-"""Apply, which becomes Cancel, and Install where Python packages are missing."""
+"""Apply, which becomes Cancel, Refine further, and Install where Python packages are missing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import slicer
 from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
 from DLIRRegistrationLib import dependencies
 from DLIRRegistrationLib.panel.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, RunSection
-from DLIRRegistrationLib.panel.values import registration_of
+from DLIRRegistrationLib.panel.values import keep_result, present, refinement_of, registration_of
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.logic import RegistrationNodes
@@ -50,19 +49,36 @@ class ApplySection(RunSection):
 
     def _on_done(self, choices: dict[str, Any], result: RegistrationNodes) -> None:
         super()._on_done(choices, result)
-        parameters = self.host.parameters
-        if parameters is None:
-            return
-        with slicer.util.NodeModify(parameters):
-            parameters.showBefore = False
-            parameters.resultFixed, parameters.resultMoving = choices["fixed"], choices["moving"]
-            parameters.resultWarped, parameters.resultTransform = result.warped, result.transform
-            parameters.resultJacobian, parameters.resultTable = result.jacobian, result.table
-            parameters.resultDrawn = choices["segmentations"]
-            parameters.resultPropagated = list(result.segmentations)
-            parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
+        if self.host.parameters is not None:
+            keep_result(self.host.parameters, choices, result)
 
     def _on_install(self) -> None:
         ensure_installed(self.host.status, dependencies.requirements())
         self.warm_up()
         self._on_installed()
+
+
+class RefineSection(RunSection):
+    """One more refinement of the last result, in whose nodes the better one goes."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(
+            host,
+            host.ui.refineFurtherButton,
+            _("Goes on optimising the last result, for as long as Refinement says; its nodes are overwritten."),
+            refinement_of,
+            host.logic.refinementProblem,
+            partial(host.logic.refineFurther, onOffer=host.status.offer),
+        )
+
+    def show(self) -> None:
+        super().show()
+        own, runner = self.ui.refineFurtherButton, self.host.runner
+        done = present(self.host.parameters.resultTable) is not None
+        own.visible = runner.is_cancel(own) or (done and not runner.busy)
+        self.ui.applyButton.visible = not runner.is_cancel(own)  # the panel is narrow
+
+    def _on_done(self, choices: dict[str, Any], result: RegistrationNodes) -> None:
+        super()._on_done(choices, result)
+        if self.host.parameters is not None:
+            keep_result(self.host.parameters, choices, result)

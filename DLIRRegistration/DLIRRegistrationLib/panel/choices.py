@@ -14,6 +14,11 @@ from dlir.registration import choices
 DEFAULT_MODEL = choices.DEFAULT_MODEL
 
 
+def no_model() -> str:
+    """What the list of models calls optimisation without one."""
+    return _("None: optimise this pair")
+
+
 class Start(Enum):
     """Where the images lie at the start; values as for `register`."""
 
@@ -26,6 +31,38 @@ class Start(Enum):
             Start.AUTO: _("Where they fit best"),
             Start.CENTERS: _("Centres on each other"),
             Start.SCANNER: _("As in the scanner"),
+        }[self]
+
+
+class Refinement(Enum):
+    """How long the pair is optimised; values as for `register`, where the default is None."""
+
+    DEFAULT = None
+    OFF, SECONDS_5, SECONDS_10, SECONDS_30, CONVERGED = choices.REFINEMENTS
+
+    def label(self) -> str:
+        return {
+            Refinement.DEFAULT: _("Only without a model"),
+            Refinement.OFF: _("Off"),
+            Refinement.SECONDS_5: _("5 s"),
+            Refinement.SECONDS_10: _("10 s"),
+            Refinement.SECONDS_30: _("30 s"),
+            Refinement.CONVERGED: _("Until converged"),
+        }[self]
+
+
+class Kind(Enum):
+    """How far the transform may go; values as for `register`."""
+
+    DEFORMABLE = choices.Kind.deformable.value
+    AFFINE = choices.Kind.affine.value
+    RIGID = choices.Kind.rigid.value
+
+    def label(self) -> str:
+        return {
+            Kind.DEFORMABLE: _("Deformable"),
+            Kind.AFFINE: _("Affine: no bending"),
+            Kind.RIGID: _("Rigid: turn and shift only"),
         }[self]
 
 

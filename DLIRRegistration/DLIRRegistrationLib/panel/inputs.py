@@ -9,8 +9,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from dlir.model.catalogue import all_models
-from dlir.registration.choices import AUTO_MODEL
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL
 from DLIRRegistrationLib import models
+from DLIRRegistrationLib.panel.choices import no_model
 from DLIRRegistrationLib.panel.masks import MaskChooser
 from DLIRRegistrationLib.panel.section import Host, Section, fill, put, silently
 from DLIRRegistrationLib.panel.values import all_present
@@ -33,7 +34,8 @@ class InputsSection(Section):
     def refresh_models(self) -> None:
         """Read the catalogue, at first and when it has changed; `show` then chooses in it."""
         usable = [entry.name for entry in all_models() if entry.header is not None]
-        fill(self.ui.modelSelector, [(_("Automatic"), AUTO_MODEL), *zip(usable, usable, strict=True)])
+        named = zip(usable, usable, strict=True)
+        fill(self.ui.modelSelector, [(_("Automatic"), AUTO_MODEL), *named, (no_model(), NO_MODEL)])
         self._carded = None
 
     def show(self) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import qt
 
 from DLIRRegistrationLib.panel.alignment import align_labels
-from DLIRRegistrationLib.panel.apply import ApplySection
+from DLIRRegistrationLib.panel.apply import ApplySection, RefineSection
 from DLIRRegistrationLib.panel.inputs import InputsSection
 from DLIRRegistrationLib.panel.look import LookSection
 from DLIRRegistrationLib.panel.models import ModelsSection
 from DLIRRegistrationLib.panel.outputs import OutputsSection
+from DLIRRegistrationLib.panel.refining import RefiningView
 from DLIRRegistrationLib.panel.runner import Runner
 from DLIRRegistrationLib.panel.section import Host
 from DLIRRegistrationLib.panel.sequence import SequenceSection
@@ -29,14 +30,16 @@ class Panel:
     def __init__(self, ui: Any, logic: Any) -> None:
         self._closed = False
         status = StatusLine(ui.statusLabel)
-        self.runner = Runner(logic.poll, ui.progressBar, status, self.show)
+        refining = RefiningView(ui.refiningLabel, ui.keepButton, ui.progressBar)
+        self.runner = Runner(logic.poll, ui.progressBar, refining, status, self.show)
         self.host = Host(ui, logic, status, self.runner)
         self.inputs = InputsSection(self.host)
         self.apply = ApplySection(self.host, self.show)
         self.look = LookSection(self.host)
         self.models = ModelsSection(self.host, self._on_catalogue)
         self.train = TrainSection(self.host, self.models.add)
-        rest = [section(self.host) for section in (OutputsSection, TrustSection, SequenceSection)]
+        others = (RefineSection, OutputsSection, TrustSection, SequenceSection)
+        rest = [section(self.host) for section in others]
         self.sections = [self.inputs, self.apply, self.look, self.models, self.train, *rest]
         names = ("inputs", "moreInputs", "outputs", "look", "sequence", "train")
         align_labels([getattr(ui, f"{name}Button") for name in names])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
+from DLIRRegistrationLib.panel.refining import RefiningView
 from DLIRRegistrationLib.panel.wording import in_panel_words
 
 if TYPE_CHECKING:
@@ -23,14 +24,21 @@ _DOUBLE_CLICK_S = 0.5
 class Runner:
     """The panel's work.
 
-    poll: lets the Logic go on with it. on_change: called when work begins and when it has ended, for buttons to be
-    enabled or not.
+    poll: lets the Logic go on with it. refining: shows how a pair is optimised. on_change: called when work begins
+    and when it has ended, for buttons to be enabled or not.
     """
 
     def __init__(
-        self, poll: Callable[[], None], progress_bar: Any, status: StatusLine, on_change: Callable[[], None]
+        self,
+        poll: Callable[[], None],
+        progress_bar: Any,
+        refining: RefiningView,
+        status: StatusLine,
+        on_change: Callable[[], None],
     ) -> None:
         self._bar = progress_bar
+        self._refining = refining
+        refining.on_keep(self._finish)
         self._status = status
         self._on_change = on_change
         self._task: Task | None = None
@@ -52,7 +60,7 @@ class Runner:
     def start(self, begin: Callable[..., Task], button: Any, on_done: Callable[[Any], None]) -> None:
         """Begin. `button`, which the user has pressed, cancels it until it has ended.
 
-        begin: a call of the Logic's that does not block, still without its onProgress, onDone and onFailed.
+        begin: a call of the Logic's that does not block, still without its onProgress, onCurve, onDone and onFailed.
         """
         self._button, self._button_text = button, button.text
         self._started = time.monotonic()
@@ -64,6 +72,7 @@ class Runner:
         self._timer.start()
         task = begin(
             onProgress=self._progress,
+            onCurve=self._curve,
             onDone=lambda result: self._end(lambda: on_done(result)),
             onFailed=lambda message, kind: self._end(lambda: self._tell(message, kind)),
         )
@@ -89,8 +98,17 @@ class Runner:
 
     def _progress(self, step: str, fraction: float) -> None:
         if self.busy:
+            self._refining.step()
             self._bar.format = step[:1].upper() + step[1:]
             self._bar.value = round(100 * min(max(fraction, 0.0), 1.0))
+
+    def _curve(self, stage: str, value: float) -> None:
+        if self.busy:
+            self._refining.told(stage, value)
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            self._task.finish()
 
     def _end(self, tell: Callable[[], None]) -> None:
         if not self.busy:  # closed
@@ -99,6 +117,7 @@ class Runner:
         button, self._task, self._button = self._button, None, None
         button.text = self._button_text
         self._bar.visible = False
+        self._refining.clear()
         self._on_change()
         tell()
 

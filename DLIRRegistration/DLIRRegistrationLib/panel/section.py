@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.panel.runner import Runner
 from DLIRRegistrationLib.panel.status import StatusLine
+from DLIRRegistrationLib.panel.wording import in_panel_words
 
 
 @dataclass
@@ -86,7 +87,8 @@ class RunSection(Section):
             allow(self._button, self._problem(), self._ready)
 
     def _problem(self) -> str | None:
-        return self.host.obstacle() or self._refusal(**self._chosen(self.host.parameters))
+        refused = self.host.obstacle() or self._refusal(**self._chosen(self.host.parameters))
+        return refused and in_panel_words(refused)
 
     def _on_pressed(self) -> None:
         if self.host.runner.is_cancel(self._button):

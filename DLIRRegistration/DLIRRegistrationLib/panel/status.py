@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
+from dlir.registration.choices import NO_MODEL
 from DLIRRegistrationLib.panel.dialogs import show_error
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ class StatusLine:
         self._later.connect("timeout()", self._open_window)
 
     def verdict(self, verdict: Verdict, model: str | None = None) -> None:
-        """model: the one that was chosen for the images, where the user left that open."""
+        """model: the one that was chosen for the images, or "none", where the user left that open."""
         text = verdict_text(verdict.level, verdict.reason)
         chosen = _("Chosen for these images: {model}.").format(model=f"<b>{_plain(model)}</b>") if model else ""
+        if model == NO_MODEL:
+            chosen = _plain(_("No model was made for such images, so this pair was optimised."))
         self._show(f"{text} {chosen}".strip())
 
     def offer(self, verdict: Verdict) -> None:

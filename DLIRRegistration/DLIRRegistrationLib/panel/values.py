@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 
 from DLIRRegistrationLib.logic import MaskInput, OutputSelection
+from DLIRRegistrationLib.panel.choices import Refinement
+
+if TYPE_CHECKING:
+    from DLIRRegistrationLib.logic import RegistrationNodes
 
 
 def present(node: Any) -> Any | None:
@@ -34,7 +38,23 @@ def registration_of(parameters: Any) -> dict[str, Any]:
         "movingLandmarks": present(parameters.movingLandmarks),
         "fixedLandmarks": present(parameters.fixedLandmarks),
         "device": parameters.device.value,
+        "refine": parameters.refinement.value,
+        "kind": parameters.kind.value,
         "outputs": _outputs(parameters),
+    }
+
+
+def refinement_of(parameters: Any) -> dict[str, Any]:
+    """The same for the Logic's `refineFurther`: the last result, and what is chosen now beside its images."""
+    chosen = registration_of(parameters)
+    kept = ("fixedMask", "movingMask", "fixedSegmentation", "movingLandmarks", "fixedLandmarks", "device", "kind")
+    return {
+        **{name: chosen[name] for name in kept},
+        "fixed": present(parameters.resultFixed),
+        "moving": present(parameters.resultMoving),
+        "former": _former(parameters),
+        "segmentations": all_present(parameters.resultDrawn),
+        "refine": None if parameters.refinement is Refinement.OFF else parameters.refinement.value,
     }
 
 
@@ -47,7 +67,22 @@ def sequence_of(parameters: Any) -> dict[str, Any]:
         "segmentation": present(parameters.sequenceSegmentation),
         "initialize": parameters.initialize.value,
         "device": parameters.device.value,
+        "refine": parameters.refinement.value,
+        "kind": parameters.kind.value,
     }
+
+
+def keep_result(parameters: Any, choices: dict[str, Any], result: RegistrationNodes) -> None:
+    """Note the nodes of a result, for Look, Trust and Refine further. choices: what it was asked with."""
+    with slicer.util.NodeModify(parameters):
+        parameters.showBefore = False
+        parameters.resultFixed, parameters.resultMoving = choices["fixed"], choices["moving"]
+        parameters.resultWarped, parameters.resultTransform = result.warped, result.transform
+        parameters.resultJacobian, parameters.resultTable = result.jacobian, result.table
+        parameters.resultLandmarks = result.landmarks
+        parameters.resultDrawn = choices["segmentations"]
+        parameters.resultPropagated = list(result.segmentations)
+        parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
 
 
 def choose_volumes(parameters: Any) -> None:
@@ -89,6 +124,23 @@ def _outputs(parameters: Any) -> OutputSelection:
         want_warped=parameters.wantWarped,
         want_transform=parameters.wantTransform,
         want_jacobian=parameters.wantJacobian,
+        transform_kind=parameters.transformKind.value,
+    )
+
+
+def _former(parameters: Any) -> OutputSelection:
+    """The nodes of the last result, to be overwritten; what is not there is not made again."""
+    drawn, propagated = all_present(parameters.resultDrawn), all_present(parameters.resultPropagated)
+    warped, jacobian = present(parameters.resultWarped), present(parameters.resultJacobian)
+    return OutputSelection(
+        warped=warped,
+        transform=present(parameters.resultTransform),
+        jacobian=jacobian,
+        # One to one only where none of either has left the scene.
+        segmentations=tuple(propagated) if len(propagated) == len(drawn) else (),
+        landmarks=present(parameters.resultLandmarks),
+        want_warped=warped is not None,
+        want_jacobian=jacobian is not None,
         transform_kind=parameters.transformKind.value,
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib.panel.choices import Device, Start
+from dlir.registration.choices import NO_MODEL
+from DLIRRegistrationLib.panel.choices import Device, Kind, Start, no_model
 
 
 def in_panel_words(message: str) -> str:
@@ -19,6 +20,8 @@ def _labels() -> dict[str, str]:
     return {
         **{f"--initialize {start.value}": _("Start from: {choice}").format(choice=start.label()) for start in Start},
         **{f"--device {device.value}": _("Device: {choice}").format(choice=device.label()) for device in Device},
+        **{f"--kind {kind.value}": _("Kind: {choice}").format(choice=kind.label()) for kind in Kind},
+        f"--model {NO_MODEL}": _("Model: {choice}").format(choice=no_model()),
         "--initial-transform": _("Initial transform"),
         "--initialize": _("Start from"),
         "--moving-landmarks": _("Moving landmarks"),
@@ -26,4 +29,6 @@ def _labels() -> dict[str, str]:
         "--moving-label": _("Propagate"),
         "--fixed-label": _("Score by"),
         "--model": _("Model"),
+        "--refine": _("Refinement"),
+        "--kind": _("Kind"),
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlir.io.arrays import write_array
-from dlir.registration.choices import AUTO_MODEL, OutputForm
+from dlir.registration.choices import OutputForm
 from dlir.registration.progress import silent
 from dlir.registration.request import ArrayFile, Outputs, RegistrationRequest
 from dlir.registration.verdict import Verdict
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dlir.geometry import ImageGrid
-    from dlir.registration.progress import Offer
+    from dlir.registration.progress import Curve, Offer
     from dlir.registration.progress import Progress as Report
     from DLIRRegistrationLib.registration.requests import RegistrationInputs
     from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs
@@ -74,33 +74,38 @@ class Parcel:
 def worker_request(
     inputs: RegistrationInputs | SequenceInputs,
     folder: Path,
-    model: Path | None,
+    model: str,
     fixed: ArrayFile,
     moving: ArrayFile,
     **more: Any,
 ) -> Register:
     """What is asked for in Slicer as the worker is asked: the one place where the one becomes the other.
 
-    folder: the worker's, for the results. model: the file; None to have one chosen. more: fields of
-    `RegistrationRequest` beyond what both kinds of inputs have.
+    folder: the worker's, for the results. model: as of `asked_model`. more: fields of `RegistrationRequest` beyond
+    what both kinds of inputs have.
     """
     started = more.get("initial_transform") is not None
     asked = RegistrationRequest(
         fixed,
         moving,
         Outputs(str(folder), OutputForm.arrays.value),
-        AUTO_MODEL if model is None else str(model.absolute()),  # the worker has another current folder
+        model,
         inputs.device,
+        inputs.refine,
+        inputs.kind,
         None if started else inputs.initialize,
         **more,
     )
     return Register(folder.name, asked)
 
 
-def compute(worker: WorkerClient, request: Register, report: Report, offer: Offer = silent) -> Steps[Done]:
+def compute(
+    worker: WorkerClient, request: Register, report: Report, offer: Offer = silent, curve: Curve = silent
+) -> Steps[Done]:
     """Have the worker do it. Closed before its end, it stops the worker.
 
-    offer: gets the verdict so far, before the last check. Raises RunError where the worker fails.
+    offer: gets the verdict so far, before the last check. curve: gets the objective while the pair is optimised, each
+    time before the report. Raises RunError where the worker fails.
     """
     events: list[Any] = []
     ended = False
@@ -117,6 +122,8 @@ def compute(worker: WorkerClient, request: Register, report: Report, offer: Offe
                 if isinstance(event, Notice):
                     report(event.message, 0.0)
                 elif isinstance(event, Progress):
+                    if event.stage is not None and event.value is not None:
+                        curve(event.stage, event.value)
                     report(event.step, event.fraction)
                 elif isinstance(event, Provisional):
                     offer(Verdict.from_dict(event.verdict))

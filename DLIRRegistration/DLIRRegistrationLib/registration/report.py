@@ -8,7 +8,8 @@ Keys of a report, all but `similarity` and `jacobian` optional, and every figure
     labels:     {segment name: {before: {dice, hd_mm, asd_mm}, after: {...}}}
     landmarks:  {count, before: {mean_mm, sd_mm, max_mm}, after: {...}}, on the moving image
     verdict:    {level, reason, inputs: {name: figure}}, see `dlir.registration.verdict`
-    seconds:    {step: seconds}, device, model: {name, title, distances: {name: figure}, where it was chosen},
+    refinement: {budget, kind, steps, seconds, stopped}; None where the pair was not optimised
+    seconds:    {step: seconds}, device, model: {name, title, distances: {name: figure}, where it was chosen, reason},
     initialization: {mode, center_distance_mm, reason}
 """
 
@@ -68,7 +69,7 @@ def volume_figures(before_ml: Mapping[str, float], after_ml: Mapping[str, float]
 
 
 def chosen_model(report: Mapping[str, Any]) -> str | None:
-    """The name of the model, where it was chosen for the images; None where it was asked for."""
+    """The name of the model, or "none", where it was chosen for the images; None where it was asked for."""
     model = report.get("model", {})
     return model["name"] if model.get("distances") else None
 
@@ -135,6 +136,10 @@ def _circumstances(report: Mapping[str, Any]) -> Iterator[Row]:
         yield Row("Model", "", report["model"].get("title") or report["model"]["name"])
         if chosen_model(report):
             yield Row("Chosen by distance", "", _distances(report["model"]["distances"]))
+        if report["model"].get("reason"):
+            yield Row("Why no model", "", report["model"]["reason"])
+    if report.get("refinement"):
+        yield Row("Refinement", "", _refinement(report["refinement"]))
     if report.get("initialization"):
         start = report["initialization"]
         yield Row("Start", "", f"{start['mode']}, {start['center_distance_mm']:.0f} mm between the centres")
@@ -163,6 +168,12 @@ def _distances(distances: Mapping[str, float | None]) -> str:
         f"{name} {'of another size' if distance is None else format(distance, '.1f')}"
         for name, distance in distances.items()
     )
+
+
+def _refinement(done: Mapping[str, Any]) -> str:
+    """How long a pair was allowed to be optimised, and how long it was."""
+    ended = ", ended early" if done["stopped"] and not done["budget"].endswith("s") else ""
+    return f"{done['kind']}, {done['budget']}: {done['steps']} steps in {done['seconds']:.1f} s{ended}"
 
 
 def _volume(ml: float) -> str:

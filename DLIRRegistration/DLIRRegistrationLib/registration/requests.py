@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dlir.errors import DLIRError
+from dlir.registration.choices import Kind
+from dlir.registration.request import Outputs, RegistrationRequest
 from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.models import FORMER_DEFAULT, model_problem
 from DLIRRegistrationLib.registration.report import chosen_model
@@ -29,7 +32,8 @@ class RegistrationInputs:
     """What is to be registered.
 
     fixed, moving: scalar volume nodes, under any parent transforms.
-    model: a name of the catalogue, a model file, or "auto": the installed model that was made for such images.
+    model: a name of the catalogue, a model file, "auto": the installed model that was made for such images, and none
+        where there is no such model; or "none".
     initial_transform: a transform node that brings the moving image roughly onto the fixed one (its to-parent
         direction, as if the moving volume were put under it); then `initialize` does not count.
     initialize: "auto" takes the start in which the images are most alike; "centers" brings the middles of both images
@@ -38,6 +42,8 @@ class RegistrationInputs:
     fixed_segmentation: what they are scored by, segments matched by name.
     moving_landmarks, fixed_landmarks: point list nodes; with both the target registration error is measured.
     device: "auto", "cpu", "cuda" or "mps".
+    refine, kind: how long the pair is optimised, and how far the transform may go, as of `RegistrationRequest`.
+    continues: whether the initial transform is that of a former result, in whose nodes the new one goes.
     """
 
     fixed: Any
@@ -52,15 +58,19 @@ class RegistrationInputs:
     moving_landmarks: Any | None = None
     fixed_landmarks: Any | None = None
     device: str = "auto"
+    refine: str | None = None
+    kind: str = Kind.deformable.value
+    continues: bool = False
 
     def problem(self) -> str | None:
         """What is missing, as one sentence for the tooltip of Apply; None when it can run."""
         return next(self._problems(), None)
 
     def nodes(self) -> tuple[Any, ...]:
-        """Every node that is read."""
+        """Every node that is read and stays as it is."""
         masks = tuple(mask.node for mask in (self.fixed_mask, self.moving_mask) if mask is not None)
-        single = (self.fixed, self.moving, self.initial_transform, self.fixed_segmentation)
+        start = None if self.continues else self.initial_transform
+        single = (self.fixed, self.moving, start, self.fixed_segmentation)
         landmarks = (self.moving_landmarks, self.fixed_landmarks)
         return tuple(node for node in (*single, *masks, *self.segmentations, *landmarks) if node is not None)
 
@@ -76,9 +86,11 @@ class RegistrationInputs:
                 yield f"The {name} volume '{node.GetName()}' is a colour or vector image; choose a scalar one."
         if self.fixed is not None and self.fixed is self.moving:
             yield "Fixed and moving are the same volume; choose two different ones."
-        wrong = model_problem(self.model)
+        wrong = model_problem(self.model) or optimisation_problem(self.model, self.refine, self.kind)
         if wrong:
             yield wrong
+        if self.continues and (self.initial_transform is None or self.initial_transform.GetScene() is None):
+            yield "There is no transform to go on from; register with an output transform first."
         for name, mask in (("fixed", self.fixed_mask), ("moving", self.moving_mask)):
             if mask is not None:
                 yield from _mask_problems(name, mask)
@@ -139,10 +151,32 @@ class RegistrationNodes:
     verdict: Verdict
     seconds: float
 
+    def selection(self) -> OutputSelection:
+        """The outputs of a registration whose results are to take the place of these."""
+        return OutputSelection(
+            warped=self.warped,
+            transform=self.transform,
+            jacobian=self.jacobian,
+            segmentations=self.segmentations,
+            landmarks=self.landmarks,
+            want_warped=self.warped is not None,
+            want_jacobian=self.jacobian is not None,
+        )
+
     @property
     def chosen_model(self) -> str | None:
-        """The name of the model, where that was left open."""
+        """The name of the model, or "none", where that was left open."""
         return chosen_model(self.report)
+
+
+def optimisation_problem(model: str, refine: str | None, kind: str) -> str | None:
+    """Why these do not go together, as one sentence; None where they do. The request itself is who knows."""
+    try:
+        RegistrationRequest("", "", Outputs(""), model=model, refine=refine, kind=kind)
+    except DLIRError as error:
+        text = str(error)
+        return f"{text[:1].upper()}{text[1:]}."
+    return None
 
 
 def _mask_problems(name: str, mask: MaskInput) -> Iterator[str]:

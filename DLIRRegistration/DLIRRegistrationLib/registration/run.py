@@ -116,7 +116,8 @@ class Run(RegistrationTask[RegistrationNodes]):
         yield from self._parcel.write(part_of(self._progress, 0.0, _HANDED_OVER))
         before = yield from self._volumes([[(layer.array, layer.grid) for layer in own] for own in self._layers])
         report = part_of(self._progress, _HANDED_OVER, _COMPUTED)
-        done = yield from compute(self.worker, self._request, report, self.on_offer)
+        self._asked = self._request.id
+        done = yield from compute(self.worker, self._request, report, self.on_offer, self.on_curve)
         self._progress("nodes", _COMPUTED)
         yield from self._parcel.delete()
         return (yield from self._results(done, before))

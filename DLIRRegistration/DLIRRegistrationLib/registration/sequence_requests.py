@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dlir.registration.choices import Kind
 from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.models import FORMER_DEFAULT, model_problem
 from DLIRRegistrationLib.registration.report import chosen_model
+from DLIRRegistrationLib.registration.requests import optimisation_problem
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class SequenceInputs:
 
     sequence: a vtkMRMLSequenceNode of scalar volumes. reference: number of the frame, from 0, that the others are
     registered to. segmentation: drawn on that frame, to be carried to all; its parent transforms count. model,
-    initialize, device: as in RegistrationInputs.
+    initialize, device, refine, kind: as in RegistrationInputs, for each frame.
     """
 
     sequence: Any
@@ -26,6 +28,8 @@ class SequenceInputs:
     segmentation: Any | None = None
     initialize: str = "auto"
     device: str = "auto"
+    refine: str | None = None
+    kind: str = Kind.deformable.value
 
     def problem(self) -> str | None:
         """What is missing, as one sentence for a tooltip; None when it can run."""
@@ -43,7 +47,7 @@ class SequenceInputs:
             yield f"The sequence '{name}' has less than two frames; choose another."
         elif not 0 <= self.reference < count:
             yield f"The sequence '{name}' has no frame {self.reference + 1}; choose one of 1 to {count}."
-        wrong = model_problem(self.model)
+        wrong = model_problem(self.model) or optimisation_problem(self.model, self.refine, self.kind)
         if wrong:
             yield wrong
 
@@ -97,5 +101,5 @@ class SequenceNodes:
 
     @property
     def chosen_model(self) -> str | None:
-        """The name of the model, where that was left open: it is chosen for the first frame that is registered."""
+        """The name of the model, or "none", where that was left open: chosen for the first frame that is registered."""
         return chosen_model(next(report for report in self.reports if report is not None))

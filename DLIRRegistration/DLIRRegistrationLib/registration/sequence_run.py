@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
-from dlir.model.catalogue import resolve_model
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL
 from dlir.registration.progress import part_of
 from dlir.transforms.files import read_transform
 from dlir.transforms.spatial import CompositeTransform
@@ -29,7 +29,7 @@ from DLIRRegistrationLib.registration.result_nodes import (
 from DLIRRegistrationLib.registration.sequence_report import frame_table, worst_verdict
 from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
 from DLIRRegistrationLib.registration.structures import structures
-from DLIRRegistrationLib.registration.task import WORKING, RegistrationTask, RunError, Steps
+from DLIRRegistrationLib.registration.task import WORKING, RegistrationTask, RunError, Steps, asked_model
 from DLIRRegistrationLib.registration.transfer import float_image
 from DLIRRegistrationLib.scene.segmentations import copy_display, export_layers
 from DLIRRegistrationLib.scene.sequences import (
@@ -64,7 +64,7 @@ class _Frame:
 class SequenceRun(RegistrationTask[SequenceNodes]):
     """Registers every frame of a sequence; see `BackgroundTask` for how to start, poll, wait and cancel.
 
-    A model that is to be chosen is so for the first frame that is registered, and serves all.
+    A model that is to be chosen, or none, is so for the first frame that is registered, and serves all.
     The frames are those at the start; should one be changed in place before its turn, the run ends and says so.
     Sequence nodes come into being at the very end, whole; cancelled before or within any frame, nothing has changed.
     """
@@ -131,10 +131,12 @@ class SequenceRun(RegistrationTask[SequenceNodes]):
                 self.inputs, folder, self._model, self._fixed, moving, backward_labels=self._labels
             )
             yield from parcel.write(lambda step, fraction: report(step, 0.0))
-            done = yield from compute(self.worker, request, report)
+            self._asked = request.id
+            done = yield from compute(self.worker, request, report, curve=self.on_curve)
             yield from parcel.delete()
-            if self._model is None:
-                self._model = resolve_model(Path(done.report["model"]["file"]).stem)
+            if self._model == AUTO_MODEL:
+                file = done.report["model"]["file"]
+                self._model = NO_MODEL if file is None else asked_model(Path(file).stem)
             return (yield from self._read(number, done))
         finally:
             self.worker.release(folder.name)

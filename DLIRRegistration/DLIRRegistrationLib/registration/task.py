@@ -16,8 +16,8 @@ import slicer
 
 from dlir.errors import DLIRError
 from dlir.model.catalogue import resolve_model
-from dlir.registration.choices import AUTO_MODEL
-from dlir.registration.progress import Progress, silent
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL
+from dlir.registration.progress import Curve, Progress, silent
 from DLIRRegistrationLib.worker.client import WorkerClient
 
 Result = TypeVar("Result")
@@ -191,25 +191,40 @@ class RegistrationTask(BackgroundTask[Result]):
     """What a registration of a pair and one of a sequence have in common.
 
     inputs, outputs: what is asked for, and where results go; each says its `problem`, for nodes that are read when the
-    task starts.
+    task starts. on_curve: to be set before the start; gets the objective while a pair is optimised, each time before
+    the progress.
     """
 
     def __init__(self, inputs: Any, outputs: Any, worker: WorkerClient) -> None:
         super().__init__(worker)
         self.inputs, self.outputs = inputs, outputs
+        self.on_curve: Curve = silent
         self._folder: Path | None = None  # of the worker's, released at the end
+        self._asked: str | None = None  # the request that the worker has got last
 
     def problem(self) -> str | None:
         """Why it cannot begin, as one sentence for a tooltip; None where it can."""
         return self.inputs.problem() or self.outputs.problem(self.inputs)
 
+    def finish(self) -> None:
+        """End the refinement under way with the best so far: of a sequence, that of the present frame.
+
+        The rest follows as always. Nothing happens where none is under way.
+        """
+        if self._asked is not None and self.active:
+            self.worker.finish(self._asked)
+
     def _prepare(self) -> None:
         self._began = time.perf_counter()
         if problem := self.problem():
             raise RunError(problem)
-        asked = self.inputs.model
-        self._model = None if asked == AUTO_MODEL else resolve_model(asked)
+        self._model = asked_model(self.inputs.model)
 
     def _clean(self) -> None:
         if self._folder is not None:
             self.worker.release(self._folder.name)
+
+
+def asked_model(name: str) -> str:
+    """A model as the worker is asked for it, which has another current folder. Raises ModelError for one not found."""
+    return name if name in (AUTO_MODEL, NO_MODEL) else str(resolve_model(name).absolute())

@@ -22,8 +22,10 @@ from dlir.worker.protocol import (
     Done,
     Event,
     Failed,
+    Finish,
     Ready,
     Register,
+    Request,
     decode_event,
     encode_request,
 )
@@ -75,7 +77,7 @@ class _Worker:
                 self._events.put(error)  # to be logged on the caller's thread: Slicer's log has windows
         self.process.stdout.close()
 
-    def send(self, request: Register) -> bool:
+    def send(self, request: Request) -> bool:
         """False where the process is gone."""
         try:
             self.process.stdin.write(encode_request(request))
@@ -197,6 +199,15 @@ class WorkerClient:
             self._kill()
             self._restart()
         pending.on_event(Failed(request_id, "cancelled", "cancelled"))
+
+    def finish(self, request_id: str) -> None:
+        """End the refinement of a request with the best so far; `on_event` gets Done as always, only sooner.
+
+        Nothing happens where that request, or its refinement, is not under way.
+        """
+        pending = self._pending.get(request_id)
+        if pending is not None and pending.sent and self._worker is not None:
+            self._worker.send(Finish(request_id))  # a process that is gone is noticed by `poll`
 
     def release(self, request_id: str) -> None:
         """Delete the folder of a request that has ended, or of a reserved one that was never handed in."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum
 
 from dlir.losses.choices import Similarity
-from dlir.optimization.budget import Budget, budget_of
+from dlir.optimization.budget import CONVERGED, OFF, Budget, budget_of
 from dlir.optimization.choices import Kind
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "KINDS",
     "NO_MODEL",
     "OUTPUT_FORMS",
+    "REFINEMENTS",
     "SIMILARITIES",
     "Budget",
     "Device",
@@ -38,6 +39,8 @@ NO_MODEL = "none"
 DEFAULT_MODEL = AUTO_MODEL
 # What `--refine` is where no model fits, or none is wanted.
 DEFAULT_REFINEMENT = "10s"
+# What `--refine` may be, for lists to choose from; it takes other numbers too.
+REFINEMENTS = (OFF, "5s", DEFAULT_REFINEMENT, "30s", CONVERGED)
 # Local correlation as long as the contrast is the same.
 AUTO_SIMILARITY = "auto"
 

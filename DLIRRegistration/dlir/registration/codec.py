@@ -68,6 +68,7 @@ BASIC: dict[Any, Reader] = {
     "bool": plain(bool),
     "float": plain(int, float),
     "str | None": optional(plain(str)),
+    "float | None": optional(plain(int, float)),
     "dict[str, Any]": plain(dict),
     "dict[str, str]": plain(dict),
 }

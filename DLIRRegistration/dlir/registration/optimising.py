@@ -18,7 +18,7 @@ from dlir.optimization.objective import Steering
 from dlir.optimization.optimise import DEFAULT, Aim, Optimisation, Optimised, Progressed
 from dlir.registration.choices import AUTO_SIMILARITY, DEFAULT_REFINEMENT, Budget, Initialization, Kind, budget_of
 from dlir.registration.loading import Loaded
-from dlir.registration.progress import Clock, Progress, silent
+from dlir.registration.progress import Clock, Curve, Progress, silent
 from dlir.registration.request import RegistrationRequest
 from dlir.registration.resampled import resampled
 from dlir.registration.result import RegistrationResult
@@ -61,20 +61,26 @@ def _affine(one: FoundAffine) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Refinement:
-    """What a request says of the optimisation. stop: asked in its course whether to end it with the best so far."""
+    """What a request says of the optimisation.
+
+    stop: asked in its course whether to end it with the best so far. curve: told the objective, before the progress.
+    """
 
     budget: Budget | None
     kind: Kind
     similarity: Similarity | None
     landmark_weight: float
     stop: Callable[[], bool]
+    curve: Curve = silent
 
     @classmethod
-    def of(cls, request: RegistrationRequest, *, model: bool, stop: Callable[[], bool]) -> Refinement:
+    def of(
+        cls, request: RegistrationRequest, *, model: bool, stop: Callable[[], bool], curve: Curve = silent
+    ) -> Refinement:
         """model: whether there is one."""
         text = request.refine or ("off" if model else DEFAULT_REFINEMENT)
         similarity = None if request.similarity == AUTO_SIMILARITY else Similarity(request.similarity)
-        return cls(budget_of(text), Kind(request.kind), similarity, request.landmark_weight, stop)
+        return cls(budget_of(text), Kind(request.kind), similarity, request.landmark_weight, stop, curve)
 
     def on_top(self, transform: CompositeTransform, loaded: Loaded, device: torch.device, clock: Clock) -> Optimising:
         """Of what a model has made of a pair."""
@@ -115,6 +121,8 @@ class Refinement:
         assert self.budget is not None
 
         def tell(now: Progressed) -> None:
+            if now.value is not None:
+                self.curve(now.step, now.value)
             value = "" if now.value is None else f", similarity {now.value:.4f}"
             clock.progress(f"refining, {now.step}{value}", _FROM + (_TO - _FROM) * now.done)
 

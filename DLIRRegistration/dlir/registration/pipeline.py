@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlir.errors import notes_kept
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL, Initialization, Kind, budget_of
-from dlir.registration.progress import Clock, Notify, Offer, Progress, part_of, silent
+from dlir.registration.progress import Clock, Curve, Notify, Offer, Progress, part_of, silent
 from dlir.registration.request import RegistrationRequest
 
 if TYPE_CHECKING:
@@ -51,16 +51,18 @@ def run(
     notify: Notify = silent,
     offer: Offer = silent,
     stop: Callable[[], bool] = lambda: False,
+    curve: Curve = silent,
 ) -> Finished:
     """Do what is asked; the files are in their folder when this returns, and none where it raises.
 
     session: keeps its model for the next request; None makes one for this. progress: gets the step and the fraction
     done. notify: gets what the user should know although it goes on. offer: gets the verdict so far, before the pair
     is registered the other way round. stop: asked while the pair is optimised whether to go on with the best so far.
+    curve: gets the objective meanwhile, each time before the progress.
     Raises the DLIRErrors of the parts.
     """
     with open_outputs(request) as outputs:
-        return run_into(outputs, request, session, progress, notify, offer, stop)
+        return run_into(outputs, request, session, progress, notify, offer, stop, curve)
 
 
 def open_outputs(request: RegistrationRequest) -> OutputFolder:
@@ -80,6 +82,7 @@ def run_into(
     notify: Notify = silent,
     offer: Offer = silent,
     stop: Callable[[], bool] = lambda: False,
+    curve: Curve = silent,
 ) -> Finished:
     """As `run`, into a folder that the caller has opened and may add to before it closes."""
     with notes_kept() as notes:
@@ -117,7 +120,7 @@ def _run_into(
         route = asked or _chosen(request, loaded, progress)
     if former and not request.outputs.overwrite:
         former.require_same(loaded.fixed, loaded.moving, route.name)
-    job = _Job(request, session or _new_session(), clock, progress, notify, offer, stop)
+    job = _Job(request, session or _new_session(), clock, progress, notify, offer, stop, curve)
     done = job.by(route, loaded)
     if route.doubt is not None and done.verdict.beyond("networks_distance"):
         if not _optimises(request):
@@ -182,6 +185,7 @@ class _Job:
     notify: Notify
     offer: Offer
     stop: Callable[[], bool]
+    curve: Curve
 
     def by(self, route: _Route, loaded: Loaded) -> _Done:
         from dlir.registration.optimising import Refinement
@@ -190,7 +194,7 @@ class _Job:
 
         request, header = self.request, route.header
         loaded = replace(loaded, expected=expected_start(header))
-        refinement = Refinement.of(request, model=header is not None, stop=self.stop)
+        refinement = Refinement.of(request, model=header is not None, stop=self.stop, curve=self.curve)
         path = None
         if header is not None:
             self.progress("loading model", 0.05)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Gets the present step, in words, and the fraction done, 0 to 1.
 Progress: TypeAlias = Callable[[str, float], None]
+# Gets the stage under way, in words, and its objective now, more is better: one for each stage, which do not compare.
+Curve: TypeAlias = Callable[[str, float], None]
 # Gets one line that the user should read although the run goes on.
 Notify: TypeAlias = Callable[[str], None]
 # Gets the verdict as far as it is known before the pair is registered the other way round, which may make it worse.
@@ -23,7 +25,7 @@ Offer: TypeAlias = "Callable[[Verdict], None]"
 
 
 def silent(*told: object) -> None:
-    """Progress, notices or an offer that nobody wants."""
+    """Progress, a curve, notices or an offer that nobody wants."""
 
 
 def part_of(progress: Progress, low: float, high: float) -> Progress:

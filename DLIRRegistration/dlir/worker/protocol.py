@@ -32,6 +32,16 @@ class Register:
     registration: RegistrationRequest
 
 
+@dataclass(frozen=True)
+class Finish:
+    """End the refinement of the request `id` with the best so far; nothing happens where that is not under way."""
+
+    id: str
+
+
+Request = Register | Finish
+
+
 # -- events -------------------------------------------------------------------------------------------
 
 
@@ -45,11 +55,17 @@ class Ready:
 
 @dataclass(frozen=True)
 class Progress:
-    """step: what is being done, for people. fraction: how much of the request is done, 0 to 1."""
+    """step: what is being done, for people. fraction: how much of the request is done, 0 to 1.
+
+    stage, value: while the pair is optimised, the stage under way and its objective, as of
+    `dlir.registration.progress.Curve`.
+    """
 
     id: str
     step: str
     fraction: float
+    stage: str | None = None
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,14 +118,16 @@ class Bye:
 Event = Ready | Progress | Notice | Provisional | Done | Failed | Bye
 
 _EVENTS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in get_args(Event)}
-_REQUESTS: dict[str, type[Any]] = {"register": Register}
+_REQUESTS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in get_args(Request)}
 
 
 # -- lines --------------------------------------------------------------------------------------------
 
 
-def encode_request(request: Register) -> bytes:
+def encode_request(request: Request) -> bytes:
     """One line, its end included. Raises ProtocolError for a volume in memory, and ValueError for NaN."""
+    if isinstance(request, Finish):
+        return _line("request", "finish", asdict(request))
     return _line("request", "register", {"id": request.id, "registration": to_values(request.registration)})
 
 
@@ -118,9 +136,9 @@ def encode_event(event: Event) -> bytes:
     return _line("event", type(event).__name__.lower(), asdict(event))
 
 
-def decode_request(line: bytes) -> Register:
+def decode_request(line: bytes) -> Request:
     """Raises ProtocolError, naming the key that is missing, unknown or wrong, and as the request itself."""
-    return cast(Register, _decode(line, "request", _REQUESTS))
+    return cast(Request, _decode(line, "request", _REQUESTS))
 
 
 def decode_event(line: bytes) -> Event:

@@ -25,10 +25,12 @@ from dlir.worker.protocol import (
     Done,
     Event,
     Failed,
+    Finish,
     Notice,
     Progress,
     Provisional,
     Ready,
+    Register,
     decode_request,
     encode_event,
     request_id,
@@ -72,13 +74,16 @@ def _private_streams() -> tuple[BinaryIO, BinaryIO]:
 class Server:
     """Answers requests one after the other.
 
-    source: lines of requests; read by a thread of its own, so that its end is noticed in the midst of work. sink:
-    gets the events. scratch: folder of the client's, deleted at the end, because the client may have crashed.
+    source: lines of requests; read by a thread of its own, so that its end, and the wish to finish, are noticed in the
+    midst of work. sink: gets the events. scratch: folder of the client's, deleted at the end, because the client may
+    have crashed.
     """
 
     def __init__(self, source: BinaryIO, sink: BinaryIO, scratch: Path | None = None) -> None:
         self._source, self._sink, self._scratch = source, sink, scratch
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Register | Failed] = queue.SimpleQueue()
+        # The request under way, and what is set when it is to finish: one of its own, which no later one sees.
+        self._under_way: tuple[str, threading.Event] | None = None
         self._writing = threading.Lock()
 
     def serve(self) -> NoReturn:
@@ -100,17 +105,25 @@ class Server:
         self._emit(Ready(versions(), os.getpid()))
         session = Session()
         while True:
-            self._answer(self._lines.get(), session, run)
+            asked = self._asked.get()
+            if isinstance(asked, Failed):
+                self._emit(asked)
+            else:
+                self._answer(asked, session, run)
 
-    def _answer(self, line: bytes, session: Session, run: Callable[..., Finished]) -> None:
-        try:
-            asked = decode_request(line)
-        except DLIRError as error:
-            self._emit(Failed(request_id(line), "error", str(error)))
-            return
+    def _answer(self, asked: Register, session: Session, run: Callable[..., Finished]) -> None:
+        finish = threading.Event()
+        self._under_way = asked.id, finish
+        at: tuple[str, float] | None = None
+
+        def curve(stage: str, value: float) -> None:
+            nonlocal at
+            at = stage, round(value, 5)
 
         def progress(step: str, fraction: float) -> None:
-            self._emit(Progress(asked.id, step, round(fraction, 4)))
+            nonlocal at
+            self._emit(Progress(asked.id, step, round(fraction, 4), *(at or (None, None))))
+            at = None
 
         def notify(message: str) -> None:
             log.warning("%s", message)
@@ -122,7 +135,7 @@ class Server:
         try:
             start = time.perf_counter()
             with notes_to(notify):
-                done = run(asked.registration, session, progress, notify, offer)
+                done = run(asked.registration, session, progress, notify, offer, finish.is_set, curve)
             seconds = round(time.perf_counter() - start, 4)
             self._emit(Done(asked.id, done.files, done.report, seconds))
         except DLIRError as error:
@@ -148,9 +161,20 @@ class Server:
     def _read(self) -> None:
         for line in self._source:
             if line.strip():
-                self._lines.put(line)
+                self._take(line)
         self._emit(Bye())
         self._leave(0)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            asked = decode_request(line)
+        except DLIRError as error:
+            self._asked.put(Failed(request_id(line), "error", str(error)))
+            return
+        if not isinstance(asked, Finish):
+            self._asked.put(asked)
+        elif (under_way := self._under_way) is not None and under_way[0] == asked.id:
+            under_way[1].set()
 
     def _watch_parent(self) -> None:
         parent = os.getppid()

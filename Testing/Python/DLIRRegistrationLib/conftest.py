@@ -60,7 +60,8 @@ def shared_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerCl
         client.start()
         yield client
         client.close()
-    assert list(folder.iterdir()) == []
+    # Where something has been optimised in this process too, torch keeps a cache of its own there.
+    assert [path for path in folder.iterdir() if not path.name.startswith("torchinductor")] == []
 
 
 @pytest.fixture

@@ -85,6 +85,61 @@ def test_every_input_can_be_given(logic: DLIRRegistrationLogic, scene: MRML, pai
     assert result.landmarks is not None
 
 
+def test_a_result_is_refined_further_in_its_place(logic: DLIRRegistrationLogic, scene: MRML, pair: SmallPair) -> None:
+    steps: list[str] = []
+    told: list[tuple[str, float]] = []
+    first = logic.register(pair.fixed, pair.moving, segmentations=[pair.moving_drawn])
+    before, nodes = first.report["similarity"]["after"], count(scene)
+    warped = array(first.warped).copy()
+    again = logic.refineFurther(
+        pair.fixed,
+        pair.moving,
+        first,
+        segmentations=[pair.moving_drawn],
+        refine="8it",
+        kind="rigid",
+        onProgress=lambda step, fraction: steps.append(step),
+        onCurve=lambda stage, value: told.append((stage, value)),
+    )
+    assert count(scene) == nodes
+    for kind in ("warped", "transform", "jacobian", "table"):
+        assert getattr(again, kind) is getattr(first, kind)
+    assert again.segmentations == first.segmentations
+    assert not np.array_equal(array(again.warped), warped)
+    report = again.report
+    assert report["model"]["name"] == "none"
+    assert (report["refinement"]["kind"], report["refinement"]["affine"]) == ("deformable", [])
+    assert report["similarity"]["before"] == pytest.approx(before, abs=0.001), "it begins where the first one ended"
+    assert [step for step in steps if "similarity" in step] == [f"refining, {s}, similarity {v:.4f}" for s, v in told]
+    assert told
+
+
+def test_a_refinement_is_ended_with_the_best_so_far(logic: DLIRRegistrationLogic, pair: SmallPair) -> None:
+    values: list[float] = []
+    run = logic.register(
+        pair.fixed,
+        pair.moving,
+        "none",
+        refine="500s",
+        outputs=OutputSelection(want_warped=False, want_jacobian=False),
+        blocking=False,
+        onCurve=lambda stage, value: values.append(value),
+    )
+    end = time.monotonic() + 60
+    while len(values) < 3:
+        assert time.monotonic() < end
+        logic.poll()
+        time.sleep(0.005)
+    run.finish()
+    until_done(logic, [run])
+    assert run.error is None
+    assert run.result is not None
+    refinement = run.result.report["refinement"]
+    assert refinement["stopped"]
+    assert refinement["seconds"] < 100
+    run.finish()  # afterwards that changes nothing
+
+
 def test_without_blocking_a_timer_keeps_it_going(logic: DLIRRegistrationLogic, pair: SmallPair) -> None:
     done: list[RegistrationNodes] = []
     told: list[float] = []
@@ -157,7 +212,11 @@ def test_what_would_be_refused_can_be_asked_before(api: DLIRRegistrationLogic, s
         with pytest.raises(DLIRError) as caught:
             api.register(fixed, moving, **more)
         assert problem == str(caught.value)
+    assert "no transform to go on from" in str(api.refinementProblem(pair.fixed, pair.moving, OutputSelection()))
+    former = OutputSelection(transform=scene.add("Transform", "former"))
+    assert api.refinementProblem(pair.fixed, pair.moving, former) is None
     cine = small_cine(scene, pair, 2)
+    assert "--kind rigid is found without a model" in str(api.sequenceProblem(cine, kind="rigid"))
     assert api.sequenceProblem(cine, 1, segmentation=pair.fixed_drawn) is None
     assert api.sequenceProblem(cine, 2) == "The sequence 'cine' has no frame 3; choose one of 1 to 2."
     assert api.sequenceProblem(cine, outputs=SequenceOutputs(warped=cine)).startswith("'cine' is also the input")

@@ -60,12 +60,21 @@ def test_a_name_that_exists_is_refused(folder: Path, model: Path, tmp_path: Path
         models.add(namesake)
 
 
-def test_a_model_to_be_chosen_is_no_file(folder: Path, model: Path, tmp_path: Path) -> None:
-    assert models.model_problem("auto") is None
-    assert models.card_line("auto") == "The installed model that was made for such images."
-    own = tmp_path / "auto.safetensors"
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("auto", "The installed model that was made for such images, or optimisation."),
+        ("none", "Any images: the transform is found by optimisation."),
+    ],
+)
+def test_a_model_to_be_chosen_is_no_file_and_nor_is_none(
+    folder: Path, model: Path, tmp_path: Path, name: str, line: str
+) -> None:
+    assert models.model_problem(name) is None
+    assert models.card_line(name) == line
+    own = tmp_path / f"{name}.safetensors"
     own.write_bytes(model.read_bytes())
-    with pytest.raises(ModelError, match="'auto' asks for the model to be chosen; rename"):
+    with pytest.raises(ModelError, match=f"'{name}' is no name for a model"):
         models.add(own)
 
 

@@ -188,6 +188,14 @@ def test_slicer_is_told_the_verdict(module: ModuleType, pair: Pair, tmp_path: Pa
     assert [value for _, _, value in lines] == [verdict["level"], verdict["reason"], report["model"]["name"]]
 
 
+def test_a_pair_is_optimised_without_a_model(module: ModuleType, pair: Pair, tmp_path: Path) -> None:
+    chosen = everything(pair, tmp_path / "out", model="none", refine="5it", kind="rigid")
+    assert module.main(typed_by_slicer(chosen)) == 0
+    report = json.loads(Path(chosen["report"]).read_text())
+    assert report["model"]["name"] == "none"
+    assert (report["refinement"]["budget"], report["refinement"]["kind"]) == ("5it", "rigid")
+
+
 def test_only_what_was_chosen(module: ModuleType, pair: Pair, tmp_path: Path) -> None:
     target = tmp_path / "out" / "t.h5"
     values = {"fixed": str(pair.fixed), "moving": str(pair.moving), "model": str(pair.model), "transform": str(target)}

@@ -116,6 +116,22 @@ def test_the_report_is_the_command_lines_and_fits_into_a_line(asked: Registratio
     assert json.loads(encode_event(Done("1", done.files, report, 1.0)))["report"] == report
 
 
+def test_the_objective_is_told_until_it_is_stopped(asked: RegistrationRequest, session: Session) -> None:
+    told: list[tuple[str, float]] = []
+    steps: list[str] = []
+    done = run(
+        replace(asked, refine="50it"),
+        session,
+        lambda step, fraction: steps.append(step),
+        stop=lambda: len(told) > 3,
+        curve=lambda stage, value: told.append((stage, value)),
+    )
+    refining = [step for step in steps if "similarity" in step]
+    assert refining == [f"refining, {stage}, similarity {value:.4f}" for stage, value in told]
+    assert done.report["refinement"]["stopped"]
+    assert done.report["refinement"]["steps"] == len(told) - 1 == 3
+
+
 def test_steps_are_told_forwards_and_in_words(asked: RegistrationRequest, session: Session, put: Any) -> None:
     told: list[tuple[str, float]] = []
     asked = replace(asked, moving_labels=(put("label", labels(MOVING), MOVING),))

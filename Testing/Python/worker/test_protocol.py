@@ -17,6 +17,7 @@ from dlir.worker.protocol import (
     Done,
     Event,
     Failed,
+    Finish,
     Notice,
     Progress,
     Provisional,
@@ -36,6 +37,8 @@ FULL = replace(
     PLAIN,
     outputs=Outputs("/tmp/1", displacement=True),
     device="cpu",
+    refine="10s",
+    kind="deformable",
     initialize="scanner",
     fixed_mask=IMAGE,
     moving_mask=IMAGE,
@@ -57,12 +60,17 @@ def test_a_request_comes_out_as_it_went_in(asked: RegistrationRequest) -> None:
     assert decode_request(line) == Register("1", asked)
 
 
+def test_a_wish_to_finish_comes_out_as_it_went_in() -> None:
+    assert decode_request(encode_request(Finish("1"))) == Finish("1")
+
+
 @pytest.mark.parametrize(
     "event",
     [
         Ready({"torch": "2"}, 17),
         Progress("1", "stage 2 of 3", 0.5),
         Progress("1", "reading", 0),
+        Progress("1", "refining, stage 2 of 3", 0.5, "stage 2 of 3", 0.25),
         Notice("1", "cuda ran out of memory"),
         Provisional("1", {"level": "good", "reason": "…", "inputs": {"covered": None, "local_after": 0.5}}),
         Done("1", {"warped": "w.npy"}, {"similarity": {"before": None, "after": 0.9}, "n": [1, 2]}, 1.5),

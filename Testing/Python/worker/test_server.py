@@ -18,6 +18,7 @@ from dlir.worker.protocol import (
     Done,
     Event,
     Failed,
+    Finish,
     Progress,
     Provisional,
     Ready,
@@ -99,6 +100,30 @@ def test_the_verdict_so_far_is_told_before_the_end(talk: Talk) -> None:
     offered = [event for event in talk.until(Done) if isinstance(event, Provisional)]
     inputs = {"similarity_after": 0.9, "covered": None}
     assert offered == [Provisional("1", {"level": "check", "reason": "Look at it.", "inputs": inputs})]
+
+
+def test_a_refinement_tells_its_objective_and_is_ended_by_finish(talk: Talk) -> None:
+    talk.ask("refine")
+    talk.write(encode_request(Finish("2")))  # of no request under way
+    told = [event for event in (talk.hear() for _ in range(6)) if isinstance(event, Progress)]
+    assert (told[1].stage, told[1].value) == (None, None)
+    assert {(event.stage, event.value) for event in told[2:]} == {("stage 1 of 2", 0.12346)}
+    talk.write(encode_request(Finish("1")))
+    *_, last, done = talk.until(Done)
+    assert last == Progress("1", "writing", 1.0)
+    assert isinstance(done, Done)
+
+
+def test_a_finish_that_comes_too_late_leaves_the_next_request_alone(talk: Talk) -> None:
+    talk.ask("nothing", "first")
+    talk.until(Done)
+    talk.write(encode_request(Finish("first")))
+    talk.ask("refine", "second")
+    while talk.hear() != Progress("second", "refining, stage 1 of 2, similarity 0.1235", 0.3, "stage 1 of 2", 0.12346):
+        pass
+    assert isinstance(talk.hear(), Progress)
+    talk.write(encode_request(Finish("second")))
+    assert isinstance(talk.until(Done)[-1], Done)
 
 
 def test_requests_may_come_before_it_is_ready(talk: Talk) -> None:

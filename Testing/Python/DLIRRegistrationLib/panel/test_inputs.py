@@ -28,7 +28,7 @@ def test_the_model_is_chosen_unless_the_user_does(bench: Bench) -> None:
     assert bench.parameters.model == "auto"
     assert bench.ui.modelSelector.currentText == "Automatic"
     assert bench.ui.modelSelector.currentIndex == 0
-    assert bench.ui.modelCardLabel.text == "The installed model that was made for such images."
+    assert bench.ui.modelCardLabel.text == "The installed model that was made for such images, or optimisation."
     bench.pair()
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)
@@ -48,7 +48,7 @@ def test_every_model_that_ships_can_be_chosen_and_says_what_it_is_for(bench: Ben
     from dlir.model.catalogue import all_models
 
     box, shipped = bench.ui.modelSelector, [entry.name for entry in all_models()]
-    assert _items(box) == ["Automatic", *shipped]
+    assert _items(box) == ["Automatic", *shipped, "None: optimise this pair"]
     assert {"cardiac-cine", "hippocampus"} <= set(shipped)
     cards = set()
     for index, name in enumerate(shipped):
@@ -204,10 +204,10 @@ def test_models_are_added_and_removed(bench: Bench, tmp_path: Path, monkeypatch:
     chosen = str(own)
     monkeypatch.setattr("DLIRRegistrationLib.panel.models.choose_file", lambda *_: chosen)
     bench.click("addModelButton")
-    assert _items(bench.ui.modelSelector) == [*shipped, "mine"]
+    assert _items(bench.ui.modelSelector) == [*shipped[:-1], "mine", shipped[-1]]
     assert bench.ui.removeModelButton.enabled
     assert "mine.safetensors" in bench.ui.modelCardView.plainText
-    bench.ui.modelSelector.currentIndex = len(shipped)
+    bench.ui.modelSelector.currentIndex = len(shipped) - 1
     assert bench.parameters.model == "mine"
 
     bench.click("addModelButton")

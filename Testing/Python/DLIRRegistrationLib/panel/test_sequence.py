@@ -45,6 +45,19 @@ def test_every_frame_is_registered_to_the_chosen_one(bench: Bench) -> None:
     assert "<b>Good.</b>" in bench.ui.statusLabel.text
 
 
+def test_refinement_and_kind_count_for_frames_too(bench: Bench) -> None:
+    bench.unfold("sequenceButton", "moreInputsButton")
+    bench.ui.sequenceSelector.setCurrentNode(_cine(bench, 2))
+    bench.ui.refinementSelector.currentIndex = 2
+    bench.ui.kindSelector.currentIndex = 1
+    bench.script.refine = True
+    bench.click("registerSequenceButton")
+    bench.wait(lambda: bench.ui.keepButton.visible)
+    bench.click("keepButton")
+    bench.wait(lambda: not bench.busy)
+    assert (bench.runs[0].inputs.refine, bench.runs[0].inputs.kind) == ("5s", "affine")
+
+
 def test_the_model_that_was_chosen_is_named(bench: Bench) -> None:
     bench.unfold("sequenceButton")
     bench.ui.sequenceSelector.setCurrentNode(_cine(bench, 2))

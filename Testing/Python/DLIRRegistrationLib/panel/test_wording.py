@@ -43,12 +43,14 @@ def test_no_error_of_a_registration_names_an_option(qt_application: Any) -> None
 
 
 def test_the_panel_offers_what_the_core_knows(qt_application: Any) -> None:
-    from dlir.registration.choices import DEVICES, INITIALIZATIONS
-    from DLIRRegistrationLib.panel.choices import Device, Start
+    from dlir.registration.choices import DEVICES, INITIALIZATIONS, KINDS, REFINEMENTS
+    from DLIRRegistrationLib.panel.choices import Device, Kind, Refinement, Start
 
     assert tuple(device.value for device in Device) == DEVICES
     assert tuple(start.value for start in Start) == INITIALIZATIONS
-    assert all(choice.label() for choice in (*Device, *Start))
+    assert {kind.value for kind in Kind} == set(KINDS)
+    assert tuple(choice.value for choice in Refinement) == (None, *REFINEMENTS)
+    assert all(choice.label() for choice in (*Device, *Start, *Kind, *Refinement))
 
 
 def test_labels_are_those_of_the_panel(bench: Bench) -> None:
@@ -59,7 +61,12 @@ def test_labels_are_those_of_the_panel(bench: Bench) -> None:
     for label in _labels().values():
         name, _, choice = label.partition(": ")
         assert name in stated
-        box = {"Start from": bench.ui.initializeSelector, "Device": bench.ui.deviceSelector}.get(name)
+        box = {
+            "Start from": bench.ui.initializeSelector,
+            "Device": bench.ui.deviceSelector,
+            "Kind": bench.ui.kindSelector,
+            "Model": bench.ui.modelSelector,
+        }.get(name)
         assert not choice or box is None or choice in [box.itemText(index) for index in range(box.count)]
 
 

@@ -118,6 +118,22 @@ def test_a_model_is_chosen_or_asked_for() -> None:
     assert chosen_model(LEAST) is None
 
 
+def test_a_pair_that_was_optimised_says_how_and_why() -> None:
+    model = {"name": "none", "title": "no network: optimised for this pair", "distances": {"hippocampus": None}}
+    report = {**LEAST, "model": {**model, "reason": "no installed model was made for such images"}}
+    done = {"budget": "10s", "kind": "deformable", "steps": 141, "seconds": 9.84, "stopped": True}
+    assert report_rows({**report, "refinement": done})[6:] == [
+        Row("Model", "", "no network: optimised for this pair", ""),
+        Row("Chosen by distance", "", "hippocampus of another size", ""),
+        Row("Why no model", "", "no installed model was made for such images", ""),
+        Row("Refinement", "", "deformable, 10s: 141 steps in 9.8 s", ""),
+    ]
+    early = report_rows({**LEAST, "refinement": {**done, "budget": "converged"}})
+    assert early[6:] == [Row("Refinement", "", "deformable, converged: 141 steps in 9.8 s, ended early", "")]
+    assert report_rows({**LEAST, "refinement": None}) == report_rows(LEAST)
+    assert chosen_model(report) == "none"
+
+
 def test_what_has_no_value_has_no_row() -> None:
     undefined = {
         "similarity": {"measure": "NCC", "before": None, "after": None},

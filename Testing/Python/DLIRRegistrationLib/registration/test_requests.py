@@ -64,6 +64,35 @@ def test_a_model_is_needed(pair: tuple[Any, Any]) -> None:
     assert RegistrationInputs(*pair, model="hippocampus").problem() is None
 
 
+@pytest.mark.parametrize(
+    ("model", "refine", "kind", "words"),
+    [
+        ("auto", None, "rigid", ""),
+        ("none", "converged", "affine", ""),
+        ("hippocampus", "5s", "deformable", ""),
+        ("hippocampus", None, "rigid", "--kind rigid is found without a model"),
+        ("none", "off", "deformable", "Without a model the pair is optimised"),
+        ("auto", "soon", "deformable", "'soon' is no budget"),
+    ],
+)
+def test_model_refinement_and_kind_go_together_or_not(
+    pair: tuple[Any, Any], model: str, refine: str | None, kind: str, words: str
+) -> None:
+    problem = RegistrationInputs(*pair, model=model, refine=refine, kind=kind).problem()
+    assert (problem is None) == (not words)
+    assert words in str(problem)
+
+
+def test_what_is_continued_may_be_overwritten(scene: MRML, pair: tuple[Any, Any]) -> None:
+    start = scene.add("Transform", "found")
+    begun, continued = (RegistrationInputs(*pair, initial_transform=start, continues=own) for own in (False, True))
+    assert "'found' is also an input" in str(OutputSelection(transform=start).problem(begun))
+    assert OutputSelection(transform=start).problem(continued) is None
+    assert continued.problem() is None
+    scene.scene.RemoveNode(start)
+    assert "no transform to go on from" in str(continued.problem())
+
+
 def test_a_mask_needs_its_segment(scene: MRML, pair: tuple[Any, Any]) -> None:
     node = scene.add("Segmentation", "heart")
     assert "'heart' has no segment" in str(RegistrationInputs(*pair, fixed_mask=MaskInput(node)).problem())

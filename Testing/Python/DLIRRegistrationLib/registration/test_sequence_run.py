@@ -221,6 +221,19 @@ def test_a_model_is_chosen_once_for_all_frames(cine: Any, tmp_path: Path) -> Non
     assert [asked.model for asked in named.asked] == 2 * [str(resolve_model("cardiac-cine"))]
 
 
+def test_where_no_model_fits_the_first_frame_none_is_looked_for_again(cine: Any, tmp_path: Path) -> None:
+    report = {
+        "similarity": {"measure": "NCC", "before": 0.9, "after": 0.97},
+        "jacobian": {"folding_count": 0, "folding_percent": 0.0, "mean": 1.0, "sd": 0.1, "min": 0.5, "max": 2.0},
+        "model": {"name": "none", "file": None, "distances": {"hippocampus": 40.0}},
+    }
+    worker, nothing = Answering(tmp_path, report), SequenceOutputs(want_warped=False, want_transform=False)
+    task = SequenceRun(SequenceInputs(cine, 1, "auto", refine="5s"), nothing, worker)  # type: ignore[arg-type]
+    task.start()
+    assert task.wait().chosen_model == "none"
+    assert [(asked.model, asked.refine) for asked in worker.asked] == [("auto", "5s"), ("none", "5s")]
+
+
 def test_progress_counts_the_frames(cine: Any, worker: WorkerClient) -> None:
     told: list[tuple[str, float]] = []
     task = SequenceRun(SequenceInputs(cine, 1), SequenceOutputs(), worker)

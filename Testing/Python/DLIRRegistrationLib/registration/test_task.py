@@ -6,14 +6,15 @@ import gc
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 pytest.importorskip("slicer", reason="needs slicer-core")
 
-from dlir.errors import OutputError
-from DLIRRegistrationLib.registration.task import WAITING, WORKING, BackgroundTask, RunError, Steps
+from dlir.errors import ModelError, OutputError
+from DLIRRegistrationLib.registration.task import WAITING, WORKING, BackgroundTask, RunError, Steps, asked_model
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -184,3 +185,13 @@ def test_a_task_that_was_never_started_ignores_everything(scene: MRML) -> None:
     task.poll()
     task.cancel()
     assert (task.active, task.steps, task.cleaned) == (False, 0, 0)
+
+
+def test_a_model_file_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker has one of its own. What is no file stays as it is."""
+    (tmp_path / "own.safetensors").write_bytes(b"a model")
+    monkeypatch.chdir(tmp_path)
+    assert Path(asked_model("own.safetensors")) == tmp_path / "own.safetensors"
+    assert (asked_model("auto"), asked_model("none")) == ("auto", "none")
+    with pytest.raises(ModelError, match="hipocampus"):
+        asked_model("hipocampus")
