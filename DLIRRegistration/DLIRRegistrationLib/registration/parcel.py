@@ -93,7 +93,7 @@ def worker_request(
         inputs.device,
         inputs.refine,
         inputs.kind,
-        None if started else inputs.initialize,
+        initialize=None if started else inputs.initialize,
         **more,
     )
     return Register(folder.name, asked)

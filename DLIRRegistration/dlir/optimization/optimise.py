@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
 from dlir.optimization import affine
-from dlir.optimization.affine import Candidates, FoundAffine, best_affines
+from dlir.optimization.affine import GAIN, Candidates, FoundAffine, best_affines
 from dlir.optimization.budget import Budget
 from dlir.optimization.candidates import candidates
 from dlir.optimization.choices import Kind
 from dlir.optimization.deformable import Stage, improve
 from dlir.optimization.levels import Level, Pyramid, spacing_for, warped
 from dlir.optimization.objective import LocalSimilarity, Steering
-from dlir.optimization.plan import SAMPLES, plan, samples_for
+from dlir.optimization.plan import COARSE, SAMPLES, plan, samples_for, stiffened
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
 # Samples and steps that the time of a step is measured with, and how much of the time that is left is planned for.
@@ -34,9 +34,14 @@ _TURNED, _TURNED_SAMPLES = Budget(steps=100), 60_000
 # Images whose mean local correlation is lower after the affine part differ in contrast: 0.51 and more, two scanners
 # included, against 0.40 and less between CT and MR.
 _ALIKE, _CONTRAST_SAMPLES = 0.45, 30_000
-# Times what stretching costs then, and the part of the best value that suffices to stay near the first start.
-_STIFFER, _NEAR = 5.0, 0.9
+# Times what stretching costs then, what moving must gain, and the part of the best value that suffices to stay near the
+# first start.
+_STIFFER, _STIFF_GAIN, _NEAR = 5.0, 0.025, 0.75
 DEFAULT = Similarity.local_ncc
+# Next to nothing moves where 95 % of what shows something moves by less than so many samples of the finest stages, and
+# by less than so many times its median. Contrast that arrives: 1.0 to 2.1 and 2.7 to 4.3; beating hearts: 1.7 and more,
+# and 9 to 14.
+_SOMETHING, _LITTLE, _UNEVEN = 0.1, 2.5, 6.0
 # The affine part's share of the progress bar.
 _AFFINE_SHARE = 0.2
 
@@ -110,14 +115,14 @@ class _Watch:
         self.ended = self.ended or self.stop() or (self.left is not None and self.left <= 0)
         return self.ended
 
-    def of_stage(self, number: int, planned: Sequence[Stage], before: float) -> Callable[[int, float], bool]:
-        """What a stage asks before each step. before: part of the work that is done when the first one begins."""
+    def of_stage(self, number: int, planned: Sequence[Stage]) -> Callable[[int, float], bool]:
+        """What a stage asks before each step."""
         gains = _Gains() if self.budget.converged else None
         first, total = sum(own.steps for own in planned[:number]), sum(own.steps for own in planned)
         told = f"stage {number + 1} of {len(planned)}"
 
         def proceed(step: int, value: float) -> bool:
-            self.tell(Progressed(told, before + (1 - before) * (first + step) / total, value))
+            self.tell(Progressed(told, _AFFINE_SHARE + (1 - _AFFINE_SHARE) * (first + step) / total, value))
             if self.over() or (gains and gains.over(value)):
                 return False
             self.steps += 1
@@ -169,16 +174,47 @@ class Optimisation:
         stages = list[tuple[float, float]]()
         if aim.kind is Kind.deformable and alike and not watch.over():
             planned = self._plan(watch, transform, aim, samples, fine=fine)
-            for number, stage in enumerate(planned):
-                if watch.over():
-                    break
-                proceed = watch.of_stage(number, planned, _AFFINE_SHARE if affines else 0.0)
-                found = improve(
-                    self._fixed, self._moving, transform, stage, proceed, aim.similarity or DEFAULT, aim.steering
-                )
-                transform = found.transform
-                stages.append((found.before, found.after))
+            begun = 0 if fine else COARSE
+            moved = self._improved(transform, planned, range(begun), aim, watch, stages)
+            before = CompositeTransform((AffineTransform(_linear(transform)),))
+            if self._slight(moved, before):
+                planned = stiffened(planned)
+                if not fine:
+                    moved = transform
+                    stages.clear()
+            transform = self._improved(moved, planned, range(begun, len(planned)), aim, watch, stages)
         return Optimised(transform, start, affines, stages, watch.steps, watch.seconds, alike, watch.ended)
+
+    def _improved(
+        self,
+        transform: CompositeTransform,
+        planned: Sequence[Stage],
+        which: Sequence[int],
+        aim: Aim,
+        watch: _Watch,
+        stages: list[tuple[float, float]],
+    ) -> CompositeTransform:
+        """With some of the planned stages; what each does to its objective is added to `stages`."""
+        for number in which:
+            if watch.over():
+                break
+            proceed = watch.of_stage(number, planned)
+            similarity = aim.similarity or DEFAULT
+            found = improve(self._fixed, self._moving, transform, planned[number], proceed, similarity, aim.steering)
+            transform = found.transform
+            stages.append((found.before, found.after))
+        return transform
+
+    def _slight(self, transform: CompositeTransform, before: CompositeTransform) -> bool:
+        """Whether two transforms differ by little, and nowhere by much more than elsewhere: noise and contrast do that
+        all over an image, and a heart that beats does not.
+        """
+        fixed, _ = self.levels(_CONTRAST_SAMPLES)
+        shows = (fixed.image > _SOMETHING).cpu().numpy().ravel()
+        points = fixed.grid.voxel_centers().reshape(-1, 3)[shows if shows.any() else slice(None)]
+        moved = np.linalg.norm(transform.apply(points) - before.apply(points), axis=1)
+        middle, most = np.percentile(moved, (50, 95))
+        return bool(most < _LITTLE * spacing_for(self._fixed.grid, SAMPLES) and most < _UNEVEN * middle)
 
     def levels(self, samples: float) -> tuple[Level, Level]:
         """Both images with about so many samples of the fixed one."""
@@ -200,18 +236,20 @@ class Optimisation:
         return other._run(watch, aim.turned(), start, _TURNED_SAMPLES).transform
 
     def _affine(self, start: CompositeTransform | None, aim: Aim, watch: _Watch) -> list[FoundAffine]:
-        return self._best(candidates(self._fixed, self._moving, start), aim, watch, 1.0)
+        return self._best(candidates(self._fixed, self._moving, start), aim, watch)
 
     def _stiff_affine(self, start: CompositeTransform | None, aim: Aim, watch: _Watch) -> list[FoundAffine]:
         """For images of different contrast: they tell less, and are mostly of one person, so that more is taken from
         where they lie.
         """
         begun = candidates(self._fixed, self._moving, start)
-        found = self._best(begun, aim, watch, _STIFFER)
-        near = self._best(Candidates(begun.matrices[:1], begun.names[:1]), aim, watch, _STIFFER)
+        found = self._best(begun, aim, watch, _STIFFER, _STIFF_GAIN)
+        near = self._best(Candidates(begun.matrices[:1], begun.names[:1]), aim, watch, _STIFFER, _STIFF_GAIN)
         return [near[0], *found] if near[0].value > _NEAR * found[0].value else found
 
-    def _best(self, begun: Candidates, aim: Aim, watch: _Watch, stiffness: float) -> list[FoundAffine]:
+    def _best(
+        self, begun: Candidates, aim: Aim, watch: _Watch, stiffness: float = 1.0, gain: float = GAIN
+    ) -> list[FoundAffine]:
         def proceed(steps: int) -> bool:
             watch.tell(Progressed("affine", _AFFINE_SHARE * steps / affine.STEPS))
             return not watch.over()
@@ -223,6 +261,7 @@ class Optimisation:
             begun,
             rigid=rigid,
             stiffness=stiffness,
+            gain=gain,
             steering=aim.steering,
             proceed=proceed,
         )

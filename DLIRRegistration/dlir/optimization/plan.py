@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dlir.geometry import ImageGrid
 from dlir.optimization.deformable import Stage
 from dlir.optimization.levels import grid_at, spacing_for
 
-# Spacing of the samples and of the control points, as multiples of the finest samples', and steps.
-_COARSE_TO_FINE = ((4, 16, 40), (2, 16, 20), (2, 8, 50), (1, 8, 20), (1, 4, 40))
+# Spacing of the samples and of the control points, as multiples of the finest samples', steps, and what bending costs.
+_COARSE_TO_FINE = ((4, 16, 40, 0.3), (2, 16, 20, 0.3), (2, 8, 50, 0.1), (1, 8, 20, 0.1), (1, 4, 40, 0.03))
+# Stages after which it shows whether anything moves.
+COARSE = 2
 # On top of what is nearly right: of a network, or of an optimisation before.
-_FINE = ((2, 8, 30), (1, 8, 20), (1, 4, 40))
+_FINE = ((2, 8, 30, 0.1), (1, 8, 20, 0.1), (1, 4, 40, 0.03))
+# What bending costs where next to nothing moves: what differs there is noise and contrast more than place.
+_STIFF = 10.0
 # Samples of the finest stage, at least and at most; the more the time allows, the better the result.
 _FEWEST, _MOST = 30_000, 1_500_000
 SAMPLES = 600_000
-# What bending costs: from an affine start, and on top of what is nearly right.
-_STIFFNESS, _STIFFNESS_FINE = 0.3, 0.1
 
 
-def plan(grid: ImageGrid, samples: float, steps: int | None = None, *, fine: bool = False) -> tuple[Stage, ...]:
+def plan(grid: ImageGrid, samples: float, steps: int | None = None, *, fine: bool) -> tuple[Stage, ...]:
     """Stages, in the order in which they are done, for a fixed image, with about so many samples in the finest ones.
 
     steps: of all stages together; None for the recipe's own. fine: only on top of what is nearly right.
     """
-    recipe, stiffness = (_FINE, _STIFFNESS_FINE) if fine else (_COARSE_TO_FINE, _STIFFNESS)
+    recipe = _FINE if fine else _COARSE_TO_FINE
     spacing = spacing_for(grid, min(max(samples, _FEWEST), _MOST))
-    counts = _shared(steps, [count for _, _, count in recipe])
+    counts = _shared(steps, [count for _, _, count, _ in recipe])
     return tuple(
         Stage(image * spacing, control * spacing, count, stiffness)
-        for (image, control, _), count in zip(recipe, counts, strict=True)
+        for (image, control, _, stiffness), count in zip(recipe, counts, strict=True)
         if count
     )
+
+
+def stiffened(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """For images of which next to nothing moves."""
+    return tuple(replace(stage, stiffness=_STIFF) for stage in stages)
 
 
 def work(grid: ImageGrid, stages: Sequence[Stage]) -> float:
@@ -40,7 +48,7 @@ def work(grid: ImageGrid, stages: Sequence[Stage]) -> float:
     return sum(stage.steps * math.prod(grid_at(grid, stage.image).size) for stage in stages)
 
 
-def samples_for(grid: ImageGrid, affordable: float, *, fine: bool = False) -> float:
+def samples_for(grid: ImageGrid, affordable: float, *, fine: bool) -> float:
     """Samples of the finest stages for which a plan's work is about what is affordable."""
     low, high = float(_FEWEST), float(_MOST)
     for _ in range(20):

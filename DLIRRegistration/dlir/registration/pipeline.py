@@ -86,7 +86,7 @@ def run_into(
 ) -> Finished:
     """As `run`, into a folder that the caller has opened and may add to before it closes."""
     with notes_kept() as notes:
-        return _run_into(outputs, request, session, progress, notify, offer, stop, notes)
+        return _run_into(outputs, request, session, progress, notify, offer, stop, curve, notes)
 
 
 def _run_into(
@@ -97,6 +97,7 @@ def _run_into(
     notify: Notify,
     offer: Offer,
     stop: Callable[[], bool],
+    curve: Curve,
     notes: Sequence[str],
 ) -> Finished:
     from dlir.io import write_json

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 SMALL = min(FIXED.spacing)
 NEAR = placed((3, -3, 2))
 KNOWN = placed((5, -4, 3), (0.10, -0.08, 0.12), (1.05, 0.96, 1.03))
-FEW = Refinement(Budget(steps=5))
+FEW = Refinement(Budget(steps=5), Kind.deformable, None, 0.0, lambda: False)
 
 
 def _alone(loaded: Loaded, refinement: Refinement = FEW) -> RegistrationResult:
