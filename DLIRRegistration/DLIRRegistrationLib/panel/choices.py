@@ -42,7 +42,7 @@ class Refinement(Enum):
 
     def label(self) -> str:
         return {
-            Refinement.DEFAULT: _("Only without a model"),
+            Refinement.DEFAULT: _("If no model fits"),
             Refinement.OFF: _("Off"),
             Refinement.SECONDS_5: _("5 s"),
             Refinement.SECONDS_10: _("10 s"),
