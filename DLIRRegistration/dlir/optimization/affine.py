@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlir.geometry import ImageGrid
+from dlir.optimization.adam import Adam
 from dlir.optimization.levels import Level, Pyramid, spacing_for
 from dlir.optimization.objective import LocalSimilarity, Steering
 from dlir.transforms.affine import transform_points
@@ -133,16 +134,14 @@ class _Search:
         best = [found.place for found in self.distinct(self._ranked(values))[: own.kept]]
         self._starts, self._names = self._starts[best], tuple(self._names[k] for k in best)
         self._parameters = self._best[best].clone().requires_grad_()
-        self._optimizer = torch.optim.Adam([self._parameters], own.rate, betas=(0.9, 0.95))
+        self._optimizer = Adam(self._parameters, own.rate)
         self._best = self._parameters.detach().clone()
         self._highest = torch.full((len(self._best),), -math.inf, device=self._best.device)
 
     def step(self) -> None:
-        self._optimizer.zero_grad()
         values = self._values(self._starts, self._parameters)
         self._keep(values.detach())
-        (-values.sum()).backward()
-        self._optimizer.step()
+        self._optimizer.step(*torch.autograd.grad(-values.sum(), self._parameters))
 
     def _keep(self, values: Tensor) -> None:
         """The present parameters of those candidates that are better than ever."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from dlir.geometry import ImageGrid
 from dlir.losses.choices import Similarity
 from dlir.losses.regularization import bending_energy
+from dlir.optimization.adam import Adam
 from dlir.optimization.levels import Level, Pyramid, warped
 from dlir.optimization.objective import LocalSimilarity, Steering, WholeSimilarity
 from dlir.transforms.bspline import (
@@ -34,7 +35,7 @@ from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 # Parts of the control spacing that no coefficient exceeds: less than Choi and Lee's bound, so that no stage folds.
 LIMIT = 0.4
 # Adam's rate at a stage's first and last step, in control spacings.
-_RATES, _BETAS = (0.03, 0.006), (0.9, 0.95)
+_RATES = (0.03, 0.006)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def improve(
     onto = fixed.at(stage.image)
     objective = _Objective(onto, moving.at(stage.image), transform, stage, similarity, steering)
     raw = torch.zeros(1, 3, *objective.cells, device=fixed.device, requires_grad=True)
-    optimizer = torch.optim.Adam([raw], _RATES[0], betas=_BETAS)
+    optimizer = Adam(raw, _RATES[0])
     values, best = list[float](), raw.detach().clone()
     for step in range(stage.steps + 1):
         value = objective(raw)
@@ -83,11 +84,8 @@ def improve(
             best = raw.detach().clone()
         if step == stage.steps or not proceed(step, values[-1]):
             break
-        for group in optimizer.param_groups:
-            group["lr"] = _RATES[0] * (_RATES[1] / _RATES[0]) ** (step / max(1, stage.steps - 1))
-        optimizer.zero_grad()
-        (-value).backward()
-        optimizer.step()
+        optimizer.rate = _RATES[0] * (_RATES[1] / _RATES[0]) ** (step / max(1, stage.steps - 1))
+        optimizer.step(*torch.autograd.grad(-value, raw))
     if max(values) <= values[0]:
         return Improved(transform, values[0], values[0])
     return Improved(CompositeTransform((objective.spline(best), *transform.parts)), values[0], max(values))
