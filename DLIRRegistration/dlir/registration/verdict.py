@@ -226,7 +226,7 @@ def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> 
             f"Registered the other way round, a point comes back {apart:.1f} mm from where it began "
             f"(more than {most:.1f} mm is doubtful); the result cannot be relied upon."
         )
-    if before is not None and after is not None and after < before - SIMILARITY_FALL:
+    if before is not None and after is not None and after < before - SIMILARITY_FALL and _same_contrast(report):
         yield (
             f"The images match less than before (similarity {before:.2f} → {after:.2f}); "
             "try another start, or a model for such images."
@@ -283,8 +283,7 @@ def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) ->
     volume, most = _limited(inputs, "affine_volume")
     if volume > most or volume < 1 / most:
         yield f"The moving image is scaled to {volume:.2f} times its volume; are the voxel sizes right?"
-    refinement = report.get("refinement") or {}
-    if refinement.get("same_contrast") is False:
+    if not _same_contrast(report):
         yield "The images differ in contrast, so that they were only moved and not bent; look at how they fit."
 
 
@@ -364,6 +363,11 @@ def _known(inputs: Mapping[str, float | None], name: str) -> float:
 def _limited(inputs: Mapping[str, float | None], name: str) -> tuple[float, float]:
     """A figure, and what results of the model stay below."""
     return _known(inputs, name), _known(inputs, f"{name}_limit")
+
+
+def _same_contrast(report: Mapping[str, Any]) -> bool:
+    """Whether correlation means anything, as far as that was looked at."""
+    return (report.get("refinement") or {}).get("same_contrast") is not False
 
 
 def _percent(part: float) -> str:

@@ -60,7 +60,6 @@ def shared_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerCl
         client.start()
         yield client
         client.close()
-    # Where something has been optimised in this process too, torch keeps a cache of its own there.
     assert list(folder.iterdir()) == []
 
 
