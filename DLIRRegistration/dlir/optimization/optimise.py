@@ -167,7 +167,8 @@ class Optimisation:
         transform, affines, alike = start, list[FoundAffine](), True
         if transform is None or not fine:
             affines = self._affine(start, aim, watch)
-            alike = aim.similarity is not None or self._alike(affines[0].transform) >= _ALIKE
+            if aim.similarity is None and not watch.over():
+                alike = self._alike(affines[0].transform) >= _ALIKE
             if not alike:
                 affines = self._stiff_affine(start, aim, watch)
             transform = affines[0].transform
