@@ -175,7 +175,7 @@ class Optimisation:
         stages = list[tuple[float, float]]()
         if aim.kind is Kind.deformable and alike and not watch.over():
             planned = self._plan(watch, transform, aim, samples, fine=fine)
-            begun = 0 if fine else COARSE
+            begun = 0 if fine else min(COARSE, len(planned))  # few steps leave some stages out
             moved = self._improved(transform, planned, range(begun), aim, watch, stages)
             before = CompositeTransform((AffineTransform(_linear(transform)),))
             if self._slight(moved, before):
