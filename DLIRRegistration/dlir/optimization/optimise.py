@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
 from dlir.optimization import affine
-from dlir.optimization.affine import GAIN, Candidates, FoundAffine, best_affines
+from dlir.optimization.affine import GAIN, Candidates, FoundAffine, best_affines, distinct
 from dlir.optimization.budget import Budget
 from dlir.optimization.candidates import candidates
 from dlir.optimization.choices import Kind
@@ -246,7 +246,9 @@ class Optimisation:
         begun = candidates(self._fixed, self._moving, start)
         found = self._best(begun, aim, watch, _STIFFER, _STIFF_GAIN)
         near = self._best(Candidates(begun.matrices[:1], begun.names[:1]), aim, watch, _STIFFER, _STIFF_GAIN)
-        return [near[0], *found] if near[0].value > _NEAR * found[0].value else found
+        if near[0].value <= _NEAR * found[0].value:
+            return found
+        return distinct([near[0], *found], self._fixed.grid)
 
     def _best(
         self, begun: Candidates, aim: Aim, watch: _Watch, stiffness: float = 1.0, gain: float = GAIN
