@@ -181,7 +181,7 @@ class Optimisation:
             if self._slight(moved, before):
                 planned = stiffened(planned)
                 if not fine:
-                    moved, watch.steps = transform, 0
+                    moved = transform
                     stages.clear()
             transform = self._improved(moved, planned, range(begun, len(planned)), aim, watch, stages)
         return Optimised(transform, start, affines, stages, watch.steps, watch.seconds, alike, watch.ended)
