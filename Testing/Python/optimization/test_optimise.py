@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from blobs import CENTER, FIXED, MOVING, Blobs, about, apart, noise, pair_by, placed
-from chains import random_bspline
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
 from dlir.losses.similarity import local_ncc
@@ -119,7 +118,7 @@ def test_unrelated_images_end_no_worse(pair: Optimisation) -> None:
     hostile = Optimisation(noise(FIXED, 0), Blobs().seen(MOVING))
     assert not hostile.run(Budget(steps=15), start=NEAR).alike
     found = hostile.run(Budget(steps=15), Aim(similarity=Similarity.local_ncc), NEAR)
-    assert len(found.stages) == 5
+    assert found.stages
     assert all(after >= before for before, after in found.stages)
     points = CENTER + np.random.default_rng(0).uniform(-40, 40, (2000, 3))
     assert found.transform.determinant(points).min() > 0
@@ -168,7 +167,7 @@ def test_little_and_everywhere_is_slight(pair: Optimisation, moved: CompositeTra
 
 @pytest.mark.parametrize("bends", [False, True])
 def test_then_all_stages_are_stiff(pair: Optimisation, bends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the affine part on; what was tried before is none of the result."""
+    """On the affine part alone; what was tried before is none of the result."""
     done: list[Stage] = []
 
     def improving(*given: Any) -> Improved:
@@ -179,11 +178,11 @@ def test_then_all_stages_are_stiff(pair: Optimisation, bends: bool, monkeypatch:
     monkeypatch.setattr(Optimisation, "_slight", lambda *_: True)
     start = CompositeTransform((*_bump(12.0).parts, *KNOWN.parts)) if bends else NEAR
     found = pair.run(Budget(steps=12), start=start)
-    assert found.steps == 12
-    kept = done[len(done) - len(found.stages) :]
-    assert sum(stage.steps for stage in kept) == 12
-    assert len(done) - len(kept) == (0 if bends else COARSE)
-    assert kept == list(stiffened(kept))
+    assert found.steps == sum(stage.steps for stage in done) == 12
+    tried, kept = (0, 3) if bends else (COARSE, 3)
+    assert (len(done), len(found.stages)) == (tried + kept, kept)
+    assert done[tried:] == list(stiffened(done[tried:]))
+    assert not any(stage in stiffened(done) for stage in done[:tried])
 
 
 # -- another contrast ---------------------------------------------------------------------------------
@@ -202,28 +201,26 @@ def test_of_another_contrast_it_is_moved_and_not_bent(contrast: Callable[[Array]
 
 def test_with_a_similarity_for_it_it_bends() -> None:
     other = Optimisation(*pair_by(NEAR, contrast=lambda values: 2 - values))
-    found = other.run(Budget(steps=6), Aim(similarity=Similarity.mutual_information), STILL)
+    found = other.run(Budget(steps=25), Aim(similarity=Similarity.mutual_information), STILL)
     assert found.alike
-    assert found.steps == 6
+    assert found.steps == 25
     assert any(after > before for before, after in found.stages)
     assert all(after >= before for before, after in found.stages)
 
 
-def test_stopped_early_nothing_is_said_of_the_contrast() -> None:
+def test_stopped_early_nothing_is_said_of_the_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is still far off looks like another contrast; it is kept as far as it came."""
-    known = placed((20, -15, 8))
-    far = Optimisation(*pair_by(known))
-    asked: list[None] = []
+    monkeypatch.setattr(optimise, "_ALIKE", 0.9)
+    known, start, asked = placed((20, -15, 8)), placed((11, -9, 3)), list[None]()
 
     def stop() -> bool:
         asked.append(None)
-        return len(asked) > 12
+        return len(asked) > 4
 
-    start = placed((13, -11, 4))
+    far = Optimisation(*pair_by(known))
     found = far.run(Budget(steps=5), start=start, stop=stop)
-    assert found.stopped
-    assert found.alike
-    assert far._alike(found.transform) < optimise._ALIKE
+    assert far._alike(found.transform) < 0.9
+    assert (found.stopped, found.alike) == (True, True)
     assert apart(found.transform, known) < 0.9 * apart(start, known)
 
 
@@ -232,7 +229,7 @@ def test_stopped_early_nothing_is_said_of_the_contrast() -> None:
 
 def test_landmarks_meet_although_the_images_say_otherwise(pair: Optimisation) -> None:
     points = CENTER + np.random.default_rng(0).uniform(-15, 15, (6, 3))
-    steering = Steering(points, KNOWN.apply(points) + (0, 4, 0), 1.0)
+    steering = Steering(points, KNOWN.apply(points) + np.array([0, 4, 0]), 1.0)
     plain, steered = (
         np.linalg.norm(pair.run(Budget(steps=20), aim, NEAR).transform.apply(points) - steering.moving, axis=1).mean()
         for aim in (Aim(), Aim(steering=steering))
@@ -255,10 +252,8 @@ def test_the_other_way_round_landmarks_change_roles() -> None:
 
 
 def test_a_start_that_bends_is_only_made_better(pair: Optimisation) -> None:
-    rng = np.random.default_rng(0)
-    control = make_grid((7, 7, 7), (16.0, 16.0, 16.0), tuple(CENTER - 48))
-    start = CompositeTransform((random_bspline(rng, control, fraction=0.3, zero_layers=1), *KNOWN.parts))
-    found = pair.run(Budget(steps=12), start=start)
+    start = CompositeTransform((*_bump(15.0).parts, *KNOWN.parts))
+    found = pair.run(Budget(steps=20), start=start)
     assert found.affines == []
     assert found.begun is start
     assert found.transform.parts[-2:] == start.parts
@@ -285,13 +280,13 @@ def _stopping(pair: Optimisation, after: int) -> Optimised:
     return pair.run(Budget(steps=60), start=NEAR, stop=stop)
 
 
-@pytest.mark.parametrize("after", [0, 20, 78, 110])
+@pytest.mark.parametrize("after", [0, 20, 70, 110])
 def test_stopped_it_keeps_the_best_so_far(pair: Optimisation, after: int) -> None:
     found = _stopping(pair, after)
     assert found.stopped
     assert found.steps < 60
     assert _similarity(pair, found.transform) >= _similarity(pair, NEAR) - 1e-6
-    assert bool(found.stages) == (after > 90)
+    assert bool(found.stages) == (after > 70)
     if after == 0:
         assert apart(found.transform, NEAR) < 1e-3
 
@@ -336,8 +331,11 @@ def test_the_other_way_round_leads_back(pair: Optimisation) -> None:
     assert not np.allclose(back.matrix, np.linalg.inv(found.transform.matrix), atol=1e-6)
 
 
-def test_the_other_way_round_bends_too(pair: Optimisation) -> None:
-    found = pair.run(Budget(steps=10), start=NEAR)
-    back = pair.turned(found, Aim())
+def test_the_other_way_round_bends_too() -> None:
+    blobs, bump = Blobs(), _bump(15.0)
+    bent = Optimisation(blobs.seen(FIXED, bump.apply), blobs.seen(MOVING))
+    found = bent.run(Budget(steps=40), start=STILL)
+    assert apart(found.transform, bump) < 0.6 * apart(STILL, bump)
+    back = bent.turned(found, Aim())
     assert any(isinstance(part, BSplineTransform) for part in back.parts)
     assert apart(CompositeTransform((*found.transform.parts, *back.parts)), STILL) < SMALL
