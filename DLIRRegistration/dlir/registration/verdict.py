@@ -58,6 +58,7 @@ LOCAL = 0.75
 # For a pair that was optimised without a model: the error there and back in samples, a second optimum as a part of the
 # best one's value, and the volume that the affine part may change by. Right ones 0.1 to 2.0, up to 0.92, 0.79 to 1.26.
 SAMPLES_APART, AMBIGUOUS, VOLUME = 2.2, 0.93, 1.7
+_NCC = "local_ncc"
 # So many times the limit of the error there and back, and the result is no result.
 CONSISTENCY_FAILED = 4.0
 # Landmarks are placed to a voxel or so; this is half of a fine one.
@@ -226,7 +227,7 @@ def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> 
             f"Registered the other way round, a point comes back {apart:.1f} mm from where it began "
             f"(more than {most:.1f} mm is doubtful); the result cannot be relied upon."
         )
-    if before is not None and after is not None and after < before - SIMILARITY_FALL:
+    if _correlated(report) and before is not None and after is not None and after < before - SIMILARITY_FALL:
         yield (
             f"The images match less than before (similarity {before:.2f} → {after:.2f}); "
             "try another start, or a model for such images."
@@ -364,6 +365,12 @@ def _known(inputs: Mapping[str, float | None], name: str) -> float:
 def _limited(inputs: Mapping[str, float | None], name: str) -> tuple[float, float]:
     """A figure, and what results of the model stay below."""
     return _known(inputs, name), _known(inputs, f"{name}_limit")
+
+
+def _correlated(report: Mapping[str, Any]) -> bool:
+    """Whether images that fit are to correlate: not where contrasts differ, or where something else was optimised."""
+    refinement = report.get("refinement") or {}
+    return refinement.get("same_contrast") is not False and refinement.get("similarity", _NCC) == _NCC
 
 
 def _percent(part: float) -> str:
