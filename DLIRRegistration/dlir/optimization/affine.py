@@ -99,7 +99,7 @@ def best_affines(
     first = search.first()
     if ranked[0].start == first.start and search.found()[0].value < first.value + gain * (1 - first.value):
         ranked[0] = replace(first, value=ranked[0].value)
-    return search.distinct(ranked)
+    return distinct(ranked, fixed.grid)
 
 
 class _Search:
@@ -131,7 +131,7 @@ class _Search:
         self._objective = _Objective(self._fixed.at(spacing), self._moving.at(spacing))
         with torch.no_grad():
             values = self._values(self._starts, self._best)
-        best = [found.place for found in self.distinct(self._ranked(values))[: own.kept]]
+        best = [found.place for found in distinct(self._ranked(values), self._fixed.grid)[: own.kept]]
         self._starts, self._names = self._starts[best], tuple(self._names[k] for k in best)
         self._parameters = self._best[best].clone().requires_grad_()
         self._optimizer = Adam(self._parameters, own.rate)
@@ -148,14 +148,6 @@ class _Search:
         better = values > self._highest
         self._highest = torch.where(better, values, self._highest)
         self._best = torch.where(better[:, None], self._parameters.detach(), self._best)
-
-    def distinct(self, found: Sequence[FoundAffine]) -> list[FoundAffine]:
-        """Without those that are nearly one before them."""
-        kept: list[FoundAffine] = []
-        for one in found:
-            if all(_distance(one, other, self._fixed.grid) > _SAME * self._radius for other in kept):
-                kept.append(one)
-        return kept
 
     def found(self) -> list[FoundAffine]:
         """What each candidate has been at its best, the best first."""
@@ -260,6 +252,15 @@ def _cost(parameters: Tensor) -> Tensor:
 
 
 # -- how far maps are apart ---------------------------------------------------------------------------
+
+
+def distinct(found: Sequence[FoundAffine], grid: ImageGrid) -> list[FoundAffine]:
+    """Without those that are nearly one before them over the fixed image."""
+    kept: list[FoundAffine] = []
+    for one in found:
+        if all(_distance(one, other, grid) > _SAME * _radius(grid) for other in kept):
+            kept.append(one)
+    return kept
 
 
 def _radius(grid: ImageGrid) -> float:

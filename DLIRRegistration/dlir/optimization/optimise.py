@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
 from dlir.optimization import affine
-from dlir.optimization.affine import GAIN, Candidates, FoundAffine, best_affines
+from dlir.optimization.affine import GAIN, Candidates, FoundAffine, best_affines, distinct
 from dlir.optimization.budget import Budget
 from dlir.optimization.candidates import candidates
 from dlir.optimization.choices import Kind
 from dlir.optimization.deformable import Stage, improve
 from dlir.optimization.levels import Level, Pyramid, spacing_for, warped
 from dlir.optimization.objective import LocalSimilarity, Steering
-from dlir.optimization.plan import COARSE, SAMPLES, plan, samples_for, stiffened
+from dlir.optimization.plan import COARSE, SAMPLES, affordable_plan, plan, stiffened
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
 # Samples and steps that the time of a step is measured with, and how much of the time that is left is planned for.
-_PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 60_000, 4, 0.85
+_PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 150_000, 3, 0.9
 # A stage that is to converge ends where so many steps have gained less than this, and after so many times its steps.
 _WAITED, _GAIN, _LONGER = 15, 2e-4, 5
 # The way back is found by so many steps, with so many samples at the finest.
@@ -167,14 +167,15 @@ class Optimisation:
         transform, affines, alike = start, list[FoundAffine](), True
         if transform is None or not fine:
             affines = self._affine(start, aim, watch)
-            alike = aim.similarity is not None or self._alike(affines[0].transform) >= _ALIKE
+            if aim.similarity is None and not watch.over():
+                alike = self._alike(affines[0].transform) >= _ALIKE
             if not alike:
                 affines = self._stiff_affine(start, aim, watch)
             transform = affines[0].transform
         stages = list[tuple[float, float]]()
         if aim.kind is Kind.deformable and alike and not watch.over():
             planned = self._plan(watch, transform, aim, samples, fine=fine)
-            begun = 0 if fine else COARSE
+            begun = 0 if fine else min(COARSE, len(planned))  # few steps leave some stages out
             moved = self._improved(transform, planned, range(begun), aim, watch, stages)
             before = CompositeTransform((AffineTransform(_linear(transform)),))
             if self._slight(moved, before):
@@ -245,7 +246,9 @@ class Optimisation:
         begun = candidates(self._fixed, self._moving, start)
         found = self._best(begun, aim, watch, _STIFFER, _STIFF_GAIN)
         near = self._best(Candidates(begun.matrices[:1], begun.names[:1]), aim, watch, _STIFFER, _STIFF_GAIN)
-        return [near[0], *found] if near[0].value > _NEAR * found[0].value else found
+        if near[0].value <= _NEAR * found[0].value:
+            return found
+        return distinct([near[0], *found], self._fixed.grid)
 
     def _best(
         self, begun: Candidates, aim: Aim, watch: _Watch, stiffness: float = 1.0, gain: float = GAIN
@@ -278,7 +281,7 @@ class Optimisation:
         grid = self._fixed.grid
         if watch.left is not None:
             affordable = _PLANNED * max(0.0, watch.left) / self._seconds_per_sample(transform, aim)
-            return plan(grid, samples_for(grid, affordable, fine=fine), fine=fine)
+            return affordable_plan(grid, affordable, fine=fine)
         stages = plan(grid, samples, watch.budget.steps, fine=fine)
         return stages if watch.budget.steps else tuple(replace(own, steps=_LONGER * own.steps) for own in stages)
 

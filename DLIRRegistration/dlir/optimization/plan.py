@@ -10,10 +10,15 @@ from dlir.geometry import ImageGrid
 from dlir.optimization.deformable import Stage
 from dlir.optimization.levels import grid_at, spacing_for
 
+_Recipe = Sequence[tuple[int, int, int, float]]
 # Spacing of the samples and of the control points, as multiples of the finest samples', steps, and what bending costs.
 _COARSE_TO_FINE = ((4, 16, 40, 0.3), (2, 16, 20, 0.3), (2, 8, 50, 0.1), (1, 8, 20, 0.1), (1, 4, 40, 0.03))
 # Stages after which it shows whether anything moves.
 COARSE = 2
+# With time left, control points as close as that. Worth it from so many samples on, and not along thick slices, which
+# hold too little to place them by: hearts lose by it, heads gain .03.
+_FINEST = (*_COARSE_TO_FINE, (1, 2, 50, 0.03))
+_WORTH, _THICK = 600_000, 3.0
 # On top of what is nearly right: of a network, or of an optimisation before.
 _FINE = ((2, 8, 30, 0.1), (1, 8, 20, 0.1), (1, 4, 40, 0.03))
 # What bending costs where next to nothing moves: what differs there is noise and contrast more than place.
@@ -28,7 +33,22 @@ def plan(grid: ImageGrid, samples: float, steps: int | None = None, *, fine: boo
 
     steps: of all stages together; None for the recipe's own. fine: only on top of what is nearly right.
     """
+    return _planned(grid, samples, _FINE if fine else _COARSE_TO_FINE, steps)
+
+
+def affordable_plan(grid: ImageGrid, affordable: float, *, fine: bool) -> tuple[Stage, ...]:
+    """The stages, with as many samples, that make for about so much `work`."""
+    thick = max(grid.spacing) > _THICK * min(grid.spacing)
+    if not fine and not thick:
+        samples = _samples_for(grid, affordable, _FINEST)
+        stages = _planned(grid, samples, _FINEST)
+        if samples >= _WORTH or (work(grid, stages) <= affordable and samples >= math.prod(grid.size)):
+            return stages
     recipe = _FINE if fine else _COARSE_TO_FINE
+    return _planned(grid, _samples_for(grid, affordable, recipe), recipe)
+
+
+def _planned(grid: ImageGrid, samples: float, recipe: _Recipe, steps: int | None = None) -> tuple[Stage, ...]:
     spacing = spacing_for(grid, min(max(samples, _FEWEST), _MOST))
     counts = _shared(steps, [count for _, _, count, _ in recipe])
     return tuple(
@@ -48,12 +68,12 @@ def work(grid: ImageGrid, stages: Sequence[Stage]) -> float:
     return sum(stage.steps * math.prod(grid_at(grid, stage.image).size) for stage in stages)
 
 
-def samples_for(grid: ImageGrid, affordable: float, *, fine: bool) -> float:
-    """Samples of the finest stages for which a plan's work is about what is affordable."""
+def _samples_for(grid: ImageGrid, affordable: float, recipe: _Recipe) -> float:
+    """Samples of the finest stages for which the work is about what is affordable."""
     low, high = float(_FEWEST), float(_MOST)
     for _ in range(20):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if work(grid, plan(grid, middle, fine=fine)) < affordable else (low, middle)
+        low, high = (middle, high) if work(grid, _planned(grid, middle, recipe)) < affordable else (low, middle)
     return low
 
 

@@ -58,6 +58,7 @@ LOCAL = 0.75
 # For a pair that was optimised without a model: the error there and back in samples, a second optimum as a part of the
 # best one's value, and the volume that the affine part may change by. Right ones 0.1 to 2.0, up to 0.92, 0.79 to 1.26.
 SAMPLES_APART, AMBIGUOUS, VOLUME = 2.2, 0.93, 1.7
+_NCC = "local_ncc"
 # So many times the limit of the error there and back, and the result is no result.
 CONSISTENCY_FAILED = 4.0
 # Landmarks are placed to a voxel or so; this is half of a fine one.
@@ -226,7 +227,7 @@ def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> 
             f"Registered the other way round, a point comes back {apart:.1f} mm from where it began "
             f"(more than {most:.1f} mm is doubtful); the result cannot be relied upon."
         )
-    if before is not None and after is not None and after < before - SIMILARITY_FALL and _same_contrast(report):
+    if _correlated(report) and before is not None and after is not None and after < before - SIMILARITY_FALL:
         yield (
             f"The images match less than before (similarity {before:.2f} → {after:.2f}); "
             "try another start, or a model for such images."
@@ -283,7 +284,7 @@ def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) ->
     volume, most = _limited(inputs, "affine_volume")
     if volume > most or volume < 1 / most:
         yield f"The moving image is scaled to {volume:.2f} times its volume; are the voxel sizes right?"
-    if not _same_contrast(report):
+    if (report.get("refinement") or {}).get("same_contrast") is False:
         yield "The images differ in contrast, so that they were only moved and not bent; look at how they fit."
 
 
@@ -365,9 +366,10 @@ def _limited(inputs: Mapping[str, float | None], name: str) -> tuple[float, floa
     return _known(inputs, name), _known(inputs, f"{name}_limit")
 
 
-def _same_contrast(report: Mapping[str, Any]) -> bool:
-    """Whether correlation means anything, as far as that was looked at."""
-    return (report.get("refinement") or {}).get("same_contrast") is not False
+def _correlated(report: Mapping[str, Any]) -> bool:
+    """Whether images that fit are to correlate: not where contrasts differ, or where something else was optimised."""
+    refinement = report.get("refinement") or {}
+    return refinement.get("same_contrast") is not False and refinement.get("similarity", _NCC) == _NCC
 
 
 def _percent(part: float) -> str:

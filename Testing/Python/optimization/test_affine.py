@@ -15,6 +15,7 @@ from dlir.optimization import affine
 from dlir.optimization.affine import Candidates, FoundAffine, best_affines
 from dlir.optimization.candidates import candidates
 from dlir.optimization.levels import Pyramid
+from dlir.optimization.objective import Steering
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
 SMALL = min(FIXED.spacing)
@@ -45,13 +46,13 @@ def _half_turn(axis: int) -> CompositeTransform:
 
 def test_turned_stretched_and_shifted() -> None:
     best, *_ = _found(pair_by(STRETCHED))
-    assert apart(best.transform, STRETCHED) < 0.2 * SMALL
+    assert apart(best.transform, STRETCHED) < 0.4 * SMALL  # what stretches costs, so that it falls short of all of it
 
 
 def test_another_contrast() -> None:
     """Dark where the other is bright: no correlation of intensities tells where it lies, but edges do."""
     best, *_ = _found(pair_by(STRETCHED, contrast=lambda values: 1.5 - values))
-    assert apart(best.transform, STRETCHED) < 0.3 * SMALL
+    assert apart(best.transform, STRETCHED) < 0.45 * SMALL
 
 
 def test_half_the_field_of_view_away() -> None:
@@ -65,7 +66,7 @@ def test_head_down(axis: int) -> None:
     known = _half_turn(axis)
     best, *others = _found(pair_by(known))
     assert best.start == "search"
-    assert apart(best.transform, known) < 0.2 * SMALL
+    assert apart(best.transform, known) < 0.3 * SMALL
     assert all(best.value > 1.5 * other.value for other in others)
 
 
@@ -118,6 +119,44 @@ def test_steps_are_told_one_by_one() -> None:
     told: list[int] = []
     best_affines(fixed, moving, candidates(fixed, moving, RIGID), proceed=lambda step: told.append(step) or True)
     assert told == list(range(affine.STEPS))
+
+
+def test_it_keeps_the_best_of_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are far too bold, from where it lies right, are none."""
+    bold = tuple(replace(own, steps=3, rate=0.5) for own in affine._ROUNDS)
+    monkeypatch.setattr(affine, "_ROUNDS", bold)
+    fixed, moving = map(Pyramid, pair_by(RIGID))
+    starts = torch.from_numpy(np.stack([placed((500, 0, 0)).matrix, RIGID.matrix]))
+    best, *_ = best_affines(fixed, moving, Candidates(starts, ("far", "right")), rigid=True)
+    assert best.start == "right"
+    assert apart(best.transform, RIGID) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shift", "gain", "stays"), [(0.0, affine.GAIN, True), (4.0, affine.GAIN, False), (4.0, 1.0, True)]
+)
+def test_the_first_candidate_stays_where_moving_it_gains_too_little(shift: float, gain: float, stays: bool) -> None:
+    near = CompositeTransform((AffineTransform.translation((shift, 0.0, 0.0)), *RIGID.parts))
+    fixed, moving = map(Pyramid, pair_by(RIGID))
+    (found,) = best_affines(fixed, moving, candidates(fixed, moving, near), rigid=True, gain=gain)
+    assert (apart(found.transform, near) < 1e-3) == stays
+
+
+def test_stiffer_it_stretches_less() -> None:
+    fixed, moving = map(Pyramid, pair_by(STRETCHED))
+    begun = candidates(fixed, moving, RIGID)
+    soft, stiff = (best_affines(fixed, moving, begun, stiffness=times)[0].transform for times in (1.0, 50.0))
+    stretches = [np.abs(np.linalg.svd(way.matrix[:3, :3])[1] - 1).max() for way in (soft, stiff)]
+    assert stretches[1] < 0.5 * stretches[0]
+
+
+def test_landmarks_lead_where_images_say_nothing() -> None:
+    blank = [Pyramid(Volume(np.zeros(grid.shape, np.float32), grid, "blank")) for grid in (FIXED, MOVING)]
+    points = CENTER + np.random.default_rng(0).uniform(-25, 25, (6, 3))
+    steering = Steering(points, RIGID.apply(points), 1.0)
+    (found,) = best_affines(*blank, candidates(*blank, placed()), rigid=True, steering=steering)
+    left = np.linalg.norm(found.transform.apply(points) - steering.moving, axis=1)
+    assert left.max() < 0.25 * np.linalg.norm(points - steering.moving, axis=1).max()
 
 
 def test_a_mask_takes_out_what_misleads() -> None:

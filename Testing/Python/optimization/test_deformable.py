@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blobs import CENTER, FIXED, MOVING, Blobs, about, noise, placed
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
-from dlir.optimization.deformable import LIMIT, Improved, Stage, improve
+from dlir.losses.choices import Similarity
+from dlir.optimization.deformable import LIMIT, Improved, Stage, _Landmarks, improve
 from dlir.optimization.levels import Pyramid
+from dlir.optimization.objective import Steering
+from dlir.transforms.bspline import PADDING
 from dlir.transforms.files import write_transform
 from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 from grids import Array, make_grid
@@ -205,3 +209,69 @@ def test_it_is_written_as_other_tools_read_it(tmp_path: Path) -> None:
     points = _points(FIXED, count=500)
     there = np.array([read.TransformPoint(point) for point in points.tolist()])
     np.testing.assert_allclose(found.transform.apply(points), there, atol=1e-3)
+
+
+# -- landmarks ----------------------------------------------------------------------------------------
+
+
+def _landmarks(moved: Array, transform: CompositeTransform) -> tuple[_Landmarks, Array]:
+    """Of a stage in front of a transform whose points lie at `moved` voxels of the stage from there, and the points."""
+    points = CENTER + np.random.default_rng(0).uniform(-15, 15, (5, 3))
+    there = transform.apply(points + moved * FIXED.spacing @ FIXED.direction_matrix.T)
+    like = torch.zeros(1, dtype=torch.float64)
+    return _Landmarks(Steering(points, there, 2.0), transform, FIXED, (4, 5, 6), like), points
+
+
+def _coefficients(fill: Array) -> torch.Tensor:
+    """(1, 3, z, y, x), all alike, as many as cover the fixed image."""
+    cells = [-(-n // s) + 2 * PADDING for n, s in zip(FIXED.size, (4, 5, 6), strict=True)]
+    return torch.from_numpy(fill).reshape(1, 3, 1, 1, 1).expand(1, 3, *cells[::-1]).clone()
+
+
+def test_what_moves_landmarks_to_each_other_costs_nothing() -> None:
+    """Whatever the transform that follows the stage."""
+    moved = np.array([1.2, -1.0, 0.6])
+    for transform in (STILL, placed((5, -4, 3), (0.1, -0.2, 0.3), (1.1, 0.9, 1.0))):
+        landmarks, _ = _landmarks(moved, transform)
+        assert float(landmarks.cost(_coefficients(moved / (4, 5, 6)))) == pytest.approx(0, abs=1e-9)
+        apart = float(((moved * FIXED.spacing) ** 2).sum())  # mm^2
+        assert float(landmarks.cost(_coefficients(np.zeros(3)))) == pytest.approx(2.0 * apart / 100)
+
+
+def test_the_gradient_of_landmarks_is_that_of_differences() -> None:
+    landmarks, _ = _landmarks(np.array([1.2, -1.0, 0.6]), placed((5, -4, 3), (0.1, -0.2, 0.3)))
+    raw = 0.2 * torch.randn(1, 3, 5, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def cost(some: torch.Tensor) -> torch.Tensor:
+        whole = _coefficients(np.zeros(3))
+        whole[:, :, 1:6, 1:6, 1:7] = some
+        return landmarks.cost(whole)
+
+    assert float(cost(raw)) > 0
+    assert torch.autograd.gradcheck(cost, raw.requires_grad_())
+
+
+def test_a_stage_brings_landmarks_together() -> None:
+    """Where the images say nothing of them."""
+    blank = [Pyramid(Volume(np.zeros(FIXED.shape, np.float32), FIXED, "blank"))] * 2
+    points = CENTER + np.random.default_rng(0).uniform(-20, 20, (8, 3))
+    steering = Steering(points, _bent(points), 1.0)
+    stage = replace(STAGE, steps=40, stiffness=0.01)
+    found = improve(*blank, STILL, stage, lambda step, value: True, steering=steering)
+    before, after = (np.linalg.norm(way - steering.moving, axis=1) for way in (points, found.transform.apply(points)))
+    assert after.mean() < 0.3 * before.mean()
+    assert found.transform.determinant(_points(FIXED)).min() > 0
+
+
+def test_another_similarity_sees_another_contrast() -> None:
+    fixed, moving = _pair()
+    folded = replace(moving, array=np.abs(moving.array - 60))
+    pyramids = Pyramid(fixed), Pyramid(folded)
+    points = CENTER + np.random.default_rng(0).uniform(-20, 20, (500, 3))
+    stage = replace(STAGE, steps=25)
+    found = improve(*pyramids, STILL, stage, lambda step, value: True, Similarity.mutual_information)
+    assert found.after > found.before
+    before, after = (
+        np.linalg.norm(way - _bent(points), axis=1).mean() for way in (points, found.transform.apply(points))
+    )
+    assert after < 0.8 * before

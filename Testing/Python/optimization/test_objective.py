@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from dlir.losses.choices import Similarity
+from dlir.losses.compared import Compared
 from dlir.losses.similarity import local_ncc
-from dlir.optimization.objective import WINDOW, LocalSimilarity
+from dlir.optimization.objective import WINDOW, LocalSimilarity, Steering, WholeSimilarity
 
 # Small enough for a window about every voxel.
 SHAPE = (9, 12, 14)
@@ -140,3 +143,27 @@ def test_a_batch_is_each_of_it() -> None:
     assert share.shape == (3, 1, *SHAPE)
     for number, image in enumerate(moving):
         torch.testing.assert_close(correlation[number], similarity(image)[0][0])
+
+
+@pytest.mark.parametrize("name", [name for name in Similarity if name is not Similarity.local_ncc])
+def test_another_similarity_is_that_of_the_losses(name: Similarity) -> None:
+    fixed, warped = (image.float() for image in _images())
+    weight, other = _weight().float(), torch.rand(fixed.shape, generator=torch.Generator().manual_seed(1))
+    compared = Compared(name, fixed)
+    for own, counts, whole in (
+        (None, None, None),
+        (weight, None, weight),
+        (None, weight, weight),
+        (weight, other, weight * other),
+    ):
+        value = WholeSimilarity(name, fixed, own).mean(warped, counts)
+        torch.testing.assert_close(value, compared.to(warped, whole))
+        assert value.shape == (1,)
+        assert float(value) < float(WholeSimilarity(name, fixed, own).mean(fixed, counts))
+
+
+def test_landmarks_ten_millimetres_apart_cost_their_weight() -> None:
+    points = np.zeros((3, 3))
+    steering = Steering(points, points, 0.7)
+    assert steering.cost(torch.full((2, 3), 100.0)).tolist() == pytest.approx([0.7, 0.7])
+    assert float(steering.cost(torch.tensor([0.0, 100.0, 800.0]))) == pytest.approx(0.7 * 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.optimization.deformable import Stage
 from dlir.optimization.levels import Pyramid, spacing_for
-from dlir.optimization.plan import SAMPLES, plan, samples_for, work
+from dlir.optimization.plan import SAMPLES, plan, samples_for, stiffened, work
 from grids import grids, make_grid
 
 LARGE = make_grid((150, 256, 256), (0.9, 0.9, 1.2))
@@ -36,7 +37,7 @@ def test_stages_go_from_coarse_to_fine(fine: bool) -> None:
 
 
 def test_on_top_of_what_is_nearly_right_there_is_less_to_do() -> None:
-    whole, fine = plan(LARGE, SAMPLES), plan(LARGE, SAMPLES, fine=True)
+    whole, fine = (plan(LARGE, SAMPLES, fine=fine) for fine in (False, True))
     assert len(fine) < len(whole)
     assert max(stage.control for stage in fine) < max(stage.control for stage in whole)
     assert fine[-1] == whole[-1]
@@ -48,10 +49,10 @@ def test_more_time_never_means_fewer_samples(affordable: float, fine: bool) -> N
     assert fewer <= more
 
 
-@given(st.floats(1e7, 9e7))
-def test_the_samples_are_what_can_be_afforded(affordable: float) -> None:
-    samples = samples_for(LARGE, affordable)
-    assert work(LARGE, plan(LARGE, samples)) == pytest.approx(affordable, rel=0.15)
+@given(st.floats(1e7, 7e7), st.booleans())
+def test_the_samples_are_what_can_be_afforded(affordable: float, fine: bool) -> None:
+    samples = samples_for(LARGE, affordable, fine=fine)
+    assert work(LARGE, plan(LARGE, samples, fine=fine)) == pytest.approx(affordable, rel=0.15)
 
 
 @given(grids(8, 30), st.floats(1_000, 50_000))
@@ -64,5 +65,19 @@ def test_the_work_is_that_of_the_levels(grid: ImageGrid, samples: float) -> None
 
 
 def test_whatever_the_time_there_are_bounds() -> None:
-    assert samples_for(LARGE, 0.0) == samples_for(LARGE, 1.0) > 1_000
-    assert samples_for(LARGE, float("inf")) < 1e7
+    for fine in (False, True):
+        assert samples_for(LARGE, 0.0, fine=fine) == samples_for(LARGE, 1.0, fine=fine) > 1_000
+        assert samples_for(LARGE, float("inf"), fine=fine) < 1e7
+
+
+@pytest.mark.parametrize("fine", [False, True])
+def test_finer_stages_bend_more_freely_unless_stiffened(fine: bool) -> None:
+    stages = plan(LARGE, SAMPLES, fine=fine)
+    assert all(after.stiffness <= before.stiffness for before, after in itertools.pairwise(stages))
+    assert stages[-1].stiffness < stages[0].stiffness
+    stiff = stiffened(stages)
+    (stiffness,) = {stage.stiffness for stage in stiff}
+    assert stiffness > 10 * stages[0].stiffness
+    assert stages == tuple(
+        replace(after, stiffness=before.stiffness) for before, after in zip(stages, stiff, strict=True)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from blobs import CENTER, FIXED, MOVING, Blobs, apart, noise, pair_by, placed
 from chains import random_bspline
 from dlir.errors import GeometryError, OptionError, TransformError
 from dlir.geometry import ImageGrid
+from dlir.io import Landmarks
 from dlir.io.reading import Volume
+from dlir.losses.choices import Similarity
 from dlir.registration.assessment import Assessment
 from dlir.registration.choices import Budget, Kind
 from dlir.registration.loading import Loaded
@@ -29,6 +32,7 @@ SMALL = min(FIXED.spacing)
 NEAR = placed((3, -3, 2))
 KNOWN = placed((5, -4, 3), (0.10, -0.08, 0.12), (1.05, 0.96, 1.03))
 FEW = Refinement(Budget(steps=5), Kind.deformable, None, 0.0, lambda: False)
+RIGID, AFFINE = (replace(FEW, budget=Budget(steps=1), kind=kind) for kind in (Kind.rigid, Kind.affine))
 
 
 def _alone(loaded: Loaded, refinement: Refinement = FEW) -> RegistrationResult:
@@ -43,7 +47,7 @@ def loaded() -> Loaded:
 
 @pytest.fixture(scope="module")
 def affine(loaded: Loaded) -> RegistrationResult:
-    return _alone(loaded, Refinement(Budget(steps=1), Kind.affine))
+    return _alone(loaded, AFFINE)
 
 
 # -- what a request says ------------------------------------------------------------------------------
@@ -64,6 +68,9 @@ def test_the_budget_is_the_requests(refine: str | None, model: bool, budget: Bud
     request = RegistrationRequest("a.nrrd", "b.nrrd", Outputs("out"), refine=refine)
     found = Refinement.of(request, model=model, stop=lambda: False)
     assert (found.budget, found.kind) == (budget, Kind.deformable)
+    assert (found.similarity, found.landmark_weight) == (None, 0.0)
+    chosen = Refinement.of(replace(request, similarity="mind_ssc"), model=model, stop=lambda: False)
+    assert chosen.similarity is Similarity.mind_ssc
     rigid = replace(request, refine="5it", kind="rigid")
     assert Refinement.of(rigid, model=False, stop=lambda: False).kind is Kind.rigid
 
@@ -74,12 +81,16 @@ def test_the_budget_is_the_requests(refine: str | None, model: bool, budget: Bud
         ({"refine": "3x"}, "'3x' is no budget for --refine"),
         ({"refine": "off", "model": "none"}, "give --refine a budget, such as 10s, or a model"),
         ({"refine": "off", "kind": "rigid"}, "give --refine a budget, such as 10s, or a model"),
+        ({"landmark_weight": 1.0}, "--landmark-weight needs landmarks on both images"),
+        ({"landmark_weight": 1.0, "moving_landmarks": "m.csv"}, "--landmark-weight needs landmarks on both images"),
+        ({"landmark_weight": -1.0}, "--landmark-weight is -1; give 0 or more"),
+        ({"landmark_weight": float("nan")}, "--landmark-weight is nan; give 0 or more"),
         ({"kind": "rigid", "model": "cardiac-cine"}, "--kind rigid is found without a model; leave --model out"),
     ],
 )
-def test_what_contradicts_itself_is_refused(changes: dict[str, str], words: str) -> None:
+def test_what_contradicts_itself_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError, match=words):
-        RegistrationRequest("a.nrrd", "b.nrrd", Outputs("out"), **changes)  # type: ignore[arg-type]
+        RegistrationRequest("a.nrrd", "b.nrrd", Outputs("out"), **changes)
 
 
 # -- alone --------------------------------------------------------------------------------------------
@@ -88,27 +99,28 @@ def test_what_contradicts_itself_is_refused(changes: dict[str, str], words: str)
 def test_a_given_start_is_where_it_begins(affine: RegistrationResult) -> None:
     assert affine.prediction is None
     assert affine.optimising is not None
-    assert affine.optimising.before is not None
-    np.testing.assert_array_equal(affine.optimising.before.matrix, NEAR.matrix)
+    np.testing.assert_array_equal(affine.optimising.start.matrix, NEAR.matrix)
+    assert affine.optimising.found.begun is affine.optimising.start
     assert affine.initialization["affine"] == "given transform"
-    assert apart(affine.transform, KNOWN) < 0.3 * SMALL
+    assert apart(affine.transform, KNOWN) < 0.35 * SMALL
     np.testing.assert_allclose(affine.jacobian, np.linalg.det(affine.transform.matrix[:3, :3]), rtol=1e-4)
 
 
 def test_without_one_it_is_looked_for() -> None:
-    found = _alone(Loaded(*pair_by(placed((35, -5, 10)))), Refinement(Budget(steps=1), Kind.rigid))
+    loaded = Loaded(*pair_by(placed((35, -5, 10))))
+    found = _alone(loaded, RIGID)
     assert found.optimising is not None
-    assert found.optimising.before is None
+    assert found.optimising.found.begun is None
+    np.testing.assert_array_equal(found.optimising.start.matrix, loaded.start.matrix)
     assert apart(found.transform, placed((35, -5, 10))) < 0.5 * SMALL
 
 
 @pytest.mark.parametrize("mode", ["centers", "scanner"])
 def test_a_mode_that_is_asked_for_is_a_start(mode: str) -> None:
-    found = _alone(Loaded(*pair_by(placed()), mode=mode), Refinement(Budget(steps=1), Kind.rigid))
+    found = _alone(Loaded(*pair_by(placed()), mode=mode), RIGID)
     assert found.optimising is not None
-    assert found.optimising.before is not None
     offset = MOVING.center - FIXED.center if mode == "centers" else np.zeros(3)
-    np.testing.assert_allclose(found.optimising.before.matrix[:3, 3], offset, atol=1e-9)
+    np.testing.assert_allclose(found.optimising.start.matrix[:3, 3], offset, atol=1e-9)
 
 
 def test_the_report_tells_what_was_done(loaded: Loaded) -> None:
@@ -119,6 +131,31 @@ def test_the_report_tells_what_was_done(loaded: Loaded) -> None:
     assert told["affine"] == [{"start": "given transform", "value": pytest.approx(0.9, abs=0.15)}]
     assert all(stage["after"] >= stage["before"] for stage in told["stages"])
     assert {"prepare", "refine", "resample"} <= found.seconds.keys()
+
+
+def test_another_contrast_is_reported(loaded: Loaded) -> None:
+    inverted = Blobs().seen(MOVING, contrast=lambda values: 2 - values)
+    found = _alone(replace(loaded, fixed=Blobs().seen(FIXED), moving=inverted, initial=placed((1, 0, 0))))
+    assert found.optimising is not None
+    told = found.optimising.to_dict()
+    assert (told["same_contrast"], told["steps"], told["stages"]) == (False, 0, [])
+    assert found.transform.linear
+
+
+def test_landmarks_that_both_images_have_steer() -> None:
+    """One that an image lacks, and all where none weighs anything, have no influence."""
+    points = CENTER + np.random.default_rng(0).uniform(-15, 15, (6, 3))
+    there = NEAR.apply(points) + np.array([0, 4, 0])
+    there[-1] = np.nan
+    loaded = Loaded(*pair_by(NEAR), initial=NEAR, fixed_landmarks=Landmarks(points), moving_landmarks=Landmarks(there))
+    errors, told = [], []
+    for weight in (0.0, 1.0):
+        found = _alone(loaded, replace(FEW, budget=Budget(steps=20), landmark_weight=weight))
+        assert found.optimising is not None
+        told.append(found.optimising.to_dict()["landmark_weight"])
+        errors.append(np.nanmean(np.linalg.norm(found.transform.apply(points) - there, axis=1)))
+    assert told == [None, 1.0]
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_it_can_be_stopped(loaded: Loaded) -> None:
@@ -160,7 +197,8 @@ def test_it_works_beneath_inference(loaded: Loaded) -> None:
     control = make_grid((7, 7, 7), (16.0, 16.0, 16.0), tuple(CENTER - 48))
     start = CompositeTransform((random_bspline(rng, control, fraction=0.1, zero_layers=1), *KNOWN.parts))
     done = FEW.on_top(start, loaded, CPU, Clock())
-    assert done.before is start
+    assert done.found.begun is start
+    np.testing.assert_array_equal(done.start.matrix, NEAR.matrix)  # how the pair lay before the model, too
     assert done.found.affines == []
     assert done.found.transform.parts[-2:] == start.parts
 
@@ -177,8 +215,11 @@ def test_a_right_result_comes_back_to_where_it_began(affine: RegistrationResult)
     assert offered == [replace(found, inverse_consistency_mm=None)]
     assert found.displacement_mm == pytest.approx(0, abs=1e-6)  # but for the affine part nothing moves
     assert found.affine_volume == pytest.approx(1.05 * 0.96 * 1.03, abs=0.03)
-    assert found.similarity_after == pytest.approx(found.similarity_before)
     assert found.similarity_after is not None
+    assert found.similarity_before is not None
+    assert found.similarity_before < found.similarity_after - 0.05
+    assert found.sample_mm is not None
+    assert 0.9 * SMALL < found.sample_mm < 2 * SMALL
     assert found.similarity_after > 0.95
     assert found.ambiguity is None
 
@@ -186,7 +227,7 @@ def test_a_right_result_comes_back_to_where_it_began(affine: RegistrationResult)
 def test_a_wrong_result_does_not() -> None:
     """Noise has nothing that could be found from both sides."""
     loaded = Loaded(noise(FIXED, 0), noise(FIXED, 1), mode="scanner")
-    found = _alone(loaded, Refinement(Budget(steps=30)))
+    found = _alone(loaded, replace(FEW, budget=Budget(steps=30), similarity=Similarity.local_ncc))
     assert found.optimising is not None
     figures = assess_optimised(found.optimising)
     assert figures.inverse_consistency_mm is not None
@@ -201,7 +242,7 @@ def test_two_that_are_alike_are_ambiguous() -> None:
     twice = Volume(np.concatenate([image.array[..., :middle], image.array[..., :middle]], 2), FIXED, "twice")
     half = FIXED.lattice((0, 0, 0), (1, 1, 1), (middle, *FIXED.size[1:]))
     part = Volume(np.ascontiguousarray(image.array[..., :middle]), half, "one of them")
-    found = _alone(Loaded(part, twice), Refinement(Budget(steps=1), Kind.rigid))
+    found = _alone(Loaded(part, twice), RIGID)
     assert found.optimising is not None
     told: list[Assessment] = []
 
@@ -234,7 +275,7 @@ def test_masks_say_what_counts() -> None:
     figures = {}
     for name, mask in (("without", None), ("with", Volume(~bar, FIXED, "mask"))):
         pair = Loaded(spoilt, moving, fixed_mask=mask, initial=NEAR)
-        stopped = _alone(pair, Refinement(Budget(steps=1), Kind.rigid, stop=lambda: True))
+        stopped = _alone(pair, replace(RIGID, stop=lambda: True))
         assert stopped.optimising is not None
         figures[name] = assess_optimised(stopped.optimising).similarity_after
     assert figures["with"] > 0.95 > 0.8 > figures["without"]
@@ -243,6 +284,6 @@ def test_masks_say_what_counts() -> None:
 def test_thin_images_pass_all_the_way() -> None:
     thin = ImageGrid((2, 24, 26), (2.5, 2.5, 8.0), tuple(CENTER - (32, 30, 4)))
     fixed, moving = Blobs().seen(thin), Blobs(0).seen(thin)
-    found = _alone(Loaded(fixed, moving, mode="scanner"), Refinement(Budget(steps=4)))
+    found = _alone(Loaded(fixed, moving, mode="scanner"), replace(FEW, budget=Budget(steps=4)))
     assert found.optimising is not None
     assert assess_optimised(found.optimising).inverse_consistency_mm < 0.5

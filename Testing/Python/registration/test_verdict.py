@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -329,3 +330,57 @@ def test_a_failure_says_too_that_the_pair_is_not_the_model_s_business() -> None:
     assert found.level == "failed"
     assert found.reason.startswith("The images match less than before")
     assert found.reason.endswith("This does not look like a heart.")
+
+
+# -- without a model ----------------------------------------------------------------------------------
+
+RIGHT = Assessment(1.5, 8.0, 0.7, 0.8, similarity_before=0.9, similarity_after=0.95, sample_mm=2.0)
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"ambiguity": 0.96}, r"Another position fits nearly as well \(96 % as alike at low resolution\)"),
+        ({"affine_volume": 2.5}, "scaled to 2.50 times its volume; are the voxel sizes right"),
+        ({"affine_volume": 0.4}, "scaled to 0.40 times its volume; are the voxel sizes right"),
+        ({"inverse_consistency_mm": 5.0}, "a point comes back 5.0 mm from where it began; .* stay below 4.4 mm"),
+        ({"sample_mm": 0.5}, "a point comes back 1.5 mm from where it began; .* stay below 1.1 mm"),
+    ],
+)
+def test_what_speaks_against_an_optimised_pair(figures: dict[str, float], words: str) -> None:
+    found = verdict_on(HELD_OUT, None, replace(RIGHT, **figures))
+    assert found.level == "check"
+    assert re.search(words, found.reason)
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {},
+        {"ambiguity": 0.9},
+        {"affine_volume": 1.4},
+        {"affine_volume": 0.7},
+        {"similarity_after": 0.9},  # a pair that lay right is left there
+    ],
+)
+def test_an_optimised_pair_is_good(figures: dict[str, float]) -> None:
+    assert verdict_on(HELD_OUT, None, replace(RIGHT, **figures)).level == "good"
+
+
+def test_far_off_on_the_way_back_it_has_failed() -> None:
+    assert verdict_on(HELD_OUT, None, replace(RIGHT, inverse_consistency_mm=20.0)).level == "failed"
+
+
+@pytest.mark.parametrize("after", [0.95, -0.9])
+def test_images_of_two_contrasts_are_to_be_looked_at(after: float) -> None:
+    """They need not correlate where they fit."""
+    report = with_(refinement={"same_contrast": False, "similarity": "local_ncc"})
+    found = verdict_on(report, None, replace(RIGHT, similarity_after=after))
+    assert found.level == "check"
+    assert "The images differ in contrast, so that they were only moved and not bent" in found.reason
+
+
+@pytest.mark.parametrize(("similarity", "level"), [("local_ncc", "failed"), ("mutual_information", "check")])
+def test_a_fall_of_correlation_counts_where_it_was_optimised(similarity: str, level: str) -> None:
+    report = with_(refinement={"same_contrast": True, "similarity": similarity})
+    assert verdict_on(report, None, replace(RIGHT, similarity_after=0.2)).level == level
