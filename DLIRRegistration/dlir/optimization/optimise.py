@@ -78,12 +78,13 @@ class Optimised:
 @dataclass(frozen=True)
 class Aim:
     """kind: how far a transform may go. similarity: of the stages; None for local correlation, as long as the contrast
-    is the same, and no stages else. steering: landmarks that are to meet.
+    is the same, and no stages else. steering: landmarks that are to meet. second: from the second best position.
     """
 
     kind: Kind = Kind.deformable
     similarity: Similarity | None = None
     steering: Steering | None = None
+    second: bool = False
 
     def turned(self) -> Aim:
         """With the roles of the images exchanged."""
@@ -265,6 +266,7 @@ class Optimisation:
             rigid=rigid,
             stiffness=stiffness,
             gain=gain,
+            second=aim.second,
             steering=aim.steering,
             proceed=proceed,
         )

@@ -20,6 +20,7 @@ from dlir.registration.choices import (
     NO_MODEL,
     OUTPUT_FORMS,
     SIMILARITIES,
+    Beginning,
     Kind,
     budget_of,
 )
@@ -159,6 +160,8 @@ class RegistrationRequest:
             raise OptionError(f"--landmark-weight is {self.landmark_weight:g}; give 0 or more")
         if self.landmark_weight and (self.fixed_landmarks is None or self.moving_landmarks is None):
             raise OptionError("--landmark-weight needs landmarks on both images; give --fixed- and --moving-landmarks")
+        if self.initialize == Beginning.second.value and self.model != NO_MODEL and self.kind == Kind.deformable.value:
+            raise OptionError("--initialize 2 is the second best position of an optimisation; give --model none too")
         budget = None if self.refine is None else budget_of(self.refine)
         if self.kind != Kind.deformable.value and self.model not in (AUTO_MODEL, NO_MODEL):
             raise OptionError(f"--kind {self.kind} is found without a model; leave --model out, or give --model none")

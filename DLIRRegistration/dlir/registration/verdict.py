@@ -279,7 +279,7 @@ def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) ->
     if second > most:
         yield (
             f"Another position fits nearly as well ({_percent(second)} as alike at low resolution), as where "
-            "neighbours look alike; look at the result, or give a start."
+            "neighbours look alike; look at the result, try --initialize 2, or give a start."
         )
     volume, most = _limited(inputs, "affine_volume")
     if volume > most or volume < 1 / most:

@@ -221,6 +221,7 @@ def test_a_tiny_models_result_gets_no_worse(pair: Pair, output: Path, tmp_path: 
             ("--landmark-weight", "1"),
             ("--landmark-weight needs landmarks on both images", "--moving-landmarks"),
         ),
+        ("auto", ("--initialize", "2"), ("second best position", "--model none")),
         ("none", ("--similarity", "likeness"), ("'similarity' is 'likeness'", "mutual_information")),
         ("cardiac-cine", ("--kind", "affine"), ("--kind affine is found without a model", "--model none")),
     ],

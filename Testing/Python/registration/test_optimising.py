@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 SMALL = min(FIXED.spacing)
 NEAR = placed((3, -3, 2))
 KNOWN = placed((5, -4, 3), (0.10, -0.08, 0.12), (1.05, 0.96, 1.03))
-FEW = Refinement(Budget(steps=5), Kind.deformable, None, 0.0, lambda: False)
+FEW = Refinement(Budget(steps=5), Kind.deformable, None, 0.0, False, lambda: False)
 RIGID, AFFINE = (replace(FEW, budget=Budget(steps=1), kind=kind) for kind in (Kind.rigid, Kind.affine))
 
 
