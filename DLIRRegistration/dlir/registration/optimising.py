@@ -15,7 +15,7 @@ from dlir.losses.choices import Similarity
 from dlir.model.memory import require_credible_size
 from dlir.optimization.affine import FoundAffine
 from dlir.optimization.objective import Steering
-from dlir.optimization.optimise import DEFAULT, Aim, Optimisation, Optimised, Progressed
+from dlir.optimization.optimise import Aim, Optimisation, Optimised, Progressed
 from dlir.registration.choices import (
     AUTO_SIMILARITY,
     DEFAULT_REFINEMENT,
@@ -52,7 +52,7 @@ class Optimising:
         return {
             "budget": str(self.budget),
             "kind": self.aim.kind.value,
-            "similarity": (self.aim.similarity or DEFAULT).value,
+            "similarity": found.similarity.value,
             "landmark_weight": self.aim.steering and self.aim.steering.weight,
             "same_contrast": found.alike,
             "steps": found.steps,

@@ -284,7 +284,8 @@ def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) ->
     volume, most = _limited(inputs, "affine_volume")
     if volume > most or volume < 1 / most:
         yield f"The moving image is scaled to {volume:.2f} times its volume; are the voxel sizes right?"
-    if (report.get("refinement") or {}).get("same_contrast") is False:
+    refinement = report.get("refinement") or {}
+    if refinement.get("same_contrast") is False and not refinement.get("stages"):
         yield "The images differ in contrast, so that they were only moved and not bent; look at how they fit."
 
 
