@@ -25,12 +25,14 @@ class Start(Enum):
     AUTO = choices.Initialization.auto.value
     CENTERS = choices.Initialization.centers.value
     SCANNER = choices.Initialization.scanner.value
+    SECOND = choices.Beginning.second.value
 
     def label(self) -> str:
         return {
             Start.AUTO: _("Where they fit best"),
             Start.CENTERS: _("Centres on each other"),
             Start.SCANNER: _("As in the scanner"),
+            Start.SECOND: _("Second best, with no model"),
         }[self]
 
 

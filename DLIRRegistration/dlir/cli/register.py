@@ -24,9 +24,9 @@ from dlir.registration.choices import (
     AUTO_SIMILARITY,
     DEFAULT_MODEL,
     SIMILARITIES,
+    Beginning,
     Device,
     FailOn,
-    Initialization,
     Kind,
 )
 from dlir.registration.pipeline import run
@@ -52,8 +52,11 @@ def register(
         Path | None, typer.Option(help="ITK transform, fixed to moving point, to start from.")
     ] = None,
     initialize: Annotated[
-        Initialization | None,
-        typer.Option(help="Start from image centers, the scanner's positions, or what fits best.", show_default="auto"),
+        Beginning | None,
+        typer.Option(
+            help="Start from image centers, the scanner's positions, what fits best, or, without a model, second best.",
+            show_default="auto",
+        ),
     ] = None,
     refine: Annotated[
         str | None,

@@ -74,6 +74,7 @@ def best_affines(
     stiffness: float = 1.0,
     gain: float = GAIN,
     steering: Steering | None = None,
+    second: bool = False,
     proceed: Callable[[int], bool] = lambda steps: True,
 ) -> list[FoundAffine]:
     """Distinct optima, the best first; that one is found more exactly than the others.
@@ -82,24 +83,29 @@ def best_affines(
 
     rigid: neither stretch nor shear. stiffness: times what turning, stretching and shearing cost. gain: what moving
     the first candidate must gain at least, as a part of what lacks to full similarity. steering: landmarks that are to
-    meet. proceed: told how many steps are done; False ends it with what there is.
+    meet. second: the second best is found exactly, and comes first, where there is one. proceed: told how many steps
+    are done; False ends it with what there is.
     """
     search = _Search(fixed, moving, candidates, stiffness, steering, rigid=rigid)
     ranked, done = list[FoundAffine](), 0
     for own in _ROUNDS:
-        search.go_on(own)
+        search.go_on(own, after=int(second and own.kept == 1 and len(ranked) > 1))
         for _ in range(own.steps):
             if not proceed(done):
                 break
             search.step()
             done += 1
         found = search.found()
-        # The last round is the best one's alone: its value there is comparable with no other's.
-        ranked = [replace(found[0], value=ranked[0].value), *ranked[1:]] if own.kept == 1 else found
+        if own.kept > 1:
+            ranked = distinct(found, fixed.grid)
+        else:  # a round of one alone, whose value is comparable with no other's
+            chosen = int(second and len(ranked) > 1)
+            alone = replace(found[0], value=ranked[chosen].value)
+            ranked = [alone, *ranked[:chosen], *ranked[chosen + 1 :]]
     first = search.first()
     if ranked[0].start == first.start and search.found()[0].value < first.value + gain * (1 - first.value):
         ranked[0] = replace(first, value=ranked[0].value)
-    return distinct(ranked, fixed.grid)
+    return [ranked[0], *(one for one in distinct(ranked, fixed.grid) if one is not ranked[0])]
 
 
 class _Search:
@@ -125,13 +131,13 @@ class _Search:
         self._radius = _radius(fixed.grid)
         self._best = torch.zeros(len(self._starts), 6 if rigid else 12, device=fixed.device)
 
-    def go_on(self, own: _Round) -> None:
-        """With the best of the candidates, at the resolution of the next round."""
+    def go_on(self, own: _Round, after: int = 0) -> None:
+        """With the best of the candidates, `after` so many others, at the resolution of the next round."""
         spacing = spacing_for(self._fixed.grid, own.samples)
         self._objective = _Objective(self._fixed.at(spacing), self._moving.at(spacing))
         with torch.no_grad():
             values = self._values(self._starts, self._best)
-        best = [found.place for found in distinct(self._ranked(values), self._fixed.grid)[: own.kept]]
+        best = [found.place for found in distinct(self._ranked(values), self._fixed.grid)[after : after + own.kept]]
         self._starts, self._names = self._starts[best], tuple(self._names[k] for k in best)
         self._parameters = self._best[best].clone().requires_grad_()
         self._optimizer = Adam(self._parameters, own.rate)

@@ -23,7 +23,7 @@ from dlir.optimization.deformable import Stage, improve
 from dlir.optimization.levels import Level, Pyramid, spacing_for, warped
 from dlir.optimization.objective import LocalSimilarity, Steering
 from dlir.optimization.plan import COARSE, SAMPLES, affordable_plan, plan, stiffened
-from dlir.transforms.spatial import AffineTransform, CompositeTransform
+from dlir.transforms.spatial import AffineTransform, CompositeTransform, Points
 
 # Samples and steps that the time of a step is measured with, and how much of the time that is left is planned for.
 _PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 150_000, 3, 0.9
@@ -37,7 +37,10 @@ _ALIKE, _CONTRAST_SAMPLES = 0.45, 30_000
 # Times what stretching costs then, what moving must gain, and the part of the best value that suffices to stay near the
 # first start.
 _STIFFER, _STIFF_GAIN, _NEAR = 5.0, 0.025, 0.75
-DEFAULT = Similarity.local_ncc
+DEFAULT, ACROSS = Similarity.local_ncc, Similarity.mutual_information
+# Stages across contrasts may lead back to so many samples from where they began: 0.2 to 0.5 where they are right, 1.5
+# and more between CT and MR.
+_AGREED, _AGREED_STEPS = 0.5, 60
 # Next to nothing moves where 95 % of what shows something moves by less than so many samples of the finest stages, and
 # by less than so many times its median. Contrast that arrives: 1.0 to 2.1 and 2.7 to 4.3; beating hearts: 1.7 and more,
 # and 9 to 14.
@@ -61,8 +64,8 @@ class Optimised:
 
     affines: distinct optima of the affine part, the best first; none where there was no such part. stages: the
     objective before and after each. steps: of the stages, in all. seconds: that it took. alike: whether the images have
-    the same contrast, as far as that was asked; where they do not, nothing bends. stopped: whether it was ended before
-    its plan's end.
+    the same contrast, as far as that was asked. similarity: of the stages. stopped: whether it was ended before its
+    plan's end.
     """
 
     transform: CompositeTransform
@@ -72,18 +75,22 @@ class Optimised:
     steps: int
     seconds: float
     alike: bool
+    similarity: Similarity
     stopped: bool
 
 
 @dataclass(frozen=True)
 class Aim:
-    """kind: how far a transform may go. similarity: of the stages; None for local correlation, as long as the contrast
-    is the same, and no stages else. steering: landmarks that are to meet.
+    """kind: how far a transform may go. steering: landmarks that are to meet. second: from the second best position.
+
+    similarity: of the stages; None for local correlation where the contrast is the same, else mutual information, or no
+    stages, where these would not agree in both directions.
     """
 
     kind: Kind = Kind.deformable
     similarity: Similarity | None = None
     steering: Steering | None = None
+    second: bool = False
 
     def turned(self) -> Aim:
         """With the roles of the images exchanged."""
@@ -172,19 +179,57 @@ class Optimisation:
             if not alike:
                 affines = self._stiff_affine(start, aim, watch)
             transform = affines[0].transform
-        stages = list[tuple[float, float]]()
-        if aim.kind is Kind.deformable and alike and not watch.over():
+        stages, bends = list[tuple[float, float]](), aim.kind is Kind.deformable and not watch.over()
+        if bends and not alike:
+            bends = self._agrees(transform, watch)
+            aim = replace(aim, similarity=ACROSS)
+        if bends:
             planned = self._plan(watch, transform, aim, samples, fine=fine)
             begun = 0 if fine else min(COARSE, len(planned))  # few steps leave some stages out
             moved = self._improved(transform, planned, range(begun), aim, watch, stages)
             before = CompositeTransform((AffineTransform(_linear(transform)),))
-            if self._slight(moved, before):
+            if not alike or self._slight(moved, before):
                 planned = stiffened(planned)
                 if not fine:
                     moved = transform
                     stages.clear()
             transform = self._improved(moved, planned, range(begun, len(planned)), aim, watch, stages)
-        return Optimised(transform, start, affines, stages, watch.steps, watch.seconds, alike, watch.ended)
+        used = aim.similarity or DEFAULT
+        return Optimised(transform, start, affines, stages, watch.steps, watch.seconds, alike, used, watch.ended)
+
+    def _agrees(self, transform: CompositeTransform, watch: _Watch) -> bool:
+        """Whether stages of an affine map lead back where they came from, if the images exchange their roles: between
+        CT and MR they do not, and every one that was tried made such pairs worse.
+        """
+        ways = list[CompositeTransform]()
+        matrix = _linear(transform)
+        for pair, own in ((self, matrix), (self._exchanged(), np.asarray(np.linalg.inv(matrix), float))):
+            stages = stiffened(plan(pair._fixed.grid, _TURNED_SAMPLES, _AGREED_STEPS, fine=False))
+            way = CompositeTransform((AffineTransform(own),))
+            for stage in stages:
+                found = improve(pair._fixed, pair._moving, way, stage, lambda step, value: not watch.over(), ACROSS)
+                way = found.transform
+            ways.append(way)
+        points = self._shown()
+        sent = ways[0].apply(points)
+        within = self._moving.grid.contains(sent)
+        if watch.over() or not within.any():
+            return False
+        apart = np.linalg.norm(ways[1].apply(sent[within]) - points[within], axis=1)
+        return bool(np.median(apart) < _AGREED * spacing_for(self._fixed.grid, _TURNED_SAMPLES))
+
+    def _exchanged(self) -> Optimisation:
+        """The same pair with the roles of the images exchanged."""
+        other = copy(self)
+        other._fixed, other._moving = self._moving, self._fixed
+        return other
+
+    def _shown(self) -> Points:
+        """(N, 3) LPS mm: where the fixed image shows something; all of it where it shows nothing."""
+        fixed, _ = self.levels(_CONTRAST_SAMPLES)
+        shows = (fixed.image > _SOMETHING).cpu().numpy().ravel()
+        points: Points = fixed.grid.voxel_centers().reshape(-1, 3)[shows if shows.any() else slice(None)]
+        return points
 
     def _improved(
         self,
@@ -210,9 +255,7 @@ class Optimisation:
         """Whether two transforms differ by little, and nowhere by much more than elsewhere: noise and contrast do that
         all over an image, and a heart that beats does not.
         """
-        fixed, _ = self.levels(_CONTRAST_SAMPLES)
-        shows = (fixed.image > _SOMETHING).cpu().numpy().ravel()
-        points = fixed.grid.voxel_centers().reshape(-1, 3)[shows if shows.any() else slice(None)]
+        points = self._shown()
         moved = np.linalg.norm(transform.apply(points) - before.apply(points), axis=1)
         middle, most = np.percentile(moved, (50, 95))
         return bool(most < _LITTLE * spacing_for(self._fixed.grid, SAMPLES) and most < _UNEVEN * middle)
@@ -228,9 +271,7 @@ class Optimisation:
         By itself, so that it can disagree; only from where it was told to begin does it begin too. With fewer samples,
         which is less exact than it is fast.
         """
-        other = copy(self)
-        other._fixed, other._moving = self._moving, self._fixed
-        start = None
+        other, start = self._exchanged(), None
         if found.begun is not None:
             start = CompositeTransform((AffineTransform(np.asarray(np.linalg.inv(_linear(found.begun)), float)),))
         watch = _Watch(_TURNED, lambda: False, lambda told: None)
@@ -265,6 +306,7 @@ class Optimisation:
             rigid=rigid,
             stiffness=stiffness,
             gain=gain,
+            second=aim.second,
             steering=aim.steering,
             proceed=proceed,
         )

@@ -23,6 +23,7 @@ __all__ = [
     "OUTPUT_FORMS",
     "REFINEMENTS",
     "SIMILARITIES",
+    "Beginning",
     "Budget",
     "Device",
     "FailOn",
@@ -62,6 +63,15 @@ class Initialization(str, Enum):
     scanner = "scanner"
 
 
+class Beginning(str, Enum):
+    """The same for one pair, where the second best position of an optimisation can be asked for."""
+
+    auto = Initialization.auto.value
+    centers = Initialization.centers.value
+    scanner = Initialization.scanner.value
+    second = "2"
+
+
 class FailOn(str, Enum):
     """The verdict that a command ends with exit code 3 for; check includes failed."""
 
@@ -77,7 +87,7 @@ class OutputForm(str, Enum):
 
 
 DEVICES = tuple(device.value for device in Device)
-INITIALIZATIONS = tuple(mode.value for mode in Initialization)
+INITIALIZATIONS = tuple(mode.value for mode in Beginning)
 SIMILARITIES = (AUTO_SIMILARITY, *(similarity.value for similarity in Similarity))
 KINDS = tuple(kind.value for kind in Kind)
 OUTPUT_FORMS = tuple(form.value for form in OutputForm)

@@ -17,7 +17,7 @@ from dlir.io import Landmarks, Volume, read_image, read_label, read_landmarks, r
 from dlir.io.arrays import read_array
 from dlir.io.points import mismatch
 from dlir.io.reading import intensities, require_labels
-from dlir.registration.choices import Initialization
+from dlir.registration.choices import Beginning, Initialization
 from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def load(request: RegistrationRequest, expected: str = Initialization.scanner.va
         fixed_landmarks=_landmarks(request.fixed_landmarks, fixed, "fixed landmarks"),
         moving_landmarks=_landmarks(request.moving_landmarks, moving, "moving landmarks"),
         initial=_transform(request.initial_transform),
-        mode=request.initialize or Initialization.auto.value,
+        mode=Initialization.auto.value if request.initialize in (None, Beginning.second.value) else request.initialize,
         expected=expected,
     )
 

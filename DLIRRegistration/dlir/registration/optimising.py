@@ -15,8 +15,16 @@ from dlir.losses.choices import Similarity
 from dlir.model.memory import require_credible_size
 from dlir.optimization.affine import FoundAffine
 from dlir.optimization.objective import Steering
-from dlir.optimization.optimise import DEFAULT, Aim, Optimisation, Optimised, Progressed
-from dlir.registration.choices import AUTO_SIMILARITY, DEFAULT_REFINEMENT, Budget, Initialization, Kind, budget_of
+from dlir.optimization.optimise import Aim, Optimisation, Optimised, Progressed
+from dlir.registration.choices import (
+    AUTO_SIMILARITY,
+    DEFAULT_REFINEMENT,
+    Beginning,
+    Budget,
+    Initialization,
+    Kind,
+    budget_of,
+)
 from dlir.registration.loading import Loaded
 from dlir.registration.progress import Clock, Curve, Progress, silent
 from dlir.registration.request import RegistrationRequest
@@ -44,7 +52,7 @@ class Optimising:
         return {
             "budget": str(self.budget),
             "kind": self.aim.kind.value,
-            "similarity": (self.aim.similarity or DEFAULT).value,
+            "similarity": found.similarity.value,
             "landmark_weight": self.aim.steering and self.aim.steering.weight,
             "same_contrast": found.alike,
             "steps": found.steps,
@@ -70,6 +78,7 @@ class Refinement:
     kind: Kind
     similarity: Similarity | None
     landmark_weight: float
+    second: bool
     stop: Callable[[], bool]
     curve: Curve = silent
 
@@ -80,7 +89,8 @@ class Refinement:
         """model: whether there is one."""
         text = request.refine or ("off" if model else DEFAULT_REFINEMENT)
         similarity = None if request.similarity == AUTO_SIMILARITY else Similarity(request.similarity)
-        return cls(budget_of(text), Kind(request.kind), similarity, request.landmark_weight, stop, curve)
+        second = request.initialize == Beginning.second.value
+        return cls(budget_of(text), Kind(request.kind), similarity, request.landmark_weight, second, stop, curve)
 
     def on_top(self, transform: CompositeTransform, loaded: Loaded, device: torch.device, clock: Clock) -> Optimising:
         """Of what a model has made of a pair."""
@@ -126,7 +136,7 @@ class Refinement:
             value = "" if now.value is None else f", similarity {now.value:.4f}"
             clock.progress(f"refining, {now.step}{value}", _FROM + (_TO - _FROM) * now.done)
 
-        aim = Aim(self.kind, self.similarity, _steering(loaded, self.landmark_weight))
+        aim = Aim(self.kind, self.similarity, _steering(loaded, self.landmark_weight), self.second)
         with clock.step("prepare", _FROM):
             pair = Optimisation(loaded.fixed, loaded.moving, loaded.fixed_mask, loaded.moving_mask, device)
         with clock.step("refine"):

@@ -20,6 +20,7 @@ from dlir.registration.choices import (
     NO_MODEL,
     OUTPUT_FORMS,
     SIMILARITIES,
+    Beginning,
     Kind,
     budget_of,
 )
@@ -156,9 +157,13 @@ class RegistrationRequest:
         if self.similarity not in SIMILARITIES:
             raise ProtocolError(f"'similarity' is '{self.similarity}'; use one of {', '.join(SIMILARITIES)}")
         if not (math.isfinite(self.landmark_weight) and self.landmark_weight >= 0):
-            raise OptionError(f"--landmark-weight is {self.landmark_weight:g}; give 0 or more")
+            raise OptionError(f"the landmark weight is {self.landmark_weight:g}; give 0 or more")
         if self.landmark_weight and (self.fixed_landmarks is None or self.moving_landmarks is None):
-            raise OptionError("--landmark-weight needs landmarks on both images; give --fixed- and --moving-landmarks")
+            raise OptionError(
+                "a landmark weight needs landmarks on both images; give --fixed-landmarks and --moving-landmarks"
+            )
+        if self.initialize == Beginning.second.value and self.model != NO_MODEL and self.kind == Kind.deformable.value:
+            raise OptionError("--initialize 2 is the second best position of an optimisation; give --model none too")
         budget = None if self.refine is None else budget_of(self.refine)
         if self.kind != Kind.deformable.value and self.model not in (AUTO_MODEL, NO_MODEL):
             raise OptionError(f"--kind {self.kind} is found without a model; leave --model out, or give --model none")

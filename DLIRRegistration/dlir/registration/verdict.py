@@ -279,12 +279,13 @@ def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) ->
     if second > most:
         yield (
             f"Another position fits nearly as well ({_percent(second)} as alike at low resolution), as where "
-            "neighbours look alike; look at the result, or give a start."
+            "neighbours look alike; look at the result, try --initialize 2, or give a start."
         )
     volume, most = _limited(inputs, "affine_volume")
     if volume > most or volume < 1 / most:
         yield f"The moving image is scaled to {volume:.2f} times its volume; are the voxel sizes right?"
-    if (report.get("refinement") or {}).get("same_contrast") is False:
+    refinement = report.get("refinement") or {}
+    if refinement.get("same_contrast") is False and not refinement.get("stages"):
         yield "The images differ in contrast, so that they were only moved and not bent; look at how they fit."
 
 

@@ -81,6 +81,11 @@ def test_optima_are_distinct_and_the_best_comes_first() -> None:
     for one, other in itertools.combinations(found, 2):
         assert apart(one.transform, other.transform) > 5 * SMALL
     assert apart(found[0].transform, placed()) < 0.3 * SMALL
+    image = Pyramid(Volume(twice, FIXED, "twice"))
+    other, *rest = best_affines(image, image, candidates(image, image, None), second=True)
+    assert apart(other.transform, found[1].transform) < SMALL
+    assert rest[0].value == found[0].value > other.value
+    assert apart(rest[0].transform, found[0].transform) < SMALL
 
 
 # -- from where it is told to begin -------------------------------------------------------------------

@@ -189,14 +189,26 @@ def test_then_all_stages_are_stiff(pair: Optimisation, bends: bool, monkeypatch:
 
 
 @pytest.mark.parametrize("contrast", [lambda values: 2 - values, lambda values: np.sin(4 * values)])
-def test_of_another_contrast_it_is_moved_and_not_bent(contrast: Callable[[Array], Array]) -> None:
+def test_of_another_contrast_it_is_not_bent_where_the_ways_disagree(
+    contrast: Callable[[Array], Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And its one optimum is listed once."""
+    monkeypatch.setattr(optimise, "_AGREED", 0.0)
     other = Optimisation(*pair_by(placed((2, -2, 1)), contrast=contrast))
     found = other.run(Budget(steps=20), start=placed((1, 0, 0)))
     assert not found.alike
     assert (found.stages, found.steps, len(found.affines)) == ([], 0, 1)
     assert found.transform.linear
     assert apart(found.transform, placed((2, -2, 1))) < 0.5 * SMALL
+
+
+def test_of_another_contrast_it_is_bent_where_both_ways_agree() -> None:
+    other = Optimisation(*pair_by(NEAR, contrast=lambda values: 2 - values))
+    found = other.run(Budget(steps=25), start=STILL)
+    assert not found.alike
+    assert found.similarity is Similarity.mutual_information
+    assert found.steps == 25
+    assert all(after >= before for before, after in found.stages)
 
 
 def test_with_a_similarity_for_it_it_bends() -> None:

@@ -14,7 +14,7 @@ from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.optimization.deformable import Stage
 from dlir.optimization.levels import Pyramid, spacing_for
-from dlir.optimization.plan import SAMPLES, plan, samples_for, stiffened, work
+from dlir.optimization.plan import SAMPLES, affordable_plan, plan, stiffened, work
 from grids import grids, make_grid
 
 LARGE = make_grid((150, 256, 256), (0.9, 0.9, 1.2))
@@ -44,15 +44,26 @@ def test_on_top_of_what_is_nearly_right_there_is_less_to_do() -> None:
 
 
 @given(st.floats(1e6, 1e9), st.booleans())
-def test_more_time_never_means_fewer_samples(affordable: float, fine: bool) -> None:
-    fewer, more = (samples_for(LARGE, most, fine=fine) for most in (affordable, 2 * affordable))
-    assert fewer <= more
+def test_more_time_never_means_coarser_samples(affordable: float, fine: bool) -> None:
+    fewer, more = (affordable_plan(LARGE, most, fine=fine) for most in (affordable, 4 * affordable))
+    assert more[-1].image <= fewer[-1].image
 
 
 @given(st.floats(1e7, 7e7), st.booleans())
-def test_the_samples_are_what_can_be_afforded(affordable: float, fine: bool) -> None:
-    samples = samples_for(LARGE, affordable, fine=fine)
-    assert work(LARGE, plan(LARGE, samples, fine=fine)) == pytest.approx(affordable, rel=0.15)
+def test_what_is_planned_can_be_afforded(affordable: float, fine: bool) -> None:
+    assert work(LARGE, affordable_plan(LARGE, affordable, fine=fine)) == pytest.approx(affordable, rel=0.15)
+
+
+def test_time_that_is_left_goes_into_closer_control_points_but_not_along_thick_slices() -> None:
+    usual = plan(LARGE, SAMPLES, fine=False)
+    closer = affordable_plan(LARGE, 1e9, fine=False)
+    assert len(closer) == len(usual) + 1
+    assert closer[-1].control == pytest.approx(2 * closer[-1].image)
+    assert len(affordable_plan(LARGE, 2e7, fine=False)) == len(usual)
+    thick = make_grid((12, 256, 256), (1.4, 1.4, 8.0))
+    assert len(affordable_plan(thick, 1e9, fine=False)) == len(usual)
+    small = make_grid((40, 50, 36), (1.0, 1.0, 1.0))  # all of it is affordable, however little that is
+    assert len(affordable_plan(small, 1e8, fine=False)) == len(usual) + 1
 
 
 @given(grids(8, 30), st.floats(1_000, 50_000))
@@ -66,8 +77,8 @@ def test_the_work_is_that_of_the_levels(grid: ImageGrid, samples: float) -> None
 
 def test_whatever_the_time_there_are_bounds() -> None:
     for fine in (False, True):
-        assert samples_for(LARGE, 0.0, fine=fine) == samples_for(LARGE, 1.0, fine=fine) > 1_000
-        assert samples_for(LARGE, float("inf"), fine=fine) < 1e7
+        assert affordable_plan(LARGE, 0.0, fine=fine) == affordable_plan(LARGE, 1.0, fine=fine)
+        assert work(LARGE, affordable_plan(LARGE, float("inf"), fine=fine)) < 1e9
 
 
 @pytest.mark.parametrize("fine", [False, True])

@@ -16,6 +16,7 @@ from dlir.geometry import ImageGrid
 from dlir.io import Landmarks
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
+from dlir.optimization import optimise
 from dlir.registration.assessment import Assessment
 from dlir.registration.choices import Budget, Kind
 from dlir.registration.loading import Loaded
@@ -31,7 +32,7 @@ CPU = torch.device("cpu")
 SMALL = min(FIXED.spacing)
 NEAR = placed((3, -3, 2))
 KNOWN = placed((5, -4, 3), (0.10, -0.08, 0.12), (1.05, 0.96, 1.03))
-FEW = Refinement(Budget(steps=5), Kind.deformable, None, 0.0, lambda: False)
+FEW = Refinement(Budget(steps=5), Kind.deformable, None, 0.0, False, lambda: False)
 RIGID, AFFINE = (replace(FEW, budget=Budget(steps=1), kind=kind) for kind in (Kind.rigid, Kind.affine))
 
 
@@ -81,10 +82,10 @@ def test_the_budget_is_the_requests(refine: str | None, model: bool, budget: Bud
         ({"refine": "3x"}, "'3x' is no budget for --refine"),
         ({"refine": "off", "model": "none"}, "give --refine a budget, such as 10s, or a model"),
         ({"refine": "off", "kind": "rigid"}, "give --refine a budget, such as 10s, or a model"),
-        ({"landmark_weight": 1.0}, "--landmark-weight needs landmarks on both images"),
-        ({"landmark_weight": 1.0, "moving_landmarks": "m.csv"}, "--landmark-weight needs landmarks on both images"),
-        ({"landmark_weight": -1.0}, "--landmark-weight is -1; give 0 or more"),
-        ({"landmark_weight": float("nan")}, "--landmark-weight is nan; give 0 or more"),
+        ({"landmark_weight": 1.0}, "a landmark weight needs landmarks on both images"),
+        ({"landmark_weight": 1.0, "moving_landmarks": "m.csv"}, "a landmark weight needs landmarks on both images"),
+        ({"landmark_weight": -1.0}, "the landmark weight is -1; give 0 or more"),
+        ({"landmark_weight": float("nan")}, "the landmark weight is nan; give 0 or more"),
         ({"kind": "rigid", "model": "cardiac-cine"}, "--kind rigid is found without a model; leave --model out"),
     ],
 )
@@ -133,7 +134,8 @@ def test_the_report_tells_what_was_done(loaded: Loaded) -> None:
     assert {"prepare", "refine", "resample"} <= found.seconds.keys()
 
 
-def test_another_contrast_is_reported(loaded: Loaded) -> None:
+def test_another_contrast_is_reported(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimise, "_AGREED", 0.0)
     inverted = Blobs().seen(MOVING, contrast=lambda values: 2 - values)
     found = _alone(replace(loaded, fixed=Blobs().seen(FIXED), moving=inverted, initial=placed((1, 0, 0))))
     assert found.optimising is not None
