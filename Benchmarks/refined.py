@@ -2,9 +2,9 @@
 
     python Benchmarks/refined.py [--refine 5s] [--patients 81-100]
 
-Registers each pair twice in this process, on one thread, by the pipeline that `dlir register` calls: as the model gives
-it, and with refinement. Prints and keeps results/refined.md: mean Dice of each structure, the smallest, folding, seconds
-of the networks and of the optimisation. Recipes were chosen on other patients.
+Registers each pair twice in this process, on one thread, by the pipeline that `dlir register` calls: as the model
+gives it, and with refinement. Prints and keeps results/refined.md: mean Dice of each structure, the smallest of a pair,
+folding, seconds of the networks and of the optimisation. Recipes were chosen on other patients.
 """
 
 from __future__ import annotations

@@ -41,10 +41,11 @@ DEFAULT, ACROSS = Similarity.local_ncc, Similarity.mutual_information
 # Stages across contrasts may lead back to so many samples from where they began: 0.2 to 0.5 where they are right, 1.5
 # and more between CT and MR.
 _AGREED, _AGREED_STEPS = 0.5, 60
-# Next to nothing moves where 95 % of what shows something moves by less than so many samples of the finest stages, and
-# by less than so many times its median. Contrast that arrives: 1.0 to 2.1 and 2.7 to 4.3; beating hearts: 1.7 and more,
-# and 9 to 14.
-_SOMETHING, _LITTLE, _UNEVEN = 0.1, 2.5, 6.0
+# Next to nothing moves where the median of what shows something moves by less than so many samples of the finest stages
+# and 95 % of it by less than so many times that, and where the local correlation gains less than such a part of what it
+# lacked. Contrast that arrives: 0.3 to 0.6, 2 to 4, and up to 0.09. Two persons: 0.75 and more, 2 to 5, 0.11 and more.
+# Beating hearts: 0.1 to 0.25, 11 and more, 0.07 to 0.14.
+_SOMETHING, _LITTLE, _UNEVEN, _GAINED = 0.1, 0.8, 6.0, 0.12
 # The affine part's share of the progress bar.
 _AFFINE_SHARE = 0.2
 
@@ -258,7 +259,10 @@ class Optimisation:
         points = self._shown()
         moved = np.linalg.norm(transform.apply(points) - before.apply(points), axis=1)
         middle, most = np.percentile(moved, (50, 95))
-        return bool(most < _LITTLE * spacing_for(self._fixed.grid, SAMPLES) and most < _UNEVEN * middle)
+        if middle >= _LITTLE * spacing_for(self._fixed.grid, SAMPLES) or most > _UNEVEN * middle:
+            return False
+        was, now = self._alike(before), self._alike(transform)
+        return now - was < _GAINED * (1 - was)
 
     def levels(self, samples: float) -> tuple[Level, Level]:
         """Both images with about so many samples of the fixed one."""
