@@ -259,7 +259,7 @@ class Optimisation:
         points = self._shown()
         moved = np.linalg.norm(transform.apply(points) - before.apply(points), axis=1)
         middle, most = np.percentile(moved, (50, 95))
-        if middle >= _LITTLE * spacing_for(self._fixed.grid, SAMPLES) or most > _UNEVEN * middle:
+        if middle >= _LITTLE * spacing_for(self._fixed.grid, SAMPLES) or most >= _UNEVEN * middle:
             return False
         was, now = self._alike(before), self._alike(transform)
         return now - was < _GAINED * (1 - was)

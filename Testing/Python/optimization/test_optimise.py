@@ -156,7 +156,7 @@ def _bump(reach: float, by: float = 3.0) -> CompositeTransform:
         (placed((1.5, 0, 0)), True),
         (placed((25, 0, 0)), False),  # by much
         (_bump(12.0), False),  # by much more than elsewhere
-        (_bump(200.0), True),
+        (_bump(200.0, by=1.0), True),
         (placed(), False),  # not at all
     ],
 )
