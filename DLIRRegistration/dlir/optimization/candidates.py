@@ -19,6 +19,8 @@ from dlir.transforms.spatial import CompositeTransform
 
 # Samples of the fixed image that shifts are looked for with.
 _SAMPLES = 8_000
+# Samples of the moving image at most then: of a small part and a whole body they would be without number.
+_MOST = 500_000
 # Turns about each axis, in degrees, that are tried beside none; and half a turn, for an image that lies head down.
 _TURNS, _HALF = (-15.0, 15.0), 180.0
 # So much of the smaller image must overlap.
@@ -31,7 +33,7 @@ def candidates(fixed: Pyramid, moving: Pyramid, given: CompositeTransform | None
     """All of them; where a start is given, that one. Raises TransformError for one that is not linear."""
     if given is not None:
         return Candidates(torch.from_numpy(given.matrix)[None], ("given transform",))
-    spacing = spacing_for(fixed.grid, _SAMPLES)
+    spacing = max(spacing_for(fixed.grid, _SAMPLES), (math.prod(moving.grid.extent) / _MOST) ** (1 / 3))
     still, turned = fixed.at(spacing), moving.at(spacing)
     shifts = {
         "scanner positions": np.zeros(3),

@@ -69,6 +69,11 @@ def initialize(
         tried = _placed(fixed, moving, {mode: offset if mode == Initialization.centers.value else np.zeros(3)})
     chosen = _best(tried)
     distance = float(np.linalg.norm(offset))
+    if chosen.overlap == 0 and initial is not None:
+        raise GeometryError(
+            f"the initial transform sends no part of '{fixed.source}' into '{moving.source}'; give one from fixed to "
+            "moving points in mm, or leave it out"
+        )
     if chosen.overlap == 0:
         raise GeometryError(
             f"'{fixed.source}' and '{moving.source}' do not overlap in space ({distance:.0f} mm between their "

@@ -62,6 +62,16 @@ def test_thin_images_have_starts(shape: tuple[int, int, int]) -> None:
         assert np.isfinite(candidates(*map(Pyramid, pair)).matrices.numpy()).all()
 
 
+def test_an_image_may_be_larger_by_far() -> None:
+    rng = np.random.default_rng(0)
+    small, large = (
+        Volume(rng.random((20, 20, 20), dtype=np.float32), ImageGrid((20, 20, 20), (mm, mm, mm)), name)
+        for mm, name in ((1.0, "small"), (500.0, "large"))
+    )
+    for pair in ((small, large), (large, small)):  # in samples of the small one the large one has 10^12
+        assert np.isfinite(candidates(*map(Pyramid, pair)).matrices.numpy()).all()
+
+
 def test_blank_images_have_the_simple_ones() -> None:
     blank = Volume(np.zeros(FIXED.shape, np.float32), FIXED, "blank")
     starts = _starts((blank, blank))

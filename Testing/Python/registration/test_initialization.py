@@ -120,3 +120,10 @@ def test_the_scanners_positions_can_be_insisted_on() -> None:
     fixed = body_at(GRID, GRID.center, "fixed")
     with pytest.raises(GeometryError, match="do not overlap in space"):
         initialize(fixed, moved(fixed, (900.0, 0.0, 0.0)), None, "scanner")
+
+
+def test_a_given_start_that_leads_nowhere_is_named() -> None:
+    fixed = body_at(GRID, GRID.center, "fixed")
+    away = CompositeTransform((AffineTransform.translation((900.0, 0.0, 0.0)),))
+    with pytest.raises(GeometryError, match=r"initial transform sends no part of 'fixed' into 'fixed'.*leave it out"):
+        initialize(fixed, fixed, away, "auto")
