@@ -65,9 +65,9 @@ class Optimised:
     """transform: fixed point -> moving point, LPS mm. begun: what it began from; None where that was looked for.
 
     affines: distinct optima of the affine part, the best first; none where there was no such part. stages: the
-    objective before and after each. steps: of the stages, in all. seconds: that it took. alike: whether the images have
-    the same contrast, as far as that was asked. similarity: of the stages. stopped: whether it was ended before its
-    plan's end.
+    objective before and after each. steps: of the stages, in all. planned: how many stages were to be. seconds: that it
+    took. alike: whether the images have the same contrast, as far as that was asked. similarity: of the stages.
+    stopped: whether it was ended before its plan's end.
     """
 
     transform: CompositeTransform
@@ -75,6 +75,7 @@ class Optimised:
     affines: list[FoundAffine]
     stages: list[tuple[float, float]]
     steps: int
+    planned: int
     seconds: float
     alike: bool
     similarity: Similarity
@@ -177,12 +178,17 @@ class Optimisation:
         if transform is None or not fine:
             affines = self._affine(start, aim, watch)
             if aim.similarity is None and not watch.over():
-                mean, signed = self._correlation(affines[0].transform)
+                # Landmarks may lead away from where the images are alike, and say nothing of their contrast.
+                free = affines if aim.steering is None else self._affine(start, replace(aim, steering=None), watch)
+                mean, signed = self._correlation(free[0].transform)
                 alike = mean >= _ALIKE and signed >= _SIGNED
             if not alike:
                 affines = self._stiff_affine(start, aim, watch)
             transform = affines[0].transform
-        stages, bends = list[tuple[float, float]](), aim.kind is Kind.deformable and not watch.over()
+        stages, expected = list[tuple[float, float]](), 0
+        bends = aim.kind is Kind.deformable and not watch.over()
+        if aim.kind is Kind.deformable and not bends:
+            expected = len(plan(self._fixed.grid, samples, fine=fine))  # it was ended before the first of them
         if bends and not alike:
             bends = self._agrees(transform, watch)
             aim = replace(aim, similarity=ACROSS)
@@ -196,9 +202,11 @@ class Optimisation:
                 if not fine:
                     moved = transform
                     stages.clear()
+            expected = len(stages) + len(planned) - begun
             transform = self._improved(moved, planned, range(begun, len(planned)), aim, watch, stages)
         used = aim.similarity or DEFAULT
-        return Optimised(transform, start, affines, stages, watch.steps, watch.seconds, alike, used, watch.ended)
+        counts = watch.steps, expected
+        return Optimised(transform, start, affines, stages, *counts, watch.seconds, alike, used, watch.ended)
 
     def _agrees(self, transform: CompositeTransform, watch: _Watch) -> bool:
         """Whether stages of an affine map lead back where they came from, if the images exchange their roles: between

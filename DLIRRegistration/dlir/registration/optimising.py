@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlir.errors import TransformError
+from dlir.errors import TransformError, note
 from dlir.losses.choices import Similarity
 from dlir.model.memory import require_credible_size
 from dlir.optimization.affine import FoundAffine
@@ -58,6 +58,7 @@ class Optimising:
             "steps": found.steps,
             "seconds": round(found.seconds, 3),
             "stopped": found.stopped,
+            "planned_stages": found.planned,
             "stages": [{"before": round(before, 5), "after": round(after, 5)} for before, after in found.stages],
             "affine": [_affine(one) for one in found.affines],
         }
@@ -141,6 +142,8 @@ class Refinement:
             pair = Optimisation(loaded.fixed, loaded.moving, loaded.fixed_mask, loaded.moving_mask, device)
         with clock.step("refine"):
             found = pair.run(self.budget, aim, start, self.stop, tell)
+        if self.second and len(found.affines) < 2:
+            note("there is no second best position; the result begins from the only one that was found")
         return Optimising(pair, found, self.budget, aim, loaded.start)
 
 

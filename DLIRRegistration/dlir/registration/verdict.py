@@ -59,6 +59,8 @@ LOCAL = 0.75
 # best one's value, and the volume that the affine part may change by. Right ones 0.1 to 2.0, up to 0.92, 0.79 to 1.26.
 SAMPLES_APART, AMBIGUOUS, VOLUME = 2.2, 0.93, 1.7
 _NCC = "local_ncc"
+# Of the fixed image, without a model: twelve numbers fit anything where there are not many more voxels than that.
+FEWEST_VOXELS = 2_000
 # So many times the limit of the error there and back, and the result is no result.
 CONSISTENCY_FAILED = 4.0
 # Landmarks are placed to a voxel or so; this is half of a fine one.
@@ -285,6 +287,12 @@ def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) ->
     if volume > most or volume < 1 / most:
         yield f"The moving image is scaled to {volume:.2f} times its volume; are the voxel sizes right?"
     refinement = report.get("refinement") or {}
+    done, planned = len(refinement.get("stages", ())), refinement.get("planned_stages", 0)
+    if refinement.get("stopped") and done < planned:
+        yield f"The optimisation was ended after {done} of {planned} stages; refine the result further."
+    voxels = math.prod(report["fixed"]["shape"]) if "fixed" in report else FEWEST_VOXELS
+    if inputs.get("sample_mm") is not None and voxels < FEWEST_VOXELS:
+        yield f"The fixed image has {voxels} voxels, too few to tell chance from likeness; look at the result."
     if refinement.get("same_contrast") is False and not refinement.get("stages"):
         yield "The images differ in contrast, so that they were only moved and not bent; look at how they fit."
 
