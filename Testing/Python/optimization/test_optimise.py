@@ -239,6 +239,16 @@ def test_stopped_early_nothing_is_said_of_the_contrast(monkeypatch: pytest.Monke
 # -- landmarks ----------------------------------------------------------------------------------------
 
 
+def test_landmarks_say_nothing_of_contrast(pair: Optimisation) -> None:
+    """They may lead to where the images are not alike at all, which must not be taken for another contrast."""
+    points = CENTER + np.random.default_rng(0).uniform(-10, 10, (5, 3))
+    far = Steering(points, points + np.array([25.0, 0, 0]), 10.0)
+    found = pair.run(Budget(steps=10), Aim(steering=far))
+    assert found.alike
+    assert found.similarity is Similarity.local_ncc
+    assert found.planned == len(found.stages)
+
+
 def test_landmarks_meet_although_the_images_say_otherwise(pair: Optimisation) -> None:
     points = CENTER + np.random.default_rng(0).uniform(-15, 15, (6, 3))
     steering = Steering(points, KNOWN.apply(points) + np.array([0, 4, 0]), 1.0)

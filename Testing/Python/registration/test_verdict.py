@@ -384,3 +384,25 @@ def test_images_of_two_contrasts_are_to_be_looked_at(after: float) -> None:
 def test_a_fall_of_correlation_counts_where_it_was_optimised(similarity: str, level: str) -> None:
     report = with_(refinement={"same_contrast": True, "similarity": similarity})
     assert verdict_on(report, None, replace(RIGHT, similarity_after=0.2)).level == level
+
+
+@pytest.mark.parametrize(("stages", "stopped", "good"), [(3, True, False), (5, True, True), (3, False, True)])
+def test_an_optimisation_that_was_ended_early_is_to_be_looked_at(stages: int, stopped: bool, good: bool) -> None:
+    done = [{"before": 0.5, "after": 0.6}] * stages
+    refinement = {"stopped": stopped, "planned_stages": 5, "stages": done, "same_contrast": True}
+    found = verdict_on(with_(refinement=refinement), None, RIGHT)
+    assert (found.level == "good") == good
+    if not good:
+        assert "ended after 3 of 5 stages" in found.reason
+
+
+@pytest.mark.parametrize(("shape", "level"), [((3, 3, 3), "check"), ((30, 30, 30), "good")])
+def test_few_voxels_fit_anything(shape: tuple[int, int, int], level: str) -> None:
+    report = with_(refinement={"same_contrast": True})
+    voxels = shape[0] * shape[1] * shape[2]
+    report["fixed"] = {**report.get("fixed", {}), "shape": list(shape)}
+    report["similarity"] = {**report["similarity"], "voxels_before": voxels, "voxels_after": voxels}
+    found = verdict_on(report, None, RIGHT)
+    assert found.level == level
+    if level == "check":
+        assert "27 voxels, too few" in found.reason
