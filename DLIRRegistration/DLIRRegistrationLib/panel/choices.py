@@ -32,7 +32,7 @@ class Start(Enum):
             Start.AUTO: _("Where they fit best"),
             Start.CENTERS: _("Centres on each other"),
             Start.SCANNER: _("As in the scanner"),
-            Start.SECOND: _("Second best, with no model"),
+            Start.SECOND: _("Second best"),
         }[self]
 
 

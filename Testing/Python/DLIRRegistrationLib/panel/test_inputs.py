@@ -180,7 +180,8 @@ def test_volumes_to_register_are_no_labelmaps(bench: Bench) -> None:
 
 def test_an_initial_transform_takes_the_place_of_the_start(bench: Bench) -> None:
     assert bench.ui.initializeSelector.enabled
-    assert _items(bench.ui.initializeSelector) == ["Where they fit best", "Centres on each other", "As in the scanner"]
+    starts = ["Where they fit best", "Centres on each other", "As in the scanner", "Second best"]
+    assert _items(bench.ui.initializeSelector) == starts
     bench.ui.initialTransformSelector.setCurrentNode(bench.mrml.add("LinearTransform", "by hand"))
     assert not bench.ui.initializeSelector.enabled
 
