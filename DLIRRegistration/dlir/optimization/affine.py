@@ -228,7 +228,7 @@ def _matrices(parameters: Tensor, center: Tensor, radius: float) -> Tensor:
     there are twelve parameters.
     """
     shift, turn = parameters[:, :3] * radius, parameters[:, 3:6]
-    linear = _rotations(turn)
+    linear = rotations(turn)
     if parameters.shape[1] > 6:
         scale, (xy, xz, yz) = parameters[:, 6:9].exp(), parameters[:, 9:].unbind(1)
         one, zero = torch.ones_like(xy), torch.zeros_like(xy)
@@ -240,13 +240,13 @@ def _matrices(parameters: Tensor, center: Tensor, radius: float) -> Tensor:
     return torch.cat([matrix, last], 1)
 
 
-def _rotations(vectors: Tensor) -> Tensor:
+def rotations(vectors: Tensor) -> Tensor:
     """(B, 3) axis times angle -> (B, 3, 3)."""
     x, y, z = vectors.unbind(1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)
-    rotations: Tensor = torch.linalg.matrix_exp(cross)
-    return rotations
+    found: Tensor = torch.linalg.matrix_exp(cross)
+    return found
 
 
 def _cost(parameters: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dlir.geometry import ImageGrid
-from dlir.optimization.affine import Candidates
+from dlir.optimization.affine import Candidates, rotations
 from dlir.optimization.levels import Level, Pyramid, spacing_for
-from dlir.transforms.lattice import inside, lookup
+from dlir.transforms.lattice import Lattice, inside, lookup
 from dlir.transforms.spatial import CompositeTransform
 
 # Samples of the fixed image that shifts are looked for with.
@@ -90,9 +90,7 @@ def _turns(axes: NDArray[np.float64]) -> list[NDArray[np.float64]]:
 
 
 def _turn(axis: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-    x, y, z = axis * math.radians(degrees)
-    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
-    turn: NDArray[np.float64] = torch.linalg.matrix_exp(cross).numpy()
+    turn: NDArray[np.float64] = rotations(torch.from_numpy(axis * math.radians(degrees))[None])[0].numpy()
     return turn
 
 
@@ -108,8 +106,7 @@ def _reach(grid: ImageGrid, turn: NDArray[np.float64], like: ImageGrid) -> Image
 def _sampled(level: Level, grid: ImageGrid, matrix: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
     """An image at the voxels of a grid, sent through a map in mm, and whether they lie in it: (z, y, x) each."""
     index = torch.from_numpy(level.grid.physical_to_index @ matrix @ grid.index_to_physical).float()
-    rows = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in grid.shape), indexing="ij"), -1).flip(-1)
-    points = (rows @ index[:3, :3].T + index[:3, 3]).to(level.image.device)[None]
+    points = (Lattice(grid.shape).points() @ index[:3, :3].T + index[:3, 3]).to(level.image.device)[None]
     within = inside(level.lattice, points)[0].float()
     if level.weight is not None:
         within = within * lookup(level.weight, level.lattice, points)[0, 0]

@@ -19,6 +19,8 @@ _NOISE = 1e-6
 # Added to the product of two variances, which is less only where one image is flat.
 _FLAT = 1e-10
 _NOTHING = 1e-6
+# What a landmark's distance is measured by, mm.
+_FAR = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +37,6 @@ class Steering:
     def cost(self, squared: Tensor) -> Tensor:
         """(...,) of squared distances (..., N) in mm^2."""
         return self.weight * squared.mean(-1) / _FAR**2
-
-
-# What a landmark's distance is measured by, mm.
-_FAR = 10.0
 
 
 class WholeSimilarity:
@@ -66,9 +64,7 @@ class LocalSimilarity:
         self._whole = expand(torch.ones_like(fixed), self._boxes)
         self._largest = self._whole.max()
         self.total = float(self._whole.sum() / self._largest)
-        self._known = None if weight is None else self._moments(weight)
-        if weight is None:
-            self._known = self._moments(torch.ones_like(fixed))
+        self._known = self._moments(torch.ones_like(fixed) if weight is None else weight)
 
     def __call__(self, warped: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Correlation in each window, (B, 1, ...) in [-1, 1], and how much of the window counts, in [0, 1].
@@ -80,7 +76,6 @@ class LocalSimilarity:
         else:
             weight = counts if self._weight is None else counts * self._weight
             known = self._moments(weight)
-        assert known is not None
         share, mean, variance = known
         weighed = warped if weight is None else warped * weight
         moments = torch.cat([weighed, weighed * warped, weighed * self._fixed], 1)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
 from dlir.optimization import affine
@@ -176,14 +176,15 @@ class Optimisation:
         fine = start is not None and not start.linear
         transform, affines, alike = start, list[FoundAffine](), True
         if transform is None or not fine:
-            affines = self._affine(start, aim, watch)
+            begin = candidates(self._fixed, self._moving, start)
+            affines = self._best(begin, aim, watch)
             if aim.similarity is None and not watch.over():
                 # Landmarks may lead away from where the images are alike, and say nothing of their contrast.
-                free = affines if aim.steering is None else self._affine(start, replace(aim, steering=None), watch)
+                free = affines if aim.steering is None else self._best(begin, replace(aim, steering=None), watch)
                 mean, signed = self._correlation(free[0].transform)
                 alike = mean >= _ALIKE and signed >= _SIGNED
             if not alike:
-                affines = self._stiff_affine(start, aim, watch)
+                affines = self._stiff_affine(begin, aim, watch)
             transform = affines[0].transform
         stages, expected = list[tuple[float, float]](), 0
         bends = aim.kind is Kind.deformable and not watch.over()
@@ -196,8 +197,7 @@ class Optimisation:
             planned = self._plan(watch, transform, aim, samples, fine=fine)
             begun = 0 if fine else min(COARSE, len(planned))  # few steps leave some stages out
             moved = self._improved(transform, planned, range(begun), aim, watch, stages)
-            before = CompositeTransform((AffineTransform(_linear(transform)),))
-            if not alike or self._slight(moved, before):
+            if not alike or self._slight(moved, transform.affine_part):
                 planned = stiffened(planned)
                 if not fine:
                     moved = transform
@@ -213,7 +213,7 @@ class Optimisation:
         CT and MR they do not, and every one that was tried made such pairs worse.
         """
         ways = list[CompositeTransform]()
-        matrix = _linear(transform)
+        matrix = transform.affine_part.matrix
         for pair, own in ((self, matrix), (self._exchanged(), np.asarray(np.linalg.inv(matrix), float))):
             stages = stiffened(plan(pair._fixed.grid, _TURNED_SAMPLES, _AGREED_STEPS, fine=False))
             way = CompositeTransform((AffineTransform(own),))
@@ -223,11 +223,10 @@ class Optimisation:
             ways.append(way)
         points = self._shown()
         sent = ways[0].apply(points)
-        within = self._moving.grid.contains(sent)
-        if watch.over() or not within.any():
+        if watch.over():
             return False
-        apart = np.linalg.norm(ways[1].apply(sent[within]) - points[within], axis=1)
-        return bool(np.median(apart) < _AGREED * spacing_for(self._fixed.grid, _TURNED_SAMPLES))
+        apart = there_and_back(points, sent, ways[1], self._moving.grid)
+        return apart < _AGREED * spacing_for(self._fixed.grid, _TURNED_SAMPLES)
 
     def _exchanged(self) -> Optimisation:
         """The same pair with the roles of the images exchanged."""
@@ -287,18 +286,16 @@ class Optimisation:
         """
         other, start = self._exchanged(), None
         if found.begun is not None:
-            start = CompositeTransform((AffineTransform(np.asarray(np.linalg.inv(_linear(found.begun)), float)),))
+            start = CompositeTransform(
+                (AffineTransform(np.asarray(np.linalg.inv(found.begun.affine_part.matrix), float)),)
+            )
         watch = _Watch(_TURNED, lambda: False, lambda told: None)
         return other._run(watch, aim.turned(), start, _TURNED_SAMPLES).transform
 
-    def _affine(self, start: CompositeTransform | None, aim: Aim, watch: _Watch) -> list[FoundAffine]:
-        return self._best(candidates(self._fixed, self._moving, start), aim, watch)
-
-    def _stiff_affine(self, start: CompositeTransform | None, aim: Aim, watch: _Watch) -> list[FoundAffine]:
+    def _stiff_affine(self, begun: Candidates, aim: Aim, watch: _Watch) -> list[FoundAffine]:
         """For images of different contrast: they tell less, and are mostly of one person, so that more is taken from
         where they lie.
         """
-        begun = candidates(self._fixed, self._moving, start)
         found = self._best(begun, aim, watch, _STIFFER, _STIFF_GAIN)
         near = self._best(Candidates(begun.matrices[:1], begun.names[:1]), aim, watch, _STIFFER, _STIFF_GAIN)
         if near[0].value <= _NEAR * found[0].value:
@@ -359,9 +356,14 @@ class Optimisation:
         return float(np.median(np.diff(times))) / math.prod(self._fixed.at(spacing).grid.size)
 
 
-def _linear(transform: CompositeTransform) -> NDArray[np.float64]:
-    """(4, 4): what of a transform is linear."""
-    return CompositeTransform(tuple(part for part in transform.parts if isinstance(part, AffineTransform))).matrix
+def there_and_back(points: Points, sent: Points, back: CompositeTransform, moving: ImageGrid) -> float:
+    """Median of |B(T(x)) - x|, mm, over the points x (N, 3) that T sends into the moving image; `nan` where there are
+    none. sent: T(x). back: B, found with the roles of the images exchanged.
+    """
+    within = moving.contains(sent)
+    if not within.any():
+        return float("nan")
+    return float(np.median(np.linalg.norm(back.apply(sent[within]) - points[within], axis=1)))
 
 
 @dataclass

@@ -19,6 +19,7 @@ from dlir.metrics.scores import defined
 from dlir.model.domain import OTHER_SIZE, Domain, Observed, image_figures
 from dlir.model.preprocessing import Prepared
 from dlir.model.spec import ModelSpec
+from dlir.optimization.optimise import there_and_back
 from dlir.registration.oneshot import Prediction, Registration
 from dlir.registration.progress import silent
 from dlir.transforms.lattice import Lattice, inside, lookup
@@ -157,8 +158,7 @@ def _there_and_back(
     if not within.any():
         return None, float("nan")
     back = registration.turned(found)
-    returned = back.transform.apply(sent[within])
-    return back, float(np.median(np.linalg.norm(returned - points[within], axis=1)))
+    return back, there_and_back(points, sent, back.transform, found.pair.moving)
 
 
 # -- similarity ---------------------------------------------------------------------------------------

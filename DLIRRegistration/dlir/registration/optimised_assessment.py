@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlir.geometry import ImageGrid
 from dlir.losses.similarity import local_ncc, ncc
 from dlir.metrics.scores import defined
 from dlir.optimization.levels import Level, warped
+from dlir.optimization.optimise import there_and_back
 from dlir.registration.assessment import Assessment
 from dlir.registration.optimising import Optimising
 from dlir.registration.progress import silent
-from dlir.transforms.spatial import AffineTransform, CompositeTransform, Points
+from dlir.transforms.spatial import CompositeTransform, Points
 
 # Of the range from dark to bright, where an image shows something.
 _SOMETHING = 0.1
@@ -34,7 +34,7 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
     """
     fixed, moving = done.optimisation.levels(_SAMPLES)
     transform = done.found.transform
-    linear = _linear(transform)
+    linear = transform.affine_part
     points = _foreground(fixed)
     sent = transform.apply(points)
     moved = np.linalg.norm(sent - linear.apply(points), axis=1)
@@ -53,12 +53,7 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
     )
     offer(known)
     back = done.optimisation.turned(done.found, done.aim)
-    return replace(known, inverse_consistency_mm=defined(_apart(points, sent, back, moving.grid)))
-
-
-def _linear(transform: CompositeTransform) -> CompositeTransform:
-    """What of it is affine: all that comes after the stages."""
-    return CompositeTransform(tuple(part for part in transform.parts if isinstance(part, AffineTransform)))
+    return replace(known, inverse_consistency_mm=defined(there_and_back(points, sent, back, moving.grid)))
 
 
 def _foreground(level: Level) -> Points:
@@ -69,14 +64,6 @@ def _foreground(level: Level) -> Points:
     chosen_points = points[chosen] if chosen.any() else points
     some: Points = chosen_points[:: 1 + len(chosen_points) // _POINTS]
     return some
-
-
-def _apart(points: Points, sent: Points, back: CompositeTransform, moving: ImageGrid) -> float:
-    """Median of |B(T(x)) - x|, mm, over the points x that T sends into the moving image; `nan` where there are none."""
-    within = moving.contains(sent)
-    if not within.any():
-        return float("nan")
-    return float(np.median(np.linalg.norm(back.apply(sent[within]) - points[within], axis=1)))
 
 
 def _similarities(fixed: Level, moving: Level, transform: CompositeTransform) -> tuple[float | None, float | None]:

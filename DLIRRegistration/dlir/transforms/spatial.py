@@ -141,6 +141,11 @@ class CompositeTransform(_Evaluated):
             total = part.matrix @ total
         return total
 
+    @property
+    def affine_part(self) -> CompositeTransform:
+        """Its affine parts alone, in their order."""
+        return CompositeTransform(tuple(part for part in self.parts if isinstance(part, AffineTransform)))
+
     def joined(self) -> CompositeTransform:
         """The same map with affine parts in a row as one, and without those that do nothing."""
         parts: list[Part] = []
