@@ -8,7 +8,8 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
 PIP_FLAGS ?=
-PYTEST_FLAGS ?=
+# Files of tests are dealt out to a process for every core, of one thread each.
+PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq $(PIP_FLAGS)

@@ -14,8 +14,10 @@ from hypothesis import settings
 REPO_ROOT = Path(__file__).resolve().parents[2]
 DATA_SETS = ("acdc", "sunnybrook", "hippocampus", "lung_ct")
 
-# A test run shares its machine. These are read when the libraries are first imported, so they come before that.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+# A test run shares its machine, and perhaps with others like it. These are read when the libraries are first imported,
+# so they come before that.
+_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+os.environ.setdefault("OMP_NUM_THREADS", str(min(_THREADS, os.cpu_count() or 1)))
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", os.environ["OMP_NUM_THREADS"])
 
 if importlib.util.find_spec("dlir") is None:
