@@ -1,25 +1,27 @@
 """The one way from a request to its results: read, start, register, carry labels and landmarks, measure, write.
 
-The command line, the demo, the worker and every later command call this. torch comes in once the inputs are read, so
-that a wrong name is told at once.
+Python, the command line, the demo, the worker and every later command call this. torch comes in once the inputs are
+read, so that a wrong name is told at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dlir.errors import notes_kept
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL, Initialization, Kind, budget_of
 from dlir.registration.progress import Clock, Curve, Notify, Offer, Progress, part_of, silent
-from dlir.registration.request import RegistrationRequest
+from dlir.registration.request import Outputs, RegistrationRequest
 
 if TYPE_CHECKING:
     from dlir.errors import ModelError
     from dlir.io import OutputFolder
     from dlir.model.file import ModelHeader
     from dlir.registration.assessment import Assessment
+    from dlir.registration.former import Former
     from dlir.registration.loading import Loaded
     from dlir.registration.propagation import Propagated
     from dlir.registration.result import RegistrationResult
@@ -33,7 +35,7 @@ class Finished:
 
     request: with each layer of a segmentation for itself. report: plain values, ready for JSON: `build_report` and
     `Propagated.report`, "notes", the lines of `dlir.errors.note`, "outputs", the names of the files by what they are,
-    and "segments", where moving labels name them. files: their paths.
+    and "segments", where moving labels name them. files: their paths; none where the request has no outputs.
     """
 
     request: RegistrationRequest
@@ -53,7 +55,8 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     curve: Curve = silent,
 ) -> Finished:
-    """Do what is asked; the files are in their folder when this returns, and none where it raises.
+    """Do what is asked; the files are in their folder when this returns, and none where it raises. Without outputs the
+    results are in memory alone, until `save` writes them.
 
     session: keeps its model for the next request; None makes one for this. progress: gets the step and the fraction
     done. notify: gets what the user should know although it goes on. offer: gets the verdict so far, before the pair
@@ -61,21 +64,37 @@ def run(
     curve: gets the objective meanwhile, each time before the progress.
     Raises the DLIRErrors of the parts.
     """
-    with open_outputs(request) as outputs:
+    with nullcontext() if request.outputs is None else open_outputs(request) as outputs:
         return run_into(outputs, request, session, progress, notify, offer, stop, curve)
 
 
+def save(finished: Finished, outputs: Outputs, progress: Progress = silent) -> Finished:
+    """Write the files of a request that had no outputs, as if it had had these; what was finished, with them.
+
+    The report names images as it did. progress: gets the step and the fraction done. Raises OutputError.
+    """
+    request = replace(finished.request, outputs=outputs)
+    with open_outputs(request) as folder:
+        target = _Target.of(folder, request)
+        target.require_same(finished.loaded, finished.report["model"]["name"])
+        return target.written(replace(finished, request=request), Clock(), progress)
+
+
 def open_outputs(request: RegistrationRequest) -> OutputFolder:
-    """The folder for the files of a request, to be entered; none may replace an input. Raises ModelError."""
+    """The folder for the files of a request that has outputs, to be entered; none may replace an input.
+
+    Raises ModelError.
+    """
     from dlir.io import OutputFolder
     from dlir.model.catalogue import resolve_model
+    from dlir.registration.outputs import outputs_of
 
     models = [] if request.model in (AUTO_MODEL, NO_MODEL) else [str(resolve_model(request.model))]
-    return OutputFolder(request.outputs.folder, [*request.input_files(), *models])
+    return OutputFolder(outputs_of(request).folder, [*request.input_files(), *models])
 
 
 def run_into(
-    outputs: OutputFolder,
+    outputs: OutputFolder | None,
     request: RegistrationRequest,
     session: Session | None = None,
     progress: Progress = silent,
@@ -84,13 +103,13 @@ def run_into(
     stop: Callable[[], bool] = lambda: False,
     curve: Curve = silent,
 ) -> Finished:
-    """As `run`, into a folder that the caller has opened and may add to before it closes."""
+    """As `run`, into a folder that the caller has opened and may add to before it closes; None for no files."""
     with notes_kept() as notes:
         return _run_into(outputs, request, session, progress, notify, offer, stop, curve, notes)
 
 
 def _run_into(
-    outputs: OutputFolder,
+    outputs: OutputFolder | None,
     request: RegistrationRequest,
     session: Session | None,
     progress: Progress,
@@ -100,27 +119,21 @@ def _run_into(
     curve: Curve,
     notes: Sequence[str],
 ) -> Finished:
-    from dlir.io import write_json
     from dlir.io.source import without_folders
-    from dlir.registration.former import take_over
     from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
-    from dlir.registration.outputs import output_names, write_outputs
 
     clock = Clock()
     request, segments = by_layers(request)
-    names = output_names(request)
     asked = _asked(request)  # what is damaged, or cannot be written, is refused before there is work
-    for name in names.values():
-        outputs.file(name)
-    former = take_over(outputs, names.values(), overwrite=request.outputs.overwrite) if "report" in names else None
+    target = None if outputs is None else _Target.of(outputs, request)
     with clock.step("read"):
         progress("reading", 0.0)
         loaded = load(request)
     with clock.step("choose"):
         route = asked or _chosen(request, loaded, progress)
-    if former and not request.outputs.overwrite:
-        former.require_same(loaded.fixed, loaded.moving, route.name)
+    if target is not None:
+        target.require_same(loaded, route.name)
     job = _Job(request, session or _new_session(), clock, progress, notify, offer, stop, curve)
     done = job.by(route, loaded)
     if route.doubt is not None and done.verdict.beyond("networks_distance"):
@@ -128,18 +141,57 @@ def _run_into(
             raise route.doubt
         route = route.without_model()
         done = job.by(route, loaded)
-    result, propagated, report = done.result, done.propagated, done.report
-    with clock.step("write"):
-        write_outputs(outputs, request, done.loaded, result, propagated, part_of(progress, 0.9, 1.0))
-    report["notes"] = [text if request.outputs.full_paths else without_folders(text) for text in notes]
-    report["outputs"] = names
+    report = done.report
+    report["notes"] = [text if request.full_paths else without_folders(text) for text in notes]
+    report["outputs"] = {}
     if segments:
         report["segments"] = [asdict(segment) for segment in segments]
-    report["seconds"] |= {step: round(seconds, 4) for step, seconds in clock.seconds.items()}
-    if "report" in names:
-        write_json(outputs.file(names["report"]), report)
-    files = {key: str(outputs.path / name) for key, name in names.items()}
-    return Finished(request, done.loaded, result, propagated, report, files)
+    report["seconds"] |= clock.rounded()
+    finished = Finished(request, done.loaded, done.result, done.propagated, report, {})
+    return finished if target is None else target.written(finished, clock, part_of(progress, 0.9, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """Where the files of a request go. names: of the files, by what they are. former: the registration that was there."""
+
+    outputs: OutputFolder
+    asked: Outputs
+    names: dict[str, str]
+    former: Former | None
+
+    @classmethod
+    def of(cls, outputs: OutputFolder, request: RegistrationRequest) -> _Target:
+        """Raises OutputError where a file would replace what it may not."""
+        from dlir.registration.former import take_over
+        from dlir.registration.outputs import output_names, outputs_of
+
+        asked, names = outputs_of(request), output_names(request)
+        for name in names.values():
+            outputs.file(name)
+        former = take_over(outputs, names.values(), overwrite=asked.overwrite) if "report" in names else None
+        return cls(outputs, asked, names, former)
+
+    def require_same(self, loaded: Loaded, model: str) -> None:
+        """Raises OutputError for the results of another pair, or of another model, unless they may be replaced."""
+        if self.former and not self.asked.overwrite:
+            self.former.require_same(loaded.fixed, loaded.moving, model)
+
+    def written(self, finished: Finished, clock: Clock, progress: Progress) -> Finished:
+        """With all files, the report last, and their names in it."""
+        from dlir.io import write_json
+        from dlir.registration.outputs import write_outputs
+
+        with clock.step("write"):
+            write_outputs(
+                self.outputs, finished.request, finished.loaded, finished.result, finished.propagated, progress
+            )
+        seconds = finished.report["seconds"] | clock.rounded()
+        report = finished.report | {"outputs": self.names, "seconds": seconds}
+        if "report" in self.names:
+            write_json(self.outputs.file(self.names["report"]), report)
+        files = {key: str(self.outputs.path / name) for key, name in self.names.items()}
+        return replace(finished, report=report, files=files)
 
 
 @dataclass(frozen=True)
@@ -209,8 +261,8 @@ class _Job:
             propagated = propagate(loaded, outcome.value, request.comparisons)
         with self.clock.step("figures"):
             self.progress("figures", 0.8)
-            full = request.outputs.full_paths
-            report = build_report(loaded, outcome.value, header, outcome.device, full) | propagated.report
+            report = build_report(loaded, outcome.value, header, outcome.device, request.full_paths)
+            report |= propagated.report
             if route.distances:
                 report["model"]["distances"] = route.distances
             if route.reason:

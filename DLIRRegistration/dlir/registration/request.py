@@ -86,6 +86,7 @@ class Outputs:
 class RegistrationRequest:
     """Register `moving` to `fixed`.
 
+    outputs: None for results in memory alone; such a request cannot be sent to another process.
     model: a name of the catalogue, a model file, "none", or "auto": the installed model that was made for such images,
     and none where there is no such model.
     refine: for how long the pair is optimised, see `budget_of`; None is "off" with a model, and else the default.
@@ -107,7 +108,7 @@ class RegistrationRequest:
 
     fixed: ImageSource
     moving: ImageSource
-    outputs: Outputs
+    outputs: Outputs | None
     model: str = DEFAULT_MODEL
     device: str = "auto"
     refine: str | None = None
@@ -171,6 +172,11 @@ class RegistrationRequest:
         if self.refine is not None and budget is None and alone:
             raise OptionError("without a model the pair is optimised; give --refine a budget, such as 10s, or a model")
 
+    @property
+    def full_paths(self) -> bool:
+        """Whether the report names images with the folders above them."""
+        return self.outputs is not None and self.outputs.full_paths
+
     def images(self) -> Iterator[ImageSource]:
         """Every image, mask and label map that is read."""
         single = (self.fixed, self.moving, self.fixed_mask, self.moving_mask)
@@ -185,7 +191,11 @@ class RegistrationRequest:
 
 
 def to_values(request: RegistrationRequest) -> dict[str, Any]:
-    """The request as plain values that JSON knows. Raises ProtocolError for a volume in memory, which has none."""
+    """The request as plain values that JSON knows. Raises ProtocolError for a volume in memory, which has none, and for
+    a request without outputs, whose results nobody would get.
+    """
+    if request.outputs is None:
+        raise ProtocolError("a request without outputs cannot be sent; give a folder for its results")
     for source in request.images():
         if not isinstance(source, (str, ArrayFile)):
             raise ProtocolError(f"'{source.source}' lies in memory and cannot be sent; give a path or an array file")
@@ -225,5 +235,5 @@ _READERS: dict[Any, Reader] = {
     "tuple[ImageSource, ...]": several(_image),
     "tuple[Comparison, ...] | None": optional(several(_object(Comparison))),
     "PointSource | None": optional(_points),
-    "Outputs": _object(Outputs),
+    "Outputs | None": _object(Outputs),  # never null: results in memory stay in their process
 }
