@@ -6,7 +6,7 @@ read, so that a wrong name is told at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from dlir.registration.request import Outputs, RegistrationRequest
 if TYPE_CHECKING:
     from dlir.errors import ModelError
     from dlir.io import OutputFolder
+    from dlir.io.segments import Segment
     from dlir.model.file import ModelHeader
     from dlir.registration.assessment import Assessment
     from dlir.registration.former import Former
@@ -104,51 +105,69 @@ def run_into(
     curve: Curve = silent,
 ) -> Finished:
     """As `run`, into a folder that the caller has opened and may add to before it closes; None for no files."""
-    with notes_kept() as notes:
-        return _run_into(outputs, request, session, progress, notify, offer, stop, curve, notes)
+    parts = in_parts(outputs, request, session, progress, notify, offer, stop, curve)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            finished: Finished = end.value
+            return finished
 
 
-def _run_into(
+def in_parts(
     outputs: OutputFolder | None,
     request: RegistrationRequest,
-    session: Session | None,
-    progress: Progress,
-    notify: Notify,
-    offer: Offer,
-    stop: Callable[[], bool],
-    curve: Curve,
-    notes: Sequence[str],
-) -> Finished:
-    from dlir.io.source import without_folders
+    session: Session | None = None,
+    progress: Progress = silent,
+    notify: Notify = silent,
+    offer: Offer = silent,
+    stop: Callable[[], bool] = lambda: False,
+    curve: Curve = silent,
+) -> Generator[None, None, Finished]:
+    """As `run_into`, in three parts: it pauses when all is read, and when all is computed. Each part may be done in
+    another thread, so that the files of one pair are read and written while another is computed.
+    """
     from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
 
     clock = Clock()
-    request, segments = by_layers(request)
-    asked = _asked(request)  # what is damaged, or cannot be written, is refused before there is work
-    target = None if outputs is None else _Target.of(outputs, request)
-    with clock.step("read"):
-        progress("reading", 0.0)
-        loaded = load(request)
-    with clock.step("choose"):
-        route = asked or _chosen(request, loaded, progress)
-    if target is not None:
-        target.require_same(loaded, route.name)
-    job = _Job(request, session or _new_session(), clock, progress, notify, offer, stop, curve)
-    done = job.by(route, loaded)
-    if route.doubt is not None and done.verdict.beyond("networks_distance"):
-        if not _optimises(request):
-            raise route.doubt
-        route = route.without_model()
+    with notes_kept() as told_first:
+        request, segments = by_layers(request)
+        asked = _asked(request)  # what is damaged, or cannot be written, is refused before there is work
+        target = None if outputs is None else _Target.of(outputs, request)
+        with clock.step("read"):
+            progress("reading", 0.0)
+            loaded = load(request)
+    yield
+    with notes_kept() as told_then:
+        with clock.step("choose"):
+            route = asked or _chosen(request, loaded, progress)
+        if target is not None:
+            target.require_same(loaded, route.name)
+        job = _Job(request, session or _new_session(), clock, progress, notify, offer, stop, curve)
         done = job.by(route, loaded)
+        if route.doubt is not None and done.verdict.beyond("networks_distance"):
+            if not _optimises(request):
+                raise route.doubt
+            done = job.by(route.without_model(), loaded)
+    finished = _finished(request, done, clock, list(dict.fromkeys([*told_first, *told_then])), segments)
+    yield
+    return finished if target is None else target.written(finished, clock, part_of(progress, 0.9, 1.0))
+
+
+def _finished(
+    request: RegistrationRequest, done: _Done, clock: Clock, notes: Sequence[str], segments: Sequence[Segment]
+) -> Finished:
+    """With the whole report, as it is before files are written."""
+    from dlir.io.source import without_folders
+
     report = done.report
     report["notes"] = [text if request.full_paths else without_folders(text) for text in notes]
     report["outputs"] = {}
     if segments:
         report["segments"] = [asdict(segment) for segment in segments]
     report["seconds"] |= clock.rounded()
-    finished = Finished(request, done.loaded, done.result, done.propagated, report, {})
-    return finished if target is None else target.written(finished, clock, part_of(progress, 0.9, 1.0))
+    return Finished(request, done.loaded, done.result, done.propagated, report, {})
 
 
 @dataclass(frozen=True, eq=False)
