@@ -72,10 +72,26 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def how_to_install(extra: str) -> str:
-    """For a message about a package that is missing: what brings it with the others of an extra of pyproject.toml, as
-    long as DLIR is in no package index.
+    """For a message about a package that is missing: what brings it with the others of an extra of pyproject.toml, for
+    DLIR as it is installed here.
     """
-    return f"pip install '.[{extra}]' in a clone of DLIR"
+    return f"pip install '{_installed_from()}[{extra}]'"
+
+
+def _installed_from() -> str:
+    """What pip was given to install DLIR: the folder of a clone, a wheel, or its name."""
+    import json
+    from importlib import metadata
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        stated = json.loads(metadata.distribution("dlir").read_text("direct_url.json") or "{}")
+        place = stated.get("url", "") if isinstance(stated, dict) else ""
+    except (metadata.PackageNotFoundError, ValueError):
+        place = ""
+    path = url2pathname(urlsplit(place).path) if place.startswith("file:") else ""
+    return path if path and os.path.exists(path) else "dlir"
 
 
 def shown(text: str | os.PathLike[str]) -> str:

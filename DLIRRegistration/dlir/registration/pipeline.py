@@ -7,9 +7,9 @@ read, so that a wrong name is told at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dlir.errors import notes_kept
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL, Initialization, Kind, budget_of
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from dlir.registration.result import RegistrationResult
     from dlir.registration.session import Session
     from dlir.registration.verdict import Verdict
+
+SessionSource: TypeAlias = "Session | Callable[[], Session] | None"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class Finished:
 
 def run(
     request: RegistrationRequest,
-    session: Session | None = None,
+    session: SessionSource = None,
     progress: Progress = silent,
     notify: Notify = silent,
     offer: Offer = silent,
@@ -59,13 +61,13 @@ def run(
     """Do what is asked; the files are in their folder when this returns, and none where it raises. Without outputs the
     results are in memory alone, until `save` writes them.
 
-    session: keeps its model for the next request; None makes one for this. progress: gets the step and the fraction
-    done. notify: gets what the user should know although it goes on. offer: gets the verdict so far, before the pair
+    session: keeps its model for the next request, or gives such a session when one is needed; None makes one.
+    progress: gets the step and the fraction done. notify: gets what the user should know although it goes on. offer: gets the verdict so far, before the pair
     is registered the other way round. stop: asked while the pair is optimised whether to go on with the best so far.
     curve: gets the objective meanwhile, each time before the progress.
     Raises the DLIRErrors of the parts.
     """
-    with nullcontext() if request.outputs is None else open_outputs(request) as outputs:
+    with opened(request) as outputs:
         return run_into(outputs, request, session, progress, notify, offer, stop, curve)
 
 
@@ -79,6 +81,11 @@ def save(finished: Finished, outputs: Outputs, progress: Progress = silent) -> F
         target = _Target.of(folder, request)
         target.require_same(finished.loaded, finished.report["model"]["name"])
         return target.written(replace(finished, request=request), Clock(), progress)
+
+
+def opened(request: RegistrationRequest) -> AbstractContextManager[OutputFolder | None]:
+    """The folder for the files of a request, to be entered; None where it has no outputs. Raises as `open_outputs`."""
+    return nullcontext() if request.outputs is None else open_outputs(request)
 
 
 def open_outputs(request: RegistrationRequest) -> OutputFolder:
@@ -97,7 +104,7 @@ def open_outputs(request: RegistrationRequest) -> OutputFolder:
 def run_into(
     outputs: OutputFolder | None,
     request: RegistrationRequest,
-    session: Session | None = None,
+    session: SessionSource = None,
     progress: Progress = silent,
     notify: Notify = silent,
     offer: Offer = silent,
@@ -117,7 +124,7 @@ def run_into(
 def in_parts(
     outputs: OutputFolder | None,
     request: RegistrationRequest,
-    session: Session | None = None,
+    session: SessionSource = None,
     progress: Progress = silent,
     notify: Notify = silent,
     offer: Offer = silent,
@@ -144,7 +151,16 @@ def in_parts(
             route = asked or _chosen(request, loaded, progress)
         if target is not None:
             target.require_same(loaded, route.name)
-        job = _Job(request, session or _new_session(), clock, progress, notify, offer, stop, curve)
+        job = _Job(
+            request,
+            session() if callable(session) else session or _new_session(),
+            clock,
+            progress,
+            notify,
+            offer,
+            stop,
+            curve,
+        )
         done = job.by(route, loaded)
         if route.doubt is not None and done.verdict.beyond("networks_distance"):
             if not _optimises(request):
@@ -172,7 +188,7 @@ def _finished(
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """Where the files of a request go. names: of the files, by what they are. former: the registration that was there."""
+    """Where the files of a request go. names: of the files, by what they are. former: of an earlier registration."""
 
     outputs: OutputFolder
     asked: Outputs
