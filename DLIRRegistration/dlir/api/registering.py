@@ -139,7 +139,7 @@ def load_model(name: str | os.PathLike[str]) -> Model:
 
     >>> import dlir
     >>> dlir.load_model("cardiac-cine").card["title"]
-    'Short-axis cine MR, within one person'
+    'Short-axis cardiac cine MR, within one person'
 
     Raises ModelError.
     """

@@ -62,9 +62,9 @@ def run(
     results are in memory alone, until `save` writes them.
 
     session: keeps its model for the next request, or gives such a session when one is needed; None makes one.
-    progress: gets the step and the fraction done. notify: gets what the user should know although it goes on. offer: gets the verdict so far, before the pair
-    is registered the other way round. stop: asked while the pair is optimised whether to go on with the best so far.
-    curve: gets the objective meanwhile, each time before the progress.
+    progress: gets the step and the fraction done. notify: gets what the user should know although it goes on. offer:
+    gets the verdict so far, before the pair is registered the other way round. stop: asked while the pair is optimised
+    whether to go on with the best so far. curve: gets the objective meanwhile, each time before the progress.
     Raises the DLIRErrors of the parts.
     """
     with opened(request) as outputs:
