@@ -73,13 +73,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def how_to_install(extra: str) -> str:
     """For a message about a package that is missing: what brings it with the others of an extra of pyproject.toml, for
-    DLIR as it is installed here.
+    DLIR as it is installed here: from a clone, from a wheel, or by its name.
     """
-    return f"pip install '{_installed_from()}[{extra}]'"
-
-
-def _installed_from() -> str:
-    """What pip was given to install DLIR: the folder of a clone, a wheel, or its name."""
     import json
     from importlib import metadata
     from urllib.parse import urlsplit
@@ -87,11 +82,14 @@ def _installed_from() -> str:
 
     try:
         stated = json.loads(metadata.distribution("dlir").read_text("direct_url.json") or "{}")
-        place = stated.get("url", "") if isinstance(stated, dict) else ""
-    except (metadata.PackageNotFoundError, ValueError):
-        place = ""
-    path = url2pathname(urlsplit(place).path) if place.startswith("file:") else ""
-    return path if path and os.path.exists(path) else "dlir"
+    except metadata.PackageNotFoundError:
+        return f"pip install '.[{extra}]' in a clone of DLIR"
+    url = stated.get("url", "")
+    if not url.startswith("file:"):
+        return f"pip install 'dlir[{extra}]{url and f' @ {url}'}'"
+    path = url2pathname(urlsplit(url).path)
+    editable = "-e " if stated.get("dir_info", {}).get("editable") else ""
+    return f"pip install {editable}'{path if os.path.exists(path) else os.path.basename(path)}[{extra}]'"
 
 
 def shown(text: str | os.PathLike[str]) -> str:

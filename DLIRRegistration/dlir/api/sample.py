@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dlir.errors import ImageError
-from dlir.model.catalogue import resource_folder
 
 _FILES = {
     "fixed": "fixed_ed.nrrd",
@@ -22,8 +21,13 @@ def sample_pair() -> dict[str, str]:
 
     Raises ImageError where one is missing.
     """
+    from dlir.model.catalogue import resource_folder
+
     files = {role: resource_folder("SampleData") / name for role, name in _FILES.items()}
     for path in files.values():
         if not path.is_file():
-            raise ImageError(f"the sample image {path.name} is not beside DLIR, where it belongs; install DLIR again")
+            raise ImageError(
+                f"the sample image {path.name} is not beside this DLIR; install DLIR from its wheel or a clone, or "
+                "give dlir register images of your own"
+            )
     return {role: str(path) for role, path in files.items()}
