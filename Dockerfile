@@ -17,8 +17,8 @@ RUN grep -v "^#" requirements-demo.lock > constraints.txt \
 FROM python:3.12-slim
 COPY --from=build /opt/dlir /opt/dlir
 ENV PATH="/opt/dlir/bin:$PATH"
-RUN useradd --create-home dlir
-USER dlir
+RUN useradd --uid 1000 --create-home dlir
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["dlir"]
 CMD ["--help"]

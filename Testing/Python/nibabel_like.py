@@ -18,9 +18,13 @@ RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass
 class Header:
-    """unit: "mm", "meter", "micron" or "unknown"."""
+    """unit: "mm", "meter", "micron" or "unknown". zooms: pixdim, in that unit, of time too where there is one."""
 
     unit: str = "mm"
+    zooms: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+    def get_zooms(self) -> tuple[float, ...]:
+        return self.zooms
 
     def get_xyzt_units(self) -> tuple[str, str]:
         return self.unit, "sec"
@@ -43,4 +47,4 @@ class NibabelImage:
         """The image of an array (z, y, x) on a grid. mm: of one unit."""
         affine = RAS @ grid.index_to_physical
         affine[:3] /= mm
-        return cls(array.T, affine, Header(unit))
+        return cls(array.T, affine, Header(unit, tuple(length / mm for length in grid.spacing)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import GeometryError, ImageError, note
+from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
+from dlir.io.placing import nifti_grid
 from dlir.io.reading import Volume, read_grid, whole_numbers
 
 # What nibabel calls the units of a header, in mm; nothing else has any.
@@ -104,21 +106,18 @@ def _from_nibabel(image: Any, role: str) -> Volume:
 
 def _from_ras(image: Any, shape: tuple[int, ...], role: str) -> ImageGrid:
     """The grid of a nibabel image. shape: (x, y, z)."""
-    affine = np.asarray(image.affine, float)
+    affine, header = np.asarray(image.affine, float), getattr(image, "header", None)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise GeometryError("its affine is no 4x4 matrix of finite numbers; correct it")
-    units = image.header.get_xyzt_units() if hasattr(getattr(image, "header", None), "get_xyzt_units") else ("mm",)
-    in_lps = affine[:3] * np.array([[-1.0], [-1.0], [1.0]]) * _MM.get(units[0], 1.0)
-    spacing = np.linalg.norm(in_lps[:, :3], axis=0)
-    if not spacing.all():
-        raise GeometryError("its affine sends an axis nowhere; correct it")
-    x, y, z = shape
-    grid = ImageGrid((z, y, x), tuple(spacing), tuple(in_lps[:, 3]), tuple((in_lps[:, :3] / spacing).ravel()))
-    if units[0] in _MM:
-        note(
-            f"{role} states its lengths in {units[0]}; its voxels measure {' x '.join(f'{s:.4g}' for s in spacing)} mm"
-        )
-    return grid
+    unit, mm, stated = "mm", 1.0, None
+    if hasattr(header, "get_xyzt_units"):  # NIfTI, whose affine may be an sform without a voxel size
+        unit = header.get_xyzt_units()[0]
+        mm = _MM.get(unit, 1.0)
+        x, y, z = (abs(float(length)) * mm for length in header.get_zooms()[:3])
+        stated = (x, y, z) if all(0 < length < math.inf for length in (x, y, z)) else None
+    in_lps = affine[:3] * np.array([[-1.0], [-1.0], [1.0]]) * mm
+    x_size, y_size, z_size = shape
+    return nifti_grid(role, (z_size, y_size, x_size), in_lps, stated, (unit if unit in _MM else "mm", mm))
 
 
 def _placed(array: Any, grid: ImageGrid, role: str) -> Volume:

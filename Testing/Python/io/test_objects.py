@@ -10,12 +10,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from dlir.errors import DLIRError, GeometryError, ImageError, ImageNote
+from dlir.errors import DLIRError, GeometryError, ImageError, ImageNote, notes_to
 from dlir.geometry import ImageGrid
 from dlir.io import Volume, read_image, write_image
 from dlir.io.objects import grid_of, labels_of, volume_of
 from grids import make_grid
-from nibabel_like import NibabelImage
+from nibabel_like import Header, NibabelImage
 
 GRIDS = {
     "straight": make_grid((4, 5, 6), (1.5, 2.0, 3.0), (10, -20, 30)),
@@ -72,6 +72,32 @@ def test_the_unit_of_a_nibabel_header_counts(unit: str, mm: float) -> None:
         same(volume_of(NibabelImage.of(ARRAY, GRID, unit, mm), "fixed image"), ARRAY, GRID)
 
 
+@pytest.mark.parametrize(("unit", "mm"), [("mm", 1.0), ("meter", 1000.0)])
+def test_of_two_voxel_sizes_the_one_that_is_not_all_ones_is_meant(unit: str, mm: float) -> None:
+    """As in files: ACDC's have an sform of unit columns, and their pixdim is right."""
+    image = NibabelImage.of(ARRAY, GRID, unit, mm)
+    assert image.affine is not None
+    right, lengths = image.affine.copy(), np.linalg.norm(image.affine[:3, :3], axis=0)
+    image.affine[:3, :3] /= lengths
+    told: list[str] = []
+    with notes_to(told.append):
+        same(volume_of(image, "image"), ARRAY, GRID)
+        image = NibabelImage(image.dataobj, right, Header(unit, (1.0, 1.0, 1.0, 2.5)))
+        same(volume_of(image, "image"), ARRAY, GRID)
+    assert [line for line in told if "sform" in line] == [
+        f"image has voxels of 1.5 x 2 x 3 mm by its sform, which is taken; its pixdim says {mm:g} x {mm:g} x {mm:g} mm"
+    ]
+    image.header.zooms = tuple(lengths * 2)
+    with pytest.raises(GeometryError, match="image: the header states two voxel sizes"):
+        volume_of(image, "image")
+
+
+def test_a_nibabel_image_of_another_format_lies_as_its_affine_says() -> None:
+    image = NibabelImage.of(ARRAY, GRID)
+    image.header = object()  # type: ignore[assignment]
+    same(volume_of(image, "image"), ARRAY, GRID)
+
+
 def test_a_nibabel_image_keeps_its_type_and_its_files_name() -> None:
     image = NibabelImage.of((ARRAY > 0).astype(">i2"), GRID)
     image.name = "label.nii.gz"
@@ -101,6 +127,7 @@ def cases() -> list[tuple[Any, type[DLIRError], str]]:
     sheared = NibabelImage.of(ARRAY, GRID)
     assert sheared.affine is not None
     sheared.affine[0, 1] += 1
+    sheared.header.zooms = tuple(np.linalg.norm(sheared.affine[:3, :3], axis=0))
     flat = NibabelImage(ARRAY.T, np.diag([1.0, 0.0, 1.0, 1.0]))
     lost = NibabelImage(ARRAY.T, np.full((4, 4), np.nan))
     several = NibabelImage(np.stack([ARRAY.T, ARRAY.T], -1), np.eye(4))

@@ -142,5 +142,5 @@ def test_the_image_gets_all_that_the_wheel_is_made_of_and_runs_as_nobody_special
     assert needed is not None
     assert set(re.findall(r'"(.+?)"', needed[1])) <= kept
     assert {"pyproject.toml", "README.md", "LICENSE"} <= kept
-    assert [line for line in lines if line.startswith(("USER", "ENTRYPOINT"))] == ["USER dlir", 'ENTRYPOINT ["dlir"]']
+    assert [line for line in lines if line.startswith(("USER", "ENTRYPOINT"))] == ["USER 1000", 'ENTRYPOINT ["dlir"]']
     assert not [line for line in lines if "://" in line]  # which index has torch is said where it is built
