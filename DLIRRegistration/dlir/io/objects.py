@@ -106,7 +106,8 @@ def _from_nibabel(image: Any, role: str) -> Volume:
 
 def _from_ras(image: Any, shape: tuple[int, ...], role: str) -> ImageGrid:
     """The grid of a nibabel image. shape: (x, y, z)."""
-    affine, header = np.asarray(image.affine, float), getattr(image, "header", None)
+    affine = np.asarray(image.affine, float)
+    header: Any = getattr(image, "header", None)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise GeometryError("its affine is no 4x4 matrix of finite numbers; correct it")
     unit, mm, stated = "mm", 1.0, None

@@ -150,7 +150,8 @@ def in_parts(
         with clock.step("choose"):
             route = asked or _chosen(request, loaded, progress)
         if target is not None:
-            target.require_same(loaded, route.name)
+            # In doubt the pair may end up without the model, as it did when the same was asked for before.
+            target.require_same(loaded, route.name, *([NO_MODEL] if route.doubt else []))
         job = _Job(
             request,
             session() if callable(session) else session or _new_session(),
@@ -207,10 +208,10 @@ class _Target:
         former = take_over(outputs, names.values(), overwrite=asked.overwrite) if "report" in names else None
         return cls(outputs, asked, names, former)
 
-    def require_same(self, loaded: Loaded, model: str) -> None:
-        """Raises OutputError for the results of another pair, or of another model, unless they may be replaced."""
+    def require_same(self, loaded: Loaded, *models: str) -> None:
+        """Raises OutputError for the results of another pair, or of other models, unless they may be replaced."""
         if self.former and not self.asked.overwrite:
-            self.former.require_same(loaded.fixed, loaded.moving, model)
+            self.former.require_same(loaded.fixed, loaded.moving, *models)
 
     def written(self, finished: Finished, clock: Clock, progress: Progress) -> Finished:
         """With all files, the report last, and their names in it."""
