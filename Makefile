@@ -23,7 +23,7 @@ endif
 # The demo's few packages are part of the development set: where that is installed, it serves.
 DEMO_STAMP := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/demo.stamp)
 
-.PHONY: help demo test test-fast lint clean
+.PHONY: help demo test test-fast lint wheel clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ lint: .venv/dev.stamp  ## check style, format and types
 	$(BIN)/ruff format --check . || failed=1; \
 	$(BIN)/mypy || failed=1; \
 	exit $$failed
+
+wheel: $(DEMO_STAMP)  ## build the wheel and the source package into dist/
+	@$(BIN)/python -m hatchling build -d dist
 
 clean:  ## remove .venv, caches, build and demo output
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-output

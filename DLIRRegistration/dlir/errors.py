@@ -7,7 +7,8 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 
 class DLIRError(Exception):
@@ -71,10 +72,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def how_to_install(extra: str) -> str:
-    """For a message about a package that is missing: what brings it with the others of an extra of pyproject.toml, as
-    long as DLIR is in no package index.
+    """For a message about a package that is missing: what brings it with the others of an extra of pyproject.toml, for
+    DLIR as it is installed here: from a clone, from a wheel, or by its name.
     """
-    return f"pip install '.[{extra}]' in a clone of DLIR"
+    import json
+    from importlib import metadata
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        stated = json.loads(metadata.distribution("dlir").read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:
+        return f"pip install '.[{extra}]' in a clone of DLIR"
+    url = stated.get("url", "")
+    if not url.startswith("file:"):
+        return f"pip install 'dlir[{extra}]{url and f' @ {url}'}'"
+    path = url2pathname(urlsplit(url).path)
+    editable = "-e " if stated.get("dir_info", {}).get("editable") else ""
+    return f"pip install {editable}'{path if os.path.exists(path) else os.path.basename(path)}[{extra}]'"
 
 
 def shown(text: str | os.PathLike[str]) -> str:
@@ -92,15 +107,41 @@ class ImageNote(UserWarning):
     """One line about how a file was understood, which its user should know; a warning, so that nobody can miss it."""
 
 
+# Each time, not once for each line of ours; what the user says of warnings comes first.
+warnings.simplefilter("always", ImageNote, append=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Listener:
+    """hear: gets each note once. on: whether notes go on to who listens further out."""
+
+    hear: Callable[[str], None]
+    on: bool
+    told: set[str] = field(default_factory=set)
+
+
+# Those who listen, the innermost last: of this thread, and of those that run in a copy of its context.
+_listeners: ContextVar[tuple[_Listener, ...]] = ContextVar("listeners", default=())
+
+
 def note(text: str) -> None:
     """Tell it: by whoever `notes_to` names, else as Python shows warnings."""
+    for listener in reversed(_listeners.get()):
+        if text in listener.told:
+            return
+        listener.told.add(text)
+        listener.hear(text)
+        if not listener.on:
+            return
     warnings.warn(text, ImageNote, stacklevel=2)
 
 
 @contextmanager
 def notes_to(tell: Callable[[str], None]) -> Iterator[None]:
-    """Within, `tell` gets each note, once; other warnings are shown as before."""
-    with _heard(tell, on=False):
+    """Within, `tell` gets each note, once; other warnings are shown as before. What other threads note meanwhile is not
+    told, unless they run in a copy of this context.
+    """
+    with _heard(_Listener(tell, on=False)):
         yield
 
 
@@ -108,26 +149,14 @@ def notes_to(tell: Callable[[str], None]) -> Iterator[None]:
 def notes_kept() -> Iterator[list[str]]:
     """Gives a list that has each note told within, once; they are told as before, too."""
     kept: list[str] = []
-    with _heard(kept.append, on=True):
+    with _heard(_Listener(kept.append, on=True)):
         yield kept
 
 
 @contextmanager
-def _heard(hear: Callable[[str], None], *, on: bool) -> Iterator[None]:
-    """Within, `hear` gets each note, once. on: whether notes go on to where they went before."""
-    told: set[str] = set()
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ImageNote)
-        others = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-            if issubclass(category, ImageNote):
-                if str(message) in told:
-                    return
-                told.add(str(message))
-                hear(str(message))
-            if on or not issubclass(category, ImageNote):
-                others(message, category, *rest, **named)
-
-        warnings.showwarning = show
+def _heard(listener: _Listener) -> Iterator[None]:
+    token = _listeners.set((*_listeners.get(), listener))
+    try:
         yield
+    finally:
+        _listeners.reset(token)

@@ -1,4 +1,4 @@
-"""`dlir demo`: registers the sample pair that lies in the repository, and draws what came of it."""
+"""`dlir demo`: registers the sample pair that comes with DLIR, and draws what came of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlir.api import sample_pair
 from dlir.cli.common import (
     DeviceOption,
     JsonOption,
@@ -15,9 +16,10 @@ from dlir.cli.common import (
     interrupt_says,
     print_json,
     progress_bar,
+    say,
 )
 from dlir.cli.tables import number, print_report, print_table
-from dlir.errors import ImageError, OutputError
+from dlir.errors import how_to_install
 from dlir.registration.choices import DEFAULT_MODEL, Device
 from dlir.registration.pipeline import Finished, open_outputs, run_into
 from dlir.registration.progress import Progress, part_of
@@ -29,12 +31,6 @@ if TYPE_CHECKING:
 
 FIGURE = "demo.png"
 LABEL_NAMES = {"1": "cavity of the left ventricle"}
-_SAMPLE = {
-    "fixed": "fixed_ed.nrrd",
-    "moving": "moving_es.nrrd",
-    "fixed_label": "fixed_ed_label.nrrd",
-    "moving_label": "moving_es_label.nrrd",
-}
 
 
 def demo(
@@ -47,8 +43,8 @@ def demo(
 ) -> None:
     """Register the sample pair and draw the result.
 
-    The pair is one heart at end-systole and at end-diastole; it lies in the repository, so this runs from a copy
-    of that. Writes the same files as `dlir register`, and demo.png.
+    The pair is one heart at end-systole and at end-diastole, which comes with DLIR. Writes the same files as
+    `dlir register` and, where matplotlib is installed, demo.png.
     """
     use_threads(threads)
     with progress_bar(wanted=not json) as progress:
@@ -63,13 +59,13 @@ def demo(
 def run_demo(output: Path, model: str, device: str, progress: Progress, *, overwrite: bool = False) -> dict[str, Any]:
     """The report of the registration, after everything has been written.
 
-    Raises ImageError where there is no sample, OutputError without matplotlib, and as the pipeline; nothing is
-    written then.
+    Raises ImageError where there is no sample, and as the pipeline; nothing is written then. Without matplotlib there
+    is no figure, and a line says so.
     """
     from dlir.io import write_json
     from dlir.registration.former import take_over
 
-    sample, figures = find_sample(), _import_figures()
+    sample, figures = sample_pair(), _import_figures()
     request = RegistrationRequest(
         sample["fixed"],
         sample["moving"],
@@ -80,28 +76,16 @@ def run_demo(output: Path, model: str, device: str, progress: Progress, *, overw
         fixed_labels=(sample["fixed_label"],),
     )
     with open_outputs(request) as outputs:
-        outputs.file(FIGURE)
-        take_over(outputs, [FIGURE], overwrite=overwrite)
+        if figures is not None:
+            outputs.file(FIGURE)
+            take_over(outputs, [FIGURE], overwrite=overwrite)
         finished = run_into(outputs, request, progress=part_of(progress, 0.0, 0.85))
-        progress("drawing", 0.85)
-        draw(figures, outputs.file(FIGURE), finished)
-        finished.report["outputs"]["figure"] = FIGURE
-        write_json(outputs.file(finished.report["outputs"]["report"]), finished.report)
+        if figures is not None:
+            progress("drawing", 0.85)
+            draw(figures, outputs.file(FIGURE), finished)
+            finished.report["outputs"]["figure"] = FIGURE
+            write_json(outputs.file(finished.report["outputs"]["report"]), finished.report)
     return finished.report
-
-
-def find_sample() -> dict[str, str]:
-    """The files of the sample pair, by the options of `dlir register`. Raises ImageError where one is missing."""
-    from dlir.model.catalogue import resource_folder
-
-    files = {role: resource_folder("SampleData") / name for role, name in _SAMPLE.items()}
-    for path in files.values():
-        if not path.is_file():
-            raise ImageError(
-                f"the demo's sample image {path.name} is not here, it lies in DLIR's repository only; "
-                "run the demo from a copy of that, or dlir register with images of your own"
-            )
-    return {role: str(path) for role, path in files.items()}
 
 
 def draw(figures: ModuleType, path: Path, finished: Finished) -> None:
@@ -123,15 +107,15 @@ def draw(figures: ModuleType, path: Path, finished: Finished) -> None:
     )
 
 
-def _import_figures() -> ModuleType:
+def _import_figures() -> ModuleType | None:
+    """What draws; None, and a line for the user, where matplotlib is missing."""
     try:
         from dlir.evaluation import figures
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
-        raise OutputError(
-            f"cannot draw {FIGURE}: matplotlib is not installed; install it with: pip install matplotlib"
-        ) from None
+        say(f"{FIGURE} is left out, because matplotlib is not installed: {how_to_install('eval')}")
+        return None
     return figures
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,28 +120,67 @@ def evaluate(
                 where some have split test, only these
     """
     use_threads(threads)
+    asked = Asked(
+        data,
+        dataset.value,
+        output,
+        models or [],
+        [b.value for b in baseline or []],
+        subjects or [],
+        stages=stages,
+        masked=masked,
+        limit=limit,
+        initialize=initialize.value,
+        allow_seen=allow_seen,
+        device=device.value,
+        overwrite=overwrite,
+    )
+    with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
+        with progress_bar(wanted=not json) as progress:
+            evaluated = carry_out(asked, progress)
+        finish(output, evaluated, json, full_paths=full_paths)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be evaluated, as of the options of the command."""
+
+    data: Path
+    dataset: str
+    output: Path
+    models: Sequence[str]
+    baselines: Sequence[str] = ()
+    subjects: Sequence[str] = ()
+    stages: bool = False
+    masked: bool = False
+    limit: int | None = None
+    initialize: str = Initialization.centers.value
+    allow_seen: bool = False
+    device: str = Device.auto.value
+    overwrite: bool = False
+
+
+def carry_out(asked: Asked, progress: Progress) -> Evaluated:
+    """Evaluate what is missing; what is finished is kept in the folder. Raises the DLIRErrors of the parts."""
     check_packages()
-    check_folder(output, overwrite=overwrite)
+    check_folder(asked.output, overwrite=asked.overwrite)
     from dlir.data.layouts import open_data_set
     from dlir.data.pair import select
     from dlir.evaluation.held_out import hold_out, reading_contents
 
-    chosen = open_data_set(dataset.value, data)
+    chosen = open_data_set(asked.dataset, asked.data)
     every = chosen.pairs()
     # What is left out does not count towards the limit.
-    pairs = select(of_split(every, testing=True), subjects or [], limit if allow_seen else None)
-    methods = make_methods(models or [], [b.value for b in baseline or []], stages, masked, device.value)
-    check_baselines(baseline or [])
-    held_out = hold_out(pairs, every, methods, reading_contents(), allow_seen=allow_seen)
+    pairs = select(of_split(every, testing=True), asked.subjects, asked.limit if asked.allow_seen else None)
+    methods = make_methods(asked.models, asked.baselines, asked.stages, asked.masked, asked.device)
+    check_baselines([Baseline(name) for name in asked.baselines])
+    held_out = hold_out(pairs, every, methods, reading_contents(), allow_seen=asked.allow_seen)
     if not held_out.pairs:
         raise EvaluationError(f"nothing is left to evaluate: {'; '.join(held_out.notes)}")
     for line in held_out.notes:
         say(line)
-    pairs = select(held_out.pairs, limit=limit)
-    with interrupt_says(f"what is finished is kept in '{output}'; the same command goes on from there"):
-        with progress_bar(wanted=not json) as progress:
-            evaluated = run(output, initialize.value, chosen, replace(held_out, pairs=pairs), methods, progress)
-        finish(output, evaluated, json, full_paths=full_paths)
+    pairs = select(held_out.pairs, limit=asked.limit)
+    return run(asked.output, asked.initialize, chosen, replace(held_out, pairs=pairs), methods, progress)
 
 
 def check_folder(output: Path, *, overwrite: bool) -> None:

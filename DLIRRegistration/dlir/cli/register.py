@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dlir import api
 from dlir.cli.common import (
     EXIT_VERDICT,
     DeviceOption,
@@ -29,10 +30,6 @@ from dlir.registration.choices import (
     FailOn,
     Kind,
 )
-from dlir.registration.pipeline import run
-from dlir.registration.request import Outputs, RegistrationRequest
-from dlir.registration.threads import use_threads
-from dlir.registration.verdict import Verdict
 
 
 def register(
@@ -89,32 +86,36 @@ def register(
     Ends with a verdict: good, check (look before relying on it) or failed. Exit code 0 whatever it is, unless
     --fail-on asks for 3; 2 where the input is refused and nothing written.
     """
-    use_threads(threads)
-    request = RegistrationRequest(
-        fixed,
-        moving,
-        Outputs(str(output), displacement=displacement, full_paths=full_paths, overwrite=overwrite),
-        model=model,
-        device=device.value,
-        refine=refine,
-        kind=kind.value,
-        similarity=similarity,
-        landmark_weight=landmark_weight,
-        initialize=initialize and initialize.value,
-        initial_transform=str(initial_transform) if initial_transform else None,
-        fixed_mask=fixed_mask,
-        moving_mask=moving_mask,
-        moving_labels=(moving_label,) if moving_label else (),
-        fixed_labels=(fixed_label,) if fixed_label else (),
-        fixed_landmarks=fixed_landmarks,
-        moving_landmarks=moving_landmarks,
-    )
     with progress_bar(wanted=not json) as progress:
-        finished = run(request, progress=progress, notify=say)
+        result = api.register(
+            fixed,
+            moving,
+            model=model,
+            moving_label=moving_label or None,
+            fixed_label=fixed_label or None,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
+            moving_landmarks=moving_landmarks,
+            fixed_landmarks=fixed_landmarks,
+            initial_transform=initial_transform,
+            initialize=initialize and initialize.value,
+            refine=refine,
+            kind=kind.value,
+            similarity=similarity,
+            landmark_weight=landmark_weight,
+            device=device.value,
+            output=output,
+            displacement=displacement,
+            full_paths=full_paths,
+            overwrite=overwrite,
+            threads=threads,
+            progress=progress,
+            notify=say,
+        )
     with interrupt_says("the files are complete"):
         if json:
-            print_json(finished.report)
+            print_json(result.report)
         else:
-            print_report(finished.report, output)
-        if fail_on is not None and Verdict.from_report(finished.report).reaches(fail_on.value):
+            print_report(result.report, output)
+        if fail_on is not None and result.verdict.reaches(fail_on.value):
             raise typer.Exit(EXIT_VERDICT)

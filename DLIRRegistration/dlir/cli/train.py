@@ -57,11 +57,11 @@ def train(
     max_iterations: Annotated[
         int | None, typer.Option(min=1, help="At most so many per stage: for a first try of data and configuration.")
     ] = None,
-) -> None:
+) -> Path:
     """Train a model into a run folder, from which --resume continues it whenever it was ended.
 
     The run folder holds model.safetensors and history.json, best.safetensors, TensorBoard's files and, at the end,
-    curves.png. Needs the training packages: pip install '.[train]' in a clone of DLIR.
+    curves.png. Needs the training packages: pip install 'dlir[train]', or, for a wheel, 'FILE.whl[train]'.
     """
     use_threads(threads, processes=devices)
     with _training_packages():
@@ -103,6 +103,7 @@ def train(
         raise KeyboardInterrupt(f"continue the run with --resume {folder.path}") from None
     if first:
         print(f"model  {model}")
+    return model
 
 
 # -- options ------------------------------------------------------------------------------------------

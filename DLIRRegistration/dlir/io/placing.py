@@ -44,40 +44,64 @@ def _from_itk(name: str, path: Path, reader: sitk.ImageFileReader) -> ImageGrid:
         raise GeometryError("the header states no voxel size; write it there, in mm")
     unit, factor = found
     grid = _itk_grid(reader, [factor * s for s in reader.GetSpacing()], [factor * o for o in reader.GetOrigin()])
-    _tell_unit(name, unit, grid)
+    tell_unit(name, unit, grid)
     return grid
 
 
 def _from_nifti(name: str, reader: sitk.ImageFileReader, nifti: NiftiHeader) -> ImageGrid:
-    """ITK's grid, of the two voxel sizes that a header may state the one that is meant.
-
-    ITK takes the size in pixdim. Where the columns of the sform have other lengths, one of the two was never filled
-    in if it is all ones; else nobody can tell which is right.
-    """
+    """ITK's grid, of the two voxel sizes that a header may state the one that is meant. ITK takes that in pixdim."""
     stated, sform = nifti.spacing, nifti.sform
-    if sform is not None:
-        lengths = np.linalg.norm(sform[:, :3], axis=0)
-        if stated is None or not np.allclose(lengths, stated, rtol=_ROUNDING, atol=0):
-            if stated is None or np.allclose(nifti.numbers(stated), 1):
-                instead = "states none" if stated is None else f"says {_mm(stated)}"
-                note(f"{name} has voxels of {_mm(lengths)} by its sform, which is taken; its pixdim {instead}")
-                grid = _placed(_itk_shape(reader), lengths, sform)
-                _tell_unit(name, nifti.unit[0], grid)
-                return grid
-            if not np.allclose(nifti.numbers(lengths), 1):
-                raise GeometryError(
-                    f"the header states two voxel sizes, {_mm(lengths)} by its sform and {_mm(stated)} by its pixdim; "
-                    "correct the one that is wrong"
-                )
+    if sform is not None and _by_sform(name, sform, stated, nifti.unit[1]):
+        grid = _placed(_itk_shape(reader), np.linalg.norm(sform[:, :3], axis=0), sform)
+        tell_unit(name, nifti.unit[0], grid)
+        return grid
     if stated is None:
         raise GeometryError("the header states no voxel size; write it there, in mm")
     grid = _itk_grid(reader, stated, reader.GetOrigin())
-    _tell_unit(name, nifti.unit[0], grid)
+    tell_unit(name, nifti.unit[0], grid)
     _tell_placement(name, grid, nifti)
     return grid
 
 
-def _tell_unit(name: str, unit: str, grid: ImageGrid) -> None:
+def nifti_grid(
+    name: str, shape: Shape3, matrix: NDArray[np.float64], stated: Vector3 | None, unit: tuple[str, float]
+) -> ImageGrid:
+    """The grid of a NIfTI image in memory, of the two voxel sizes that it may state the one that is meant.
+
+    matrix: (3, 4), from index to LPS mm. stated: by its pixdim, in mm. unit: of its header, and what it is in mm.
+    Raises GeometryError.
+    """
+    lengths = np.linalg.norm(matrix[:, :3], axis=0)
+    if not lengths.all():
+        raise GeometryError("its affine sends an axis nowhere; correct it")
+    by_sform = stated is None or _by_sform(name, matrix, stated, unit[1])
+    grid = _placed(shape, lengths if by_sform or stated is None else stated, matrix)
+    tell_unit(name, unit[0], grid)
+    return grid
+
+
+def _by_sform(name: str, sform: NDArray[np.float64], stated: Vector3 | None, unit: float) -> bool:
+    """Whether the voxel size is that of the sform and not that in pixdim, `stated`. unit: of the header, in mm.
+
+    Where the columns of the sform have other lengths, one of the two was never filled in if it is all ones; else nobody
+    can tell which is right, which raises GeometryError.
+    """
+    lengths = np.linalg.norm(sform[:, :3], axis=0)
+    if stated is not None and np.allclose(lengths, stated, rtol=_ROUNDING, atol=0):
+        return False
+    if stated is None or np.allclose(stated, unit):
+        instead = "states none" if stated is None else f"says {_mm(stated)}"
+        note(f"{name} has voxels of {_mm(lengths)} by its sform, which is taken; its pixdim {instead}")
+        return True
+    if not np.allclose(lengths, unit):
+        raise GeometryError(
+            f"the header states two voxel sizes, {_mm(lengths)} by its sform and {_mm(stated)} by its pixdim; "
+            "correct the one that is wrong"
+        )
+    return False
+
+
+def tell_unit(name: str, unit: str, grid: ImageGrid) -> None:
     if unit != "mm":
         note(f"{name} states its lengths in {unit}; its voxels measure {_mm(grid.spacing)}")
 

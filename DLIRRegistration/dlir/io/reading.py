@@ -131,17 +131,25 @@ def _whole_numbers(spec: Spec, image: Volume | ImageGrid | None, role: str) -> V
     source = parse_source(spec, role)
     segments = segments_of_layer(source)
     array, grid = read_dicom(source) if is_dicom_source(source) else read_file(source)
-    if not np.issubdtype(array.dtype, np.integer):
-        # The range comes first, with a comparison that is also false for NaN.
-        if not (np.abs(array) <= _LARGEST_LABEL).all() or (array != np.round(array)).any():
-            raise ImageError(
-                f"{source.name} has values that are not whole numbers; give a label map, resampled with "
-                "nearest-neighbour interpolation"
-            )
-        array = array.astype(np.int32)
+    array = whole_numbers(array, source.name)
     if image is not None:
         array, grid = _placed(source, array, grid, image)
     return Volume(array, grid, source.typed, segments)
+
+
+def whole_numbers(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Voxels in their own integer type; those of floating point become int32. Raises ImageError, calling the label map
+    `name`, for values that are not whole numbers.
+    """
+    if np.issubdtype(array.dtype, np.integer):
+        return array
+    # The range comes first, with a comparison that is also false for NaN.
+    if not (np.abs(array) <= _LARGEST_LABEL).all() or (array != np.round(array)).any():
+        raise ImageError(
+            f"{name} has values that are not whole numbers; give a label map, resampled with "
+            "nearest-neighbour interpolation"
+        )
+    return array.astype(np.int32)
 
 
 def _load(source: Source) -> tuple[NDArray[Any], ImageGrid]:

@@ -40,9 +40,9 @@ class Former:
     report: Mapping[str, Any]
     names: frozenset[str]
 
-    def require_same(self, fixed: Volume, moving: Volume, model: str) -> None:
-        """Raises OutputError where it was of another pair, or by a model of another name."""
-        if self._was_of("fixed", fixed) and self._was_of("moving", moving) and self._named("model", "name") == model:
+    def require_same(self, fixed: Volume, moving: Volume, *models: str) -> None:
+        """Raises OutputError where it was of another pair, or by none of the models of these names."""
+        if self._was_of("fixed", fixed) and self._was_of("moving", moving) and self._named("model", "name") in models:
             return
         was = f"{self._named('moving', 'file')} to {self._named('fixed', 'file')} by {self._named('model', 'name')}"
         raise OutputError(

@@ -18,7 +18,7 @@ from dlir.io.arrays import read_array
 from dlir.io.points import mismatch
 from dlir.io.reading import intensities, require_labels
 from dlir.registration.choices import Beginning, Initialization
-from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest
+from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest, TransformSource
 
 if TYPE_CHECKING:
     from dlir.registration.initialization import Start
@@ -157,12 +157,12 @@ def _landmarks(source: PointSource | None, image: Volume, role: str) -> Landmark
     return Landmarks(np.array([(np.nan,) * 3 if point is None else point for point in source], float))
 
 
-def _transform(path: str | None) -> CompositeTransform | None:
-    if path is None:
+def _transform(source: TransformSource | None) -> CompositeTransform | None:
+    if source is None:
         return None
     from dlir.transforms.files import read_transform
 
-    found = read_transform(Path(path))
+    found, name = (read_transform(Path(source)), f" '{source}'") if isinstance(source, str) else (source, "")
     if np.linalg.matrix_rank(found.bound()[0][:3, :3]) < 3:
-        raise TransformError(f"initial transform '{path}' sends all points into a plane; give one that has an inverse")
+        raise TransformError(f"initial transform{name} sends all points into a plane; give one that has an inverse")
     return found

@@ -10,7 +10,7 @@ from dlir.io import OutputFolder, write_image, write_landmarks
 from dlir.io.arrays import write_array
 from dlir.registration.choices import OutputForm
 from dlir.registration.progress import Progress
-from dlir.registration.request import RegistrationRequest
+from dlir.registration.request import Outputs, RegistrationRequest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from dlir.registration.result import RegistrationResult
 
 
+def outputs_of(request: RegistrationRequest) -> Outputs:
+    """The outputs of a request that has files. Raises ValueError for one that has none."""
+    if request.outputs is None:
+        raise ValueError("the request has no outputs")
+    return request.outputs
+
+
 def output_names(request: RegistrationRequest) -> dict[str, str]:
     """File names of the outputs, by what they are.
 
@@ -29,9 +36,10 @@ def output_names(request: RegistrationRequest) -> dict[str, str]:
     the type they came in, "moving_landmarks" and "report". Arrays: "label_0"... and "backward_label_0"... in their
     place, and neither points nor report, which the worker tells itself.
     """
-    arrays = request.outputs.form == OutputForm.arrays
+    outputs = outputs_of(request)
+    arrays = outputs.form == OutputForm.arrays
     layers = [*_layer_keys(request, "label"), *_layer_keys(request, "backward_label")]
-    images = ["warped", "jacobian", *layers, *(["displacement"] if request.outputs.displacement else [])]
+    images = ["warped", "jacobian", *layers, *(["displacement"] if outputs.displacement else [])]
     names = {key: f"{key}.npy" if arrays else f"{key}.nrrd" for key in images} | {"transform": "transform.h5"}
     if arrays:
         return names
@@ -42,7 +50,7 @@ def output_names(request: RegistrationRequest) -> dict[str, str]:
 
 def _layer_keys(request: RegistrationRequest, kind: str) -> list[str]:
     count = len(request.moving_labels if kind == "label" else request.backward_labels)
-    if request.outputs.form == OutputForm.arrays:
+    if outputs_of(request).form == OutputForm.arrays:
         return [f"{kind}_{number}" for number in range(count)]
     name = "warped_label" if kind == "label" else kind
     return [name] if count == 1 else [f"{name}_{number}" for number in range(1, count + 1)]
@@ -78,7 +86,7 @@ def _volumes(
     volumes = {"warped": (result.warped, fixed), "jacobian": (result.jacobian, fixed)}
     for kind, layers, grid in (("label", propagated.after, fixed), ("backward_label", propagated.backward, moving)):
         volumes |= {key: (layer, grid) for key, layer in zip(_layer_keys(request, kind), layers, strict=True)}
-    if request.outputs.displacement:
+    if outputs_of(request).displacement:
         from dlir.transforms.resample import displacement_field
 
         volumes["displacement"] = displacement_field(result.transform, fixed), fixed

@@ -1,30 +1,35 @@
 """The one way from a request to its results: read, start, register, carry labels and landmarks, measure, write.
 
-The command line, the demo, the worker and every later command call this. torch comes in once the inputs are read, so
-that a wrong name is told at once.
+Python, the command line, the demo, the worker and every later command call this. torch comes in once the inputs are
+read, so that a wrong name is told at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dlir.errors import notes_kept
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL, Initialization, Kind, budget_of
 from dlir.registration.progress import Clock, Curve, Notify, Offer, Progress, part_of, silent
-from dlir.registration.request import RegistrationRequest
+from dlir.registration.request import Outputs, RegistrationRequest
 
 if TYPE_CHECKING:
     from dlir.errors import ModelError
     from dlir.io import OutputFolder
+    from dlir.io.segments import Segment
     from dlir.model.file import ModelHeader
     from dlir.registration.assessment import Assessment
+    from dlir.registration.former import Former
     from dlir.registration.loading import Loaded
     from dlir.registration.propagation import Propagated
     from dlir.registration.result import RegistrationResult
     from dlir.registration.session import Session
     from dlir.registration.verdict import Verdict
+
+SessionSource: TypeAlias = "Session | Callable[[], Session] | None"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,7 @@ class Finished:
 
     request: with each layer of a segmentation for itself. report: plain values, ready for JSON: `build_report` and
     `Propagated.report`, "notes", the lines of `dlir.errors.note`, "outputs", the names of the files by what they are,
-    and "segments", where moving labels name them. files: their paths.
+    and "segments", where moving labels name them. files: their paths; none where the request has no outputs.
     """
 
     request: RegistrationRequest
@@ -46,100 +51,183 @@ class Finished:
 
 def run(
     request: RegistrationRequest,
-    session: Session | None = None,
+    session: SessionSource = None,
     progress: Progress = silent,
     notify: Notify = silent,
     offer: Offer = silent,
     stop: Callable[[], bool] = lambda: False,
     curve: Curve = silent,
 ) -> Finished:
-    """Do what is asked; the files are in their folder when this returns, and none where it raises.
+    """Do what is asked; the files are in their folder when this returns, and none where it raises. Without outputs the
+    results are in memory alone, until `save` writes them.
 
-    session: keeps its model for the next request; None makes one for this. progress: gets the step and the fraction
-    done. notify: gets what the user should know although it goes on. offer: gets the verdict so far, before the pair
-    is registered the other way round. stop: asked while the pair is optimised whether to go on with the best so far.
-    curve: gets the objective meanwhile, each time before the progress.
+    session: keeps its model for the next request, or gives such a session when one is needed; None makes one.
+    progress: gets the step and the fraction done. notify: gets what the user should know although it goes on. offer:
+    gets the verdict so far, before the pair is registered the other way round. stop: asked while the pair is optimised
+    whether to go on with the best so far. curve: gets the objective meanwhile, each time before the progress.
     Raises the DLIRErrors of the parts.
     """
-    with open_outputs(request) as outputs:
+    with opened(request) as outputs:
         return run_into(outputs, request, session, progress, notify, offer, stop, curve)
 
 
+def save(finished: Finished, outputs: Outputs, progress: Progress = silent) -> Finished:
+    """Write the files of a request that had no outputs, as if it had had these; what was finished, with them.
+
+    The report names images as it did. progress: gets the step and the fraction done. Raises OutputError.
+    """
+    request = replace(finished.request, outputs=outputs)
+    with open_outputs(request) as folder:
+        target = _Target.of(folder, request)
+        target.require_same(finished.loaded, finished.report["model"]["name"])
+        return target.written(replace(finished, request=request), Clock(), progress)
+
+
+def opened(request: RegistrationRequest) -> AbstractContextManager[OutputFolder | None]:
+    """The folder for the files of a request, to be entered; None where it has no outputs. Raises as `open_outputs`."""
+    return nullcontext() if request.outputs is None else open_outputs(request)
+
+
 def open_outputs(request: RegistrationRequest) -> OutputFolder:
-    """The folder for the files of a request, to be entered; none may replace an input. Raises ModelError."""
+    """The folder for the files of a request that has outputs, to be entered; none may replace an input.
+
+    Raises ModelError.
+    """
     from dlir.io import OutputFolder
     from dlir.model.catalogue import resolve_model
+    from dlir.registration.outputs import outputs_of
 
     models = [] if request.model in (AUTO_MODEL, NO_MODEL) else [str(resolve_model(request.model))]
-    return OutputFolder(request.outputs.folder, [*request.input_files(), *models])
+    return OutputFolder(outputs_of(request).folder, [*request.input_files(), *models])
 
 
 def run_into(
-    outputs: OutputFolder,
+    outputs: OutputFolder | None,
     request: RegistrationRequest,
-    session: Session | None = None,
+    session: SessionSource = None,
     progress: Progress = silent,
     notify: Notify = silent,
     offer: Offer = silent,
     stop: Callable[[], bool] = lambda: False,
     curve: Curve = silent,
 ) -> Finished:
-    """As `run`, into a folder that the caller has opened and may add to before it closes."""
-    with notes_kept() as notes:
-        return _run_into(outputs, request, session, progress, notify, offer, stop, curve, notes)
+    """As `run`, into a folder that the caller has opened and may add to before it closes; None for no files."""
+    parts = in_parts(outputs, request, session, progress, notify, offer, stop, curve)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            finished: Finished = end.value
+            return finished
 
 
-def _run_into(
-    outputs: OutputFolder,
+def in_parts(
+    outputs: OutputFolder | None,
     request: RegistrationRequest,
-    session: Session | None,
-    progress: Progress,
-    notify: Notify,
-    offer: Offer,
-    stop: Callable[[], bool],
-    curve: Curve,
-    notes: Sequence[str],
-) -> Finished:
-    from dlir.io import write_json
-    from dlir.io.source import without_folders
-    from dlir.registration.former import take_over
+    session: SessionSource = None,
+    progress: Progress = silent,
+    notify: Notify = silent,
+    offer: Offer = silent,
+    stop: Callable[[], bool] = lambda: False,
+    curve: Curve = silent,
+) -> Generator[None, None, Finished]:
+    """As `run_into`, in three parts: it pauses when all is read, and when all is computed. Each part may be done in
+    another thread, so that the files of one pair are read and written while another is computed.
+    """
     from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
-    from dlir.registration.outputs import output_names, write_outputs
 
     clock = Clock()
-    request, segments = by_layers(request)
-    names = output_names(request)
-    asked = _asked(request)  # what is damaged, or cannot be written, is refused before there is work
-    for name in names.values():
-        outputs.file(name)
-    former = take_over(outputs, names.values(), overwrite=request.outputs.overwrite) if "report" in names else None
-    with clock.step("read"):
-        progress("reading", 0.0)
-        loaded = load(request)
-    with clock.step("choose"):
-        route = asked or _chosen(request, loaded, progress)
-    if former and not request.outputs.overwrite:
-        former.require_same(loaded.fixed, loaded.moving, route.name)
-    job = _Job(request, session or _new_session(), clock, progress, notify, offer, stop, curve)
-    done = job.by(route, loaded)
-    if route.doubt is not None and done.verdict.beyond("networks_distance"):
-        if not _optimises(request):
-            raise route.doubt
-        route = route.without_model()
+    with notes_kept() as told_first:
+        request, segments = by_layers(request)
+        asked = _asked(request)  # what is damaged, or cannot be written, is refused before there is work
+        target = None if outputs is None else _Target.of(outputs, request)
+        with clock.step("read"):
+            progress("reading", 0.0)
+            loaded = load(request)
+    yield
+    with notes_kept() as told_then:
+        with clock.step("choose"):
+            route = asked or _chosen(request, loaded, progress)
+        if target is not None:
+            # In doubt the pair may end up without the model, as it did when the same was asked for before.
+            target.require_same(loaded, route.name, *([NO_MODEL] if route.doubt else []))
+        job = _Job(
+            request,
+            session() if callable(session) else session or _new_session(),
+            clock,
+            progress,
+            notify,
+            offer,
+            stop,
+            curve,
+        )
         done = job.by(route, loaded)
-    result, propagated, report = done.result, done.propagated, done.report
-    with clock.step("write"):
-        write_outputs(outputs, request, done.loaded, result, propagated, part_of(progress, 0.9, 1.0))
-    report["notes"] = [text if request.outputs.full_paths else without_folders(text) for text in notes]
-    report["outputs"] = names
+        if route.doubt is not None and done.verdict.beyond("networks_distance"):
+            if not _optimises(request):
+                raise route.doubt
+            done = job.by(route.without_model(), loaded)
+    finished = _finished(request, done, clock, list(dict.fromkeys([*told_first, *told_then])), segments)
+    yield
+    return finished if target is None else target.written(finished, clock, part_of(progress, 0.9, 1.0))
+
+
+def _finished(
+    request: RegistrationRequest, done: _Done, clock: Clock, notes: Sequence[str], segments: Sequence[Segment]
+) -> Finished:
+    """With the whole report, as it is before files are written."""
+    from dlir.io.source import without_folders
+
+    report = done.report
+    report["notes"] = [text if request.full_paths else without_folders(text) for text in notes]
+    report["outputs"] = {}
     if segments:
         report["segments"] = [asdict(segment) for segment in segments]
-    report["seconds"] |= {step: round(seconds, 4) for step, seconds in clock.seconds.items()}
-    if "report" in names:
-        write_json(outputs.file(names["report"]), report)
-    files = {key: str(outputs.path / name) for key, name in names.items()}
-    return Finished(request, done.loaded, result, propagated, report, files)
+    report["seconds"] |= clock.rounded()
+    return Finished(request, done.loaded, done.result, done.propagated, report, {})
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """Where the files of a request go. names: of the files, by what they are. former: of an earlier registration."""
+
+    outputs: OutputFolder
+    asked: Outputs
+    names: dict[str, str]
+    former: Former | None
+
+    @classmethod
+    def of(cls, outputs: OutputFolder, request: RegistrationRequest) -> _Target:
+        """Raises OutputError where a file would replace what it may not."""
+        from dlir.registration.former import take_over
+        from dlir.registration.outputs import output_names, outputs_of
+
+        asked, names = outputs_of(request), output_names(request)
+        for name in names.values():
+            outputs.file(name)
+        former = take_over(outputs, names.values(), overwrite=asked.overwrite) if "report" in names else None
+        return cls(outputs, asked, names, former)
+
+    def require_same(self, loaded: Loaded, *models: str) -> None:
+        """Raises OutputError for the results of another pair, or of other models, unless they may be replaced."""
+        if self.former and not self.asked.overwrite:
+            self.former.require_same(loaded.fixed, loaded.moving, *models)
+
+    def written(self, finished: Finished, clock: Clock, progress: Progress) -> Finished:
+        """With all files, the report last, and their names in it."""
+        from dlir.io import write_json
+        from dlir.registration.outputs import write_outputs
+
+        with clock.step("write"):
+            write_outputs(
+                self.outputs, finished.request, finished.loaded, finished.result, finished.propagated, progress
+            )
+        seconds = finished.report["seconds"] | clock.rounded()
+        report = finished.report | {"outputs": self.names, "seconds": seconds}
+        if "report" in self.names:
+            write_json(self.outputs.file(self.names["report"]), report)
+        files = {key: str(self.outputs.path / name) for key, name in self.names.items()}
+        return replace(finished, report=report, files=files)
 
 
 @dataclass(frozen=True)
@@ -209,8 +297,8 @@ class _Job:
             propagated = propagate(loaded, outcome.value, request.comparisons)
         with self.clock.step("figures"):
             self.progress("figures", 0.8)
-            full = request.outputs.full_paths
-            report = build_report(loaded, outcome.value, header, outcome.device, full) | propagated.report
+            report = build_report(loaded, outcome.value, header, outcome.device, request.full_paths)
+            report |= propagated.report
             if route.distances:
                 report["model"]["distances"] = route.distances
             if route.reason:

@@ -54,3 +54,7 @@ class Clock:
         yield
         self.wait()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def rounded(self) -> dict[str, float]:
+        """The seconds as a report has them."""
+        return {step: round(seconds, 4) for step, seconds in self.seconds.items()}

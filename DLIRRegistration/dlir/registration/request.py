@@ -28,6 +28,7 @@ from dlir.registration.codec import BASIC, Reader, build, optional, plain, sever
 
 if TYPE_CHECKING:
     from dlir.io.reading import Volume
+    from dlir.transforms.spatial import CompositeTransform
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class ArrayFile:
 ImageSource: TypeAlias = "str | ArrayFile | Volume"
 # A file as for `read_landmarks`, or points (x, y, z) in LPS mm; None keeps the place of one that is not known.
 PointSource: TypeAlias = "str | tuple[tuple[float, float, float] | None, ...]"
+# An ITK file, or a transform in memory, which cannot be serialised.
+TransformSource: TypeAlias = "str | CompositeTransform"
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Outputs:
 class RegistrationRequest:
     """Register `moving` to `fixed`.
 
+    outputs: None for results in memory alone; such a request cannot be sent to another process.
     model: a name of the catalogue, a model file, "none", or "auto": the installed model that was made for such images,
     and none where there is no such model.
     refine: for how long the pair is optimised, see `budget_of`; None is "off" with a model, and else the default.
@@ -93,7 +97,7 @@ class RegistrationRequest:
     `dlir.optimization.objective.Steering`.
     kind: how far the transform may go; what does not bend is found without a model.
     device, initialize: see `dlir.registration.choices`.
-    initial_transform: an ITK file, fixed to moving point, instead of `initialize`, which else is "auto".
+    initial_transform: fixed to moving point, instead of `initialize`, which else is "auto".
     fixed_mask, moving_mask: not 0 where the figures of the report count.
     moving_labels: layers of labels drawn on the moving image, to be brought onto the fixed image's grid.
     fixed_labels: layers drawn on the fixed image that `comparisons` scores them against; None compares every value of
@@ -107,7 +111,7 @@ class RegistrationRequest:
 
     fixed: ImageSource
     moving: ImageSource
-    outputs: Outputs
+    outputs: Outputs | None
     model: str = DEFAULT_MODEL
     device: str = "auto"
     refine: str | None = None
@@ -115,7 +119,7 @@ class RegistrationRequest:
     similarity: str = AUTO_SIMILARITY
     landmark_weight: float = 0.0
     initialize: str | None = None
-    initial_transform: str | None = None
+    initial_transform: TransformSource | None = None
     fixed_mask: ImageSource | None = None
     moving_mask: ImageSource | None = None
     moving_labels: tuple[ImageSource, ...] = ()
@@ -171,6 +175,11 @@ class RegistrationRequest:
         if self.refine is not None and budget is None and alone:
             raise OptionError("without a model the pair is optimised; give --refine a budget, such as 10s, or a model")
 
+    @property
+    def full_paths(self) -> bool:
+        """Whether the report names images with the folders above them."""
+        return self.outputs is not None and self.outputs.full_paths
+
     def images(self) -> Iterator[ImageSource]:
         """Every image, mask and label map that is read."""
         single = (self.fixed, self.moving, self.fixed_mask, self.moving_mask)
@@ -185,10 +194,16 @@ class RegistrationRequest:
 
 
 def to_values(request: RegistrationRequest) -> dict[str, Any]:
-    """The request as plain values that JSON knows. Raises ProtocolError for a volume in memory, which has none."""
+    """The request as plain values that JSON knows. Raises ProtocolError for a volume in memory, which has none, and for
+    a request without outputs, whose results nobody would get.
+    """
+    if request.outputs is None:
+        raise ProtocolError("a request without outputs cannot be sent; give a folder for its results")
     for source in request.images():
         if not isinstance(source, (str, ArrayFile)):
             raise ProtocolError(f"'{source.source}' lies in memory and cannot be sent; give a path or an array file")
+    if not isinstance(request.initial_transform, (str, type(None))):
+        raise ProtocolError("the initial transform lies in memory and cannot be sent; give a path")
     return asdict(request)
 
 
@@ -225,5 +240,6 @@ _READERS: dict[Any, Reader] = {
     "tuple[ImageSource, ...]": several(_image),
     "tuple[Comparison, ...] | None": optional(several(_object(Comparison))),
     "PointSource | None": optional(_points),
-    "Outputs": _object(Outputs),
+    "TransformSource | None": BASIC["str | None"],
+    "Outputs | None": _object(Outputs),  # never null: results in memory stay in their process
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 
 import torch
 
@@ -33,14 +34,21 @@ class _Kept:
 
 
 class Session:
-    """Registers any number of pairs, and keeps the last model that was used."""
+    """Registers any number of pairs, and keeps the last model that was used. Several threads may use one: it computes
+    for one after the other.
+    """
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
+        self._busy = RLock()
 
     def load(self, path: Path) -> ModelHeader:
         """Have the model of a file in memory; read again where the file has changed. Raises ModelError."""
         return self._load(path).header
+
+    def network(self, path: Path) -> MultiStageModel:
+        """The same model, as what computes: on whichever device it was used last."""
+        return self._load(path).model
 
     def register(
         self,
@@ -58,7 +66,18 @@ class Session:
         did not suffice and the CPU takes over. Raises DeviceError, ModelError, and GeometryError for images that
         do not overlap or are too small for the model.
         """
-        device = choose_device(device_name)
+        with self._busy:
+            return self._register(loaded, model, choose_device(device_name), progress, notify, refinement)
+
+    def _register(
+        self,
+        loaded: Loaded,
+        model: Path | None,
+        device: torch.device,
+        progress: Progress,
+        notify: Notify,
+        refinement: Refinement | None,
+    ) -> Outcome[RegistrationResult]:
         if model is None:
             if refinement is None:
                 raise ModelError("without a model and without refinement there is nothing to register with")
@@ -91,7 +110,17 @@ class Session:
         offer: told those that are known before the pair is registered the other way round. Raises DeviceError and
         ModelError.
         """
-        device, found, optimising = choose_device(device_name), result.prediction, result.optimising
+        with self._busy:
+            return self._assess(result, model, choose_device(device_name), offer)
+
+    def _assess(
+        self,
+        result: RegistrationResult,
+        model: Path | None,
+        device: torch.device,
+        offer: Callable[[Assessment], None],
+    ) -> Assessment | None:
+        found, optimising = result.prediction, result.optimising
         if model is None or found is None:
             if optimising is None:
                 return None
@@ -107,12 +136,13 @@ class Session:
         return run_with_fallback(run, device).value
 
     def _load(self, path: Path) -> _Kept:
-        kept, state = self._kept, _state(path)
-        if kept is None or (kept.path, kept.state) != (path, state):
-            self._kept = None  # two models at once may be more than the memory holds
-            model, header = load_model(path)
-            self._kept = kept = _Kept(path, state, model, header)
-        return kept
+        with self._busy:
+            kept, state = self._kept, _state(path)
+            if kept is None or (kept.path, kept.state) != (path, state):
+                self._kept = None  # two models at once may be more than the memory holds
+                model, header = load_model(path)
+                self._kept = kept = _Kept(path, state, model, header)
+            return kept
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -63,6 +63,26 @@ def _part_to_sitk(part: Part) -> Any:
     raise TransformError(f"a {type(part).__name__} cannot be written as an ITK transform")
 
 
+def from_sitk(transform: Any, name: str = "transform") -> CompositeTransform:
+    """The transform that a SimpleITK one of three dimensions is; composites within composites are taken apart.
+
+    Raises TransformError, calling it `name`, for a kind that `read_transform` does not read either.
+    """
+    import SimpleITK as sitk
+
+    try:
+        if transform.GetDimension() != 3:
+            raise FormatError("is not three-dimensional; give a 3D transform")
+        if isinstance(transform, sitk.CompositeTransform):
+            transform = sitk.CompositeTransform(transform)
+            transform.FlattenTransform()
+        return CompositeTransform(tuple(_flatten(transform)))
+    except FormatError as error:
+        raise TransformError(f"{name} {error}") from None
+    except (GeometryError, TransformError) as error:
+        raise TransformError(f"{name} cannot be used: {error}") from None
+
+
 def write_transform(path: Path, transform: CompositeTransform) -> None:
     """Write `transform`, whole or not at all. Raises OutputError."""
     import SimpleITK as sitk

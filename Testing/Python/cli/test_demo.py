@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from typer.testing import CliRunner
 
+import dlir
 import dlir.evaluation
 from cli_runs import read, refuse, succeed
-from dlir.cli.demo import find_sample
-from dlir.errors import OutputError
+from dlir.cli import app
+from dlir.errors import OutputError, how_to_install
 from dlir.evaluation import figures
 from dlir.io import read_image, read_label, writing
 from dlir.model import catalogue
@@ -104,7 +106,7 @@ def test_demo_writes_what_register_writes_and_a_figure(
     finished: tuple[Path, str], model_file: Path, tmp_path: Path
 ) -> None:
     folder, _ = finished
-    given = [word for role, path in find_sample().items() for word in (f"--{role.replace('_', '-')}", path)]
+    given = [word for role, path in dlir.sample_pair().items() for word in (f"--{role.replace('_', '-')}", path)]
     succeed(["register", *given, "--model", model_file, "--device", "cpu", "--output", tmp_path])
     assert {path.name for path in folder.iterdir()} == {*(path.name for path in tmp_path.iterdir()), "demo.png"}
     for name in ("warped.nrrd", "jacobian.nrrd", "warped_label.nrrd"):
@@ -136,15 +138,25 @@ def test_demo_json_is_one_object(model_file: Path, tmp_path: Path) -> None:
 
 def test_demo_without_sample_says_so(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "resource_folder", lambda kind: tmp_path / kind)
-    refuse(demo(tmp_path, model_file), tmp_path, "sample", "repository", "dlir register")
+    refuse(demo(tmp_path, model_file), tmp_path, "sample image fixed_ed.nrrd", "wheel", "dlir register")
 
 
-def test_demo_without_matplotlib_says_so(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_without_matplotlib_leaves_out_the_figure_and_says_so(
+    finished: tuple[Path, str], model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(dlir.evaluation, "figures")
     for name in [name for name in sys.modules if name.startswith(("matplotlib", "dlir.evaluation."))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    refuse(demo(tmp_path, model_file), tmp_path, "matplotlib", "pip install")
+    done = CliRunner().invoke(app, list(map(str, demo(tmp_path, model_file))))
+    assert done.exit_code == 0
+    said = done.stderr.splitlines()
+    assert [line for line in said if "matplotlib" in line] == [
+        f"demo.png is left out, because matplotlib is not installed: {how_to_install('eval')}"
+    ]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {path.name for path in finished[0].iterdir()} - {"demo.png"}
+    assert "figure" not in json.loads((tmp_path / "out" / "report.json").read_text())["outputs"]
 
 
 def test_demo_without_its_model_says_so(tmp_path: Path) -> None:

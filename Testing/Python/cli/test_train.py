@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from cli_runs import refuse, start, succeed
 from dlir.cli import app
 from dlir.cli.train import _display
+from dlir.errors import how_to_install
 from dlir.model.file import load_model, read_header
 from training_runs import plain_config, write_subjects
 
@@ -158,7 +159,4 @@ def test_without_the_training_packages(data: Path, config: Path, tmp_path: Path,
     process = start(_train(data, config, tmp_path / "run"), WITHOUT.format(missing=missing))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
-    assert (
-        errors
-        == f"error: training needs '{missing}', which is not installed: pip install '.[train]' in a clone of DLIR\n"
-    )
+    assert errors == f"error: training needs '{missing}', which is not installed: {how_to_install('train')}\n"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from cmake_lists import ROOT
 from dlir.losses.choices import SIMILARITIES
@@ -17,6 +20,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SAMPLES = ROOT / "Resources" / "SampleData"
 RESULTS = ROOT / "Benchmarks" / "results"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SAMPLE_NAMES = {
+    "ed.nrrd": "fixed_ed.nrrd",
+    "es.nrrd": "moving_es.nrrd",
+    "ed_label.nrrd": "fixed_ed_label.nrrd",
+    "es_label.nrrd": "moving_es_label.nrrd",
+}
 
 
 def page(name: str) -> str:
@@ -100,13 +109,38 @@ def test_figures_and_licences_of_the_models_are_those_of_their_cards() -> None:
         assert card["licence"].startswith(licence)
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    shutil.copy(SAMPLES / "fixed_ed.nrrd", tmp_path / "ed.nrrd")
-    shutil.copy(SAMPLES / "moving_es.nrrd", tmp_path / "es.nrrd")
-    monkeypatch.chdir(tmp_path)
+    go_to_samples(tmp_path, monkeypatch)
     exec(compile(code, "README.md", "exec"), {})
-    assert {file.name for file in tmp_path.iterdir()} == {"ed.nrrd", "es.nrrd", "warped.nrrd", "transform.h5"}
+    assert capsys.readouterr().out.startswith("good ")
+    assert {file.name for file in tmp_path.iterdir()} == set(SAMPLE_NAMES)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_guide_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", page("python.md"), re.MULTILINE | re.DOTALL)
+    go_to_samples(tmp_path, monkeypatch)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "python.md", "exec"), names)
+    assert len(blocks) == 4
+    assert capsys.readouterr().out.splitlines()[-2:] == ["good", "good"]
+    assert {file.name for file in tmp_path.iterdir()} == {*SAMPLE_NAMES, "result", "turned"}
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(names["other"]), sitk.GetArrayFromImage(sitk.ReadImage("result/warped_label.nrrd"))
+    )
+
+
+def go_to_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The samples as the pages call them, in the folder that is worked in from now on."""
+    for name, sample in SAMPLE_NAMES.items():
+        shutil.copy(SAMPLES / sample, folder / name)
+    monkeypatch.chdir(folder)
 
 
 def test_the_similarities_are_all_described() -> None:

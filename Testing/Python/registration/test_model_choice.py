@@ -118,6 +118,8 @@ def test_where_the_images_leave_a_doubt_the_networks_decide(
     assert "no installed model was made for such images" in report["model"]["reason"]
     assert list(report["model"]["distances"]) == ["a"]
     assert report["refinement"]["steps"] == 5
+    again = run(replace(request, refine="5it")).report  # the same, so that it may go into the same folder
+    assert (again["model"], again["fixed"]) == (report["model"], report["fixed"])
 
 
 HEARTS = (

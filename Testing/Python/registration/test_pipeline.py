@@ -13,12 +13,12 @@ import pytest
 import SimpleITK as sitk
 
 from cli_runs import FIXED, body, make_model, read
-from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, TransformError, WorkerError
+from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, OutputError, TransformError, WorkerError
 from dlir.geometry import ImageGrid
 from dlir.io.arrays import write_array
 from dlir.metrics.labels import dice
 from dlir.registration.former import content_of
-from dlir.registration.pipeline import Finished, run
+from dlir.registration.pipeline import Finished, run, save
 from dlir.registration.request import ArrayFile, Comparison, Outputs, RegistrationRequest
 from dlir.registration.session import Session
 from dlir.registration.verdict import Verdict
@@ -71,6 +71,11 @@ def do(asked: RegistrationRequest, session: Session) -> Finished:
     return run(asked, session, lambda step, fraction: None, pytest.fail)
 
 
+def results(asked: RegistrationRequest) -> Path:
+    assert asked.outputs is not None
+    return Path(asked.outputs.folder)
+
+
 def labels(grid: ImageGrid, shift: float = 0.0) -> Array:
     values = body(grid, FIXED.center, shift)
     return ((values > 60).astype(np.int16) + (values > 180)) * 300
@@ -86,7 +91,7 @@ def transform_of(done: Finished) -> CompositeTransform:
 def test_the_arrays_are_what_the_transform_says(asked: RegistrationRequest, session: Session) -> None:
     done = do(asked, session)
     assert set(done.files) == {"warped", "jacobian", "transform"}
-    assert {path.name for path in Path(asked.outputs.folder).iterdir()} == {
+    assert {path.name for path in results(asked).iterdir()} == {
         "warped.npy",
         "jacobian.npy",
         "transform.h5",
@@ -195,6 +200,74 @@ def test_a_mask_may_lie_on_a_grid_of_its_own(asked: RegistrationRequest, session
     assert one["similarity"]["voxels_after"] < here.size
 
 
+# -- in memory ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_memory(asked: RegistrationRequest, put: Any) -> RegistrationRequest:
+    point = tuple(FIXED.center.tolist())
+    layer = put("label", labels(MOVING, 3.0), MOVING)
+    return replace(asked, outputs=None, moving_labels=(layer,), backward_labels=(layer,), moving_landmarks=(point,))
+
+
+def test_without_outputs_everything_is_done_but_the_writing(
+    in_memory: RegistrationRequest, session: Session, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    done = run(in_memory, session, lambda step, fraction: told.append(step), pytest.fail)
+    written = do(replace(in_memory, outputs=Outputs(str(tmp_path / "files"))), session)
+    assert (done.files, done.report["outputs"], "writing" in told) == ({}, {}, False)
+    assert list(done.report) == list(written.report)
+    circumstances = {"outputs", "seconds", "peak_memory_mb"}
+    for key in set(done.report) - circumstances:
+        assert done.report[key] == written.report[key], key
+    assert list(written.report["seconds"]) == [*done.report["seconds"], "write"]
+    for ours, theirs in zip(arrays(done), arrays(written), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    points = FIXED.voxel_centers()[::4, ::4, ::4].reshape(-1, 3)
+    np.testing.assert_array_equal(done.result.transform.apply(points), written.result.transform.apply(points))
+
+
+def arrays(done: Finished) -> list[Array]:
+    assert done.propagated.landmarks is not None
+    carried = [*done.propagated.before, *done.propagated.after, *done.propagated.backward]
+    return [done.result.warped, done.result.jacobian, *carried, done.propagated.landmarks.points]
+
+
+def test_what_is_saved_later_is_what_is_written_at_once(
+    in_memory: RegistrationRequest, session: Session, tmp_path: Path
+) -> None:
+    later, at_once = (Outputs(str(tmp_path / name), displacement=True) for name in ("later", "at once"))
+    done = do(in_memory, session)
+    saved, written = save(done, later), do(replace(in_memory, outputs=at_once), session)
+    assert (done.files, done.report["outputs"]) == ({}, {})
+    assert saved.request == replace(written.request, outputs=later)
+    assert saved.report["outputs"] == written.report["outputs"]
+    assert list(saved.report["seconds"]) == list(written.report["seconds"])
+    for key, name in saved.report["outputs"].items():
+        assert Path(saved.files[key]) == tmp_path / "later" / name
+        if name not in ("report.json", "transform.h5"):  # which hold the time
+            assert Path(saved.files[key]).read_bytes() == (tmp_path / "at once" / name).read_bytes(), name
+    assert json.loads(Path(saved.files["report"]).read_text()) == saved.report
+    assert {path.name for path in (tmp_path / "later").iterdir()} == set(saved.report["outputs"].values())
+
+
+def test_a_folder_of_another_pair_is_not_saved_over(
+    asked: RegistrationRequest, session: Session, put: Any, tmp_path: Path
+) -> None:
+    outputs = Outputs(str(tmp_path / "files"))
+    first = do(replace(asked, outputs=None), session)
+    save(first, outputs)
+    save(first, outputs)
+    other = put("other", body(FIXED, FIXED.center, 1.0), FIXED)
+    second = do(replace(asked, outputs=None, fixed=other), session)
+    before = (tmp_path / "files" / "report.json").read_bytes()
+    with pytest.raises(OutputError, match="holds another registration"):
+        save(second, outputs)
+    assert (tmp_path / "files" / "report.json").read_bytes() == before
+    assert save(second, replace(outputs, overwrite=True)).report["fixed"]["file"] == "my other"
+
+
 # -- labels -------------------------------------------------------------------------------------------
 
 
@@ -243,7 +316,7 @@ def test_labels_before_and_after(asked: RegistrationRequest, session: Session, p
 
 def test_several_layers_as_files(asked: RegistrationRequest, session: Session, put: Any) -> None:
     moving = put("moving labels", labels(DRAWN, 3.0), DRAWN), put("more", labels(MOVING, 3.0), MOVING)
-    outputs = Outputs(asked.outputs.folder)
+    outputs = Outputs(str(results(asked)))
     done = do(replace(asked, outputs=outputs, moving_labels=moving, backward_labels=(moving[0],)), session)
     for number, layer in enumerate(done.propagated.after, 1):
         np.testing.assert_array_equal(read(Path(done.files[f"warped_label_{number}"])), layer)
@@ -336,7 +409,7 @@ def test_what_cannot_be_registered_is_named(
         with pytest.raises(kind, match=words) as caught:
             do(replace(asked, **changes), session)
         assert "\n" not in str(caught.value)
-        assert list(Path(asked.outputs.folder).iterdir()) == []
+        assert list(results(asked).iterdir()) == []
 
 
 def test_the_verdict_so_far_is_offered_before_the_way_back(asked: RegistrationRequest, session: Session) -> None:

@@ -48,6 +48,18 @@ def test_a_volume_in_memory_cannot_be_sent() -> None:
             to_values(asked)
 
 
+def test_results_in_memory_stay_in_their_process() -> None:
+    with pytest.raises(ProtocolError, match="without outputs cannot be sent; give a folder"):
+        to_values(replace(PLAIN, outputs=None))
+    with pytest.raises(ProtocolError, match=r"'asked\.outputs' is not an object"):
+        from_values({**to_values(PLAIN), "outputs": None}, "asked")
+
+
+def test_only_outputs_have_full_paths() -> None:
+    asked = [replace(PLAIN, outputs=outputs) for outputs in (None, Outputs("out"), Outputs("out", full_paths=True))]
+    assert [one.full_paths for one in asked] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -1,4 +1,6 @@
-"""One request, whoever asks: the command and the worker give the same report and the same files, field by field."""
+"""One request, whoever asks: Python, the command and the worker give the same report and the same results, field by
+field.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import dlir
 from cli_runs import SOURCE, make_model, read, succeed, write_pair
 from dlir.geometry import ImageGrid
 from dlir.io import read_image, read_label, read_landmarks
@@ -168,6 +171,48 @@ def test_the_command_and_the_worker_agree(case: Case, commanded: tuple[dict[str,
         array, image = np.load(arrays.files[name]), read(folder / f"{file}.nrrd")
         assert array.dtype == image.dtype
         np.testing.assert_array_equal(array, image)
+
+
+def test_python_and_the_command_agree(case: Case, commanded: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    """Whether Python writes files at once, or later, or has everything in memory alone."""
+    report, folder = commanded
+    asked = {
+        "model": case.model,
+        "device": "cpu",
+        "initial_transform": case.initial_transform,
+        "fixed_label": case.fixed_label,
+        "moving_label": case.moving_label,
+        "fixed_mask": case.fixed_label,
+        "moving_mask": case.moving_label,
+        "fixed_landmarks": case.landmarks[0],
+        "moving_landmarks": case.landmarks[1],
+    }
+    in_memory = dlir.register(case.fixed, case.moving, **asked)
+    (written,) = dlir.register_many(
+        [{"fixed": case.fixed, "moving": case.moving, "output": tmp_path / "files", "displacement": True, **asked}]
+    )
+    assert list(in_memory.report) == list(written.report) == list(report)
+    assert figures(in_memory.report) == figures(written.report) == figures(report)
+    assert written.report["outputs"] == report["outputs"]
+    assert set(written.report["seconds"]) == {*in_memory.report["seconds"], "write"} == set(report["seconds"])
+    saved = in_memory.save(tmp_path / "saved", displacement=True)
+    assert saved.keys() == written.files.keys() == report["outputs"].keys()
+    for key, name in report["outputs"].items():
+        if key not in ("transform", "report"):
+            content = (folder / name).read_bytes()
+            assert saved[key].read_bytes() == written.files[key].read_bytes() == content, name
+    for image, name in (
+        (in_memory.warped, "warped"),
+        (in_memory.jacobian, "jacobian"),
+        (in_memory.warped_label, "warped_label"),
+        (in_memory.displacement, "displacement"),
+    ):
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), read(folder / f"{name}.nrrd"))
+    points = read_landmarks(folder / "moving_landmarks.csv").points
+    np.testing.assert_array_equal(in_memory.moving_landmarks, points)
+    theirs = sitk.ReadTransform(str(folder / "transform.h5"))
+    for point in points.tolist():
+        np.testing.assert_allclose(in_memory.transform.TransformPoint(point), theirs.TransformPoint(point), atol=1e-9)
 
 
 def test_images_in_memory_are_the_files(case: Case, commanded: tuple[dict[str, Any], Path], tmp_path: Path) -> None:

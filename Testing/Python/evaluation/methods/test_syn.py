@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlir.errors import EvaluationError
+from dlir.errors import EvaluationError, how_to_install
 from dlir.evaluation.methods.base import settings_digest
 from dlir.evaluation.methods.syn import SynMethod
 from dlir.io.reading import Volume
@@ -42,7 +43,7 @@ def test_syn_finds_a_shift_in_the_right_direction(tmp_path: Path, monkeypatch: p
 def test_without_ants_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ants", None)
     with pytest.raises(
-        EvaluationError, match=r"ANTs is not installed; install it with: pip install '\.\[bench\]' in a clone"
+        EvaluationError, match=re.escape(f"ANTs is not installed; install it with: {how_to_install('bench')}")
     ):
         SynMethod().register(task())
 

@@ -1,0 +1,103 @@
+"""`dlir.train` and `dlir.evaluate`: the commands of the same names, as functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+AnyPath: TypeAlias = "str | os.PathLike[str]"
+
+
+def train(
+    data: AnyPath | None = None,
+    output: AnyPath | None = None,
+    *,
+    config: AnyPath | None = None,
+    preset: str | None = None,
+    resume: AnyPath | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    workers: int = 1,
+    cache: AnyPath | None = None,
+    data_description: str | None = None,
+    licence: str | None = None,
+    seed: int | None = None,
+    max_iterations: int | None = None,
+) -> Path:
+    """Train a model, as `dlir train` does with the same options; the path of its file, as `register` takes it.
+
+    What the command tells goes to stderr, as there. Raises the `dlir.DLIRError`s of the command: OptionError for
+    options that contradict each other, ConfigError where the configuration or the data cannot be used, or a package is
+    missing.
+    """
+    from dlir.cli.train import train as command
+    from dlir.registration.choices import Device
+
+    return command(
+        data=_path(data),
+        output=_path(output),
+        config=_path(config),
+        preset=preset,
+        resume=_path(resume),
+        device=Device(device),
+        threads=threads,
+        workers=workers,
+        cache=_path(cache),
+        data_description=data_description,
+        licence=licence,
+        seed=seed,
+        max_iterations=max_iterations,
+    )
+
+
+def evaluate(
+    data: AnyPath,
+    dataset: str,
+    output: AnyPath,
+    models: Sequence[AnyPath] = (),
+    *,
+    baselines: Sequence[str] = (),
+    subjects: Sequence[str] = (),
+    stages: bool = False,
+    masked: bool = False,
+    limit: int | None = None,
+    initialize: str = "centers",
+    allow_seen: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    overwrite: bool = False,
+    full_paths: bool = False,
+) -> dict[str, Any]:
+    """Evaluate models and other methods on a data set, as `dlir evaluate` does with the same options.
+
+    Writes the same tables and report, and gives what the command prints with --json: "methods" has the figures of each,
+    "problems" the pairs that were left out and the methods that failed. Raises the `dlir.DLIRError`s of the command.
+    """
+    from dlir.cli.evaluate import Asked, carry_out, without_paths, write_outputs
+    from dlir.registration.progress import silent
+    from dlir.registration.threads import use_threads
+
+    use_threads(threads)
+    asked = Asked(
+        Path(data),
+        dataset,
+        Path(output),
+        [os.fspath(model) for model in models],
+        baselines,
+        subjects,
+        stages=stages,
+        masked=masked,
+        limit=limit,
+        initialize=initialize,
+        allow_seen=allow_seen,
+        device=device,
+        overwrite=overwrite,
+    )
+    evaluated = carry_out(asked, silent)
+    return write_outputs(asked.output, evaluated if full_paths else without_paths(evaluated))
+
+
+def _path(given: AnyPath | None) -> Path | None:
+    return None if given is None else Path(given)
