@@ -27,6 +27,8 @@ REPORT = "report.json"
 _OWN = re.compile(
     r"(warped|jacobian|displacement)\.nrrd|(warped|backward)_label(_[0-9]+)?\.nrrd|transform\.h5|moving_landmarks\.csv"
     r"|demo\.png|report\.json"
+    # and what a cine does
+    r"|(warped|jacobian|labels(_[0-9]+)?)(\.nii\.gz|\.seq\.nrrd)|transform_[0-9]+\.h5|(volumes|ejection)\.csv|volumes\.png"
 )
 # Voxels by which an image is told from others, spread over it.
 _SAMPLES = 1 << 20
@@ -42,10 +44,23 @@ class Former:
 
     def require_same(self, fixed: Volume, moving: Volume, model: str) -> None:
         """Raises OutputError where it was of another pair, or by a model of another name."""
-        if self._was_of("fixed", fixed) and self._was_of("moving", moving) and self._named("model", "name") == model:
-            return
-        was = f"{self._named('moving', 'file')} to {self._named('fixed', 'file')} by {self._named('model', 'name')}"
-        raise OutputError(
+        if not (self._was_of("fixed", fixed) and self._was_of("moving", moving) and self._was_by(model)):
+            raise self._other()
+
+    def require_same_cine(self, content: str, model: str | None) -> None:
+        """The same for a cine. content: of all its phases. model: None where it is not chosen yet."""
+        was = self.report.get("cine")
+        same = isinstance(was, dict) and was.get("content") == content
+        if not (same and (model is None or self._was_by(model))):
+            raise self._other()
+
+    def _was_by(self, model: str) -> bool:
+        return self._named("model", "name") == model
+
+    def _other(self) -> OutputError:
+        images = " to ".join(self._named(role, "file") for role in ("moving", "fixed"))
+        was = f"{self._named('cine', 'file') if 'cine' in self.report else images} by {self._named('model', 'name')}"
+        return OutputError(
             f"'{shown(self.folder)}' holds another registration, {shown(was)}; choose another output folder, or give "
             "--overwrite to have its files replaced"
         )
