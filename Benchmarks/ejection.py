@@ -79,8 +79,9 @@ def main() -> None:
 
 NOTES = (
     "Volumes are voxels. EF is (ED - ES) / ED in %. 'drawn' are the manual contours at both phases; 'carried' is the "
-    "contour at ED as it lies on the phase at which ES was drawn; 'curve' is the largest and the smallest volume of all "
-    "phases. Cycle is how far points of the label come back from where they began, along the maps from phase to phase.",
+    "contour at ED as it lies on the phase at which ES was drawn; 'curve' is from the largest to the smallest volume "
+    "of all phases. Cycle is how far points of the label come back from where they began, along the maps from phase "
+    "to phase.",
     "Which image is fixed was chosen on the first patients of the second table; the third one reports on others.",
 )
 

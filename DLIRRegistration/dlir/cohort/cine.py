@@ -109,8 +109,8 @@ class _Run:
         progress("reading", 0.0)
         with self.clock.step("read"):
             self.sequence = _sequence(request.cine)
+            self._reference = _reference(request, self.sequence)
             self.label = read_drawn(request, self.sequence)
-        self._reference = _reference(request, self.sequence)
         self.names = output_names(self.sequence, self.label)
         for name in self.names.values():
             outputs.file(name)
