@@ -58,7 +58,7 @@ def cine(
         bool | None,
         typer.Option(
             "--cycle/--no-cycle",
-            help="Also register each phase to the next, and measure what is left after a full cycle.",
+            help="Also register each phase to the one before, and measure what is left after a full cycle.",
             show_default="on with a model and without --refine",
         ),
     ] = None,

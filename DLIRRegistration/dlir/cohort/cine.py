@@ -92,8 +92,8 @@ class _Phase:
 
 
 class _Run:
-    """One cine under way. Its phases are registered in their order, so that files grow with them, but for the one that
-    the label was drawn on, which comes first.
+    """One cine under way. Its phases are registered in their order, so that files grow with them, but for one that
+    comes first: that on which the label was drawn, or, where there is a model to be chosen, that half a cycle away.
     """
 
     def __init__(
@@ -121,7 +121,8 @@ class _Run:
         self._session, self._notify = session or _new_session(), notify
         self._model, self._model_name = request.model, ""
         self._told, self._done = part_of(progress, _READ, _REGISTERED), 0
-        self._planned = (len(self.sequence) - 1) * (1 if request.cycle is False else 2) + request.looks_for_reference
+        passes = 1 + request.looks_for_reference + (request.cycle is not False)  # at most; then the bar jumps
+        self._planned = passes * (len(self.sequence) - 1)
 
     def done(self) -> FinishedCine:
         phases, reference = self._registered()
@@ -151,32 +152,38 @@ class _Run:
         if found == self.label.phase:
             return phases, found
         note(f"the label was drawn on phase {self.label.phase}; end-diastole, the reference, is phase {found}")
-        self._planned += len(self.sequence) - 1
         return self._to(found), found
 
     def _to(self, reference: int) -> list[_Phase]:
         """Every phase registered to this one, and into the files."""
         fixed, drawn = self.sequence.volume(reference), self.label
-        first: Finished | None = None
         layers = () if drawn is None else drawn.layers
+        ahead: dict[int, Finished] = {}  # whose images wait for their turn
         if drawn is not None and drawn.phase != reference:
-            first = self._pair(reference, drawn.phase, moving_labels=layers)
+            if self._model == AUTO_MODEL and self._far(reference) != drawn.phase:
+                self._planned += 1
+                self._pair(reference, self._far(reference))
+            ahead[drawn.phase] = done = self._pair(reference, drawn.phase, moving_labels=layers)
             layers = tuple(
-                replace(layer, array=array) for layer, array in zip(layers, first.propagated.after, strict=True)
+                replace(layer, array=array) for layer, array in zip(layers, done.propagated.after, strict=True)
             )
+        elif self._model == AUTO_MODEL:
+            ahead[self._far(reference)] = self._pair(reference, self._far(reference), backward_labels=layers)
         phases = []
         with phase_files(self.outputs, self.names, self.sequence, drawn) as files:
             for number in range(len(self.sequence)):
                 if number == reference:
                     phases.append(self._unmoved(files, number, fixed, layers))
-                elif drawn is not None and number == drawn.phase:
-                    assert first is not None
-                    phases.append(self._kept(files, number, first, [layer.array for layer in drawn.layers]))
-                    first = None  # its images need not wait for the others
-                else:
-                    finished = self._pair(reference, number, backward_labels=layers)
-                    phases.append(self._kept(files, number, finished, finished.propagated.backward))
+                    continue
+                done = ahead.pop(number, None) or self._pair(reference, number, backward_labels=layers)
+                here = drawn is not None and number == drawn.phase
+                labels = [layer.array for layer in drawn.layers] if drawn and here else done.propagated.backward
+                phases.append(self._kept(files, number, done, labels))
         return phases
+
+    def _far(self, reference: int) -> int:
+        """The phase half a cycle away. A model that is to be chosen is so for that: neighbours look alike to any."""
+        return (reference + len(self.sequence) // 2) % len(self.sequence)
 
     def _pair(self, fixed: int, moving: int, **labels: tuple[Volume, ...]) -> Finished:
         """One phase registered to another, in memory. Raises the pipeline's errors, which say of which phases."""

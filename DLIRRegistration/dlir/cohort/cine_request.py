@@ -26,7 +26,7 @@ class CineRequest:
     and the one that is meant; or labels in memory. label_phase: where it was drawn; None is the phase after its '#',
     else the reference.
     model, refine, kind, initialize, device: as in `RegistrationRequest`, for each phase. A model that is chosen, or
-    none, is so for the first phase that is registered, and serves all.
+    none, is so for the phase half a cycle from the reference, and serves all.
     cycle: whether each phase is registered to the one before it, too, to measure what is left after a full cycle; None
     for wherever no pair is optimised, which takes long.
     full_paths, overwrite: as in `Outputs`.

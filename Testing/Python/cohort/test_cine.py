@@ -254,6 +254,31 @@ def test_end_diastole_that_is_looked_for_becomes_the_reference(
         assert looked.volumes == known.volumes
 
 
+@pytest.mark.parametrize(("label_phase", "order"), [(1, [3, 0, 2]), (3, [3, 0, 2]), (2, [3, 2, 0, 3])])
+def test_a_model_is_chosen_for_the_phase_half_a_cycle_away(
+    asked: CineRequest,
+    session: Session,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    label_phase: int,
+    order: list[int],
+) -> None:
+    """And serves all: neighbours look alike to any model."""
+    registered: list[tuple[str, int]] = []
+
+    def counted(request: RegistrationRequest, *rest: object) -> object:
+        assert isinstance(request.moving, Volume)
+        registered.append((request.model, int(request.moving.source[-1])))
+        chosen = replace(request, model=model) if request.model == "auto" else request
+        return run(chosen, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("dlir.cohort.cine.run", counted)
+    monkeypatch.setenv("DLIR_MODELS", str(Path(model).parent))
+    register_cine(replace(asked, model="auto", label_phase=label_phase), session)
+    assert [moving for _, moving in registered] == order
+    assert [name for name, _ in registered] == ["auto", *["tiny"] * (len(order) - 1)]
+
+
 # -- labels -------------------------------------------------------------------------------------------
 
 
