@@ -175,9 +175,11 @@ class _Run:
                 if number == reference:
                     phases.append(self._unmoved(files, number, fixed, layers))
                     continue
-                done = ahead.pop(number, None) or self._pair(reference, number, backward_labels=layers)
-                here = drawn is not None and number == drawn.phase
-                labels = [layer.array for layer in drawn.layers] if drawn and here else done.propagated.backward
+                first = number in ahead
+                done = ahead.pop(number) if first else self._pair(reference, number, backward_labels=layers)
+                labels = done.propagated.backward
+                if drawn is not None and number == drawn.phase:
+                    labels = [layer.array for layer in drawn.layers]
                 phases.append(self._kept(files, number, done, labels))
         return phases
 
@@ -185,7 +187,13 @@ class _Run:
         """The phase half a cycle away. A model that is to be chosen is so for that: neighbours look alike to any."""
         return (reference + len(self.sequence) // 2) % len(self.sequence)
 
-    def _pair(self, fixed: int, moving: int, **labels: tuple[Volume, ...]) -> Finished:
+    def _pair(
+        self,
+        fixed: int,
+        moving: int,
+        moving_labels: tuple[Volume, ...] = (),
+        backward_labels: tuple[Volume, ...] = (),
+    ) -> Finished:
         """One phase registered to another, in memory. Raises the pipeline's errors, which say of which phases."""
         asked, count = self.request, len(self.sequence)
         share = 1 / max(self._planned, self._done + 1)
@@ -204,7 +212,8 @@ class _Run:
                 refine=asked.refine,
                 kind=asked.kind,
                 initialize=asked.initialize,
-                **labels,
+                moving_labels=moving_labels,
+                backward_labels=backward_labels,
             )
             finished = run(request, self._session, told, self._notify)
         except DLIRError as error:

@@ -52,7 +52,7 @@ def followed_points(reference: Volume, labels: Sequence[NDArray[Any]]) -> tuple[
     """Which points a cycle is measured at, and (N, 3) LPS mm: voxels of the label on the reference, or, where there is
     none, those at which the image shows something.
     """
-    marked = np.zeros(reference.grid.shape, bool)
+    marked: NDArray[np.bool_] = np.zeros(reference.grid.shape, bool)
     for layer in labels:
         marked |= layer != 0
     where = "label" if marked.any() else "image"

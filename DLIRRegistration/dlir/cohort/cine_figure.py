@@ -23,13 +23,14 @@ def draw_volumes(path: Path, volumes: Volumes, found: Sequence[Ejection], second
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
     times = list(range(len(volumes))) if seconds is None else [1000 * time for time in seconds]
     for k, one in enumerate(found):
         own = [row[one.name] for row in volumes]
         told = "" if one.ed_to_es_percent is None else f": {_change(one.ed_to_es_percent)}"
-        style = {"color": _COLORS[k % len(_COLORS)], "marker": _MARKERS[k % len(_MARKERS)]}
-        axes.plot(times, own, label=f"{one.name}{told}", markersize=3.5, linewidth=1.5, **style)
+        color, marker = _COLORS[k % len(_COLORS)], _MARKERS[k % len(_MARKERS)]
+        axes.plot(times, own, label=f"{one.name}{told}", color=color, marker=marker, markersize=3.5, linewidth=1.5)
     top = max(max(row.values()) for row in volumes)
     axes.set_ylim(0, 1.12 * top)
     if found[0].ed_phase != found[0].es_phase:
@@ -54,7 +55,7 @@ def draw_volumes(path: Path, volumes: Volumes, found: Sequence[Ejection], second
         axes.spines[side].set_visible(False)
     figure.legend(loc="outside lower center", ncols=min(3, len(found)), frameon=False, fontsize=9)
     with replacing(path) as temporary:
-        canvas.print_png(temporary)
+        figure.savefig(temporary)
 
 
 def _change(percent: float) -> str:

@@ -69,7 +69,7 @@ def read_sequence(spec: Spec, role: str = "sequence") -> ImageSequence:
         raise ImageError(f"{source.name} is 2D: it has a single slice; give a sequence of several slices")
     if found.seconds is not None and found.seconds[1] - found.seconds[0] == _UNTOLD and _is_file(source.path):
         note(f"{source.name} states {_UNTOLD:g} s between its time points, as files do whose writer did not know")
-    return ImageSequence(found.array, found.grid, source.typed, found.seconds)
+    return ImageSequence(tuple(found.array), found.grid, source.typed, found.seconds)
 
 
 def _is_file(path: Path) -> bool:
