@@ -19,7 +19,7 @@ from dlir.cli.common import (
     progress_bar,
     say,
 )
-from dlir.cli.tables import number, print_table
+from dlir.cli.tables import model_in_words, number, print_table
 from dlir.cohort.cine_request import END_DIASTOLE, CineRequest
 from dlir.errors import OptionError
 from dlir.registration.choices import DEFAULT_MODEL, Device, FailOn, Initialization, Kind
@@ -135,7 +135,7 @@ def _print(report: dict[str, Any], output: Path) -> None:
             f"cycle     from phase to phase around, points of the {cycle['where']} come back to "
             f"{number(cycle['mean_mm'], '.2f')} mm on average, {number(cycle['max_mm'], '.2f')} mm at most"
         )
-    print(f"model     {report['model']['name']} on {report['device']}")
+    print(f"model     {model_in_words(report['model'])} on {report['device']}")
     files = [name for key, name in report["outputs"].items() if not key.startswith("transform_")]
     transforms = [name for key, name in report["outputs"].items() if key.startswith("transform_")]
     folder = f"{output}{'' if str(output).endswith('/') else '/'}"

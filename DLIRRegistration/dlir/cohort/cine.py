@@ -42,7 +42,7 @@ REPORT_VERSION = 1
 
 # Of the report of a pair, what is each phase's own.
 _OWN = ("verdict", "similarity", "jacobian", "initialization", "refinement", "inverse", "seconds")
-_SHARED = ("model", "device", "threads", "peak_memory_mb", "versions")
+_SHARED = ("device", "threads", "peak_memory_mb", "versions")
 # Parts of the whole after which the phases begin and end.
 _READ, _REGISTERED = 0.02, 0.97
 
@@ -119,7 +119,7 @@ class _Run:
         self.content = _content(self.sequence)
         self._require_same(None if request.model == AUTO_MODEL else _name(request.model))
         self._session, self._notify = session or _new_session(), notify
-        self._model, self._model_name = request.model, ""
+        self._model, self._model_report = request.model, dict[str, Any]()  # as that of the first phase has it
         self._told, self._done = part_of(progress, _READ, _REGISTERED), 0
         passes = 1 + request.looks_for_reference + (request.cycle is not False)  # at most; then the bar jumps
         self._planned = passes * (len(self.sequence) - 1)
@@ -219,11 +219,11 @@ class _Run:
         except DLIRError as error:
             raise type(error)(f"phase {moving}, registered to phase {fixed}: {error}") from error
         self._done += 1
-        if not self._model_name:
-            self._model_name = finished.report["model"]["name"]
-            self._require_same(self._model_name)
+        if not self._model_report:
+            self._model_report = finished.report["model"]
+            self._require_same(self._model_report["name"])
             if self._model == AUTO_MODEL:
-                file = finished.report["model"]["file"]
+                file = self._model_report["file"]
                 self._model = NO_MODEL if file is None else os.path.splitext(file)[0]
         return finished
 
@@ -250,7 +250,7 @@ class _Run:
         from dlir.cohort.cine_cycle import follow, followed_points
 
         count = len(self.sequence)
-        if not self.request.measures_cycle(self._model_name):
+        if not self.request.measures_cycle(self._model_report["name"]):
             return None
         self._planned = self._done + count - 1
         links = [
@@ -308,6 +308,7 @@ class _Run:
                 "phase": label.phase,
                 "structures": [{"name": one.name, "layer": one.layer, "value": one.value} for one in label.structures],
             },
+            "model": self._model_report,
             **{key: last[key] for key in _SHARED},
             "phases": [self._entry(number, phase) for number, phase in enumerate(phases)],
             "ejection": [one.to_dict() for one in found],

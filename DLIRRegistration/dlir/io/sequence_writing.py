@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from dlir.errors import OutputError
 from dlir.geometry import ImageGrid
 from dlir.io.integrity import is_damaged
-from dlir.io.quiet import quiet
-from dlir.io.writing import incomplete, replacing
+from dlir.io.writing import incomplete, replacing, write_image
 
 NIFTI_SUFFIX, SLICER_SUFFIX = ".nii.gz", ".seq.nrrd"
 
@@ -96,15 +95,13 @@ def _vector(values: Any) -> str:
 def _nifti_header(count: int, grid: ImageGrid, dtype: np.dtype[Any], seconds: tuple[float, ...] | None) -> bytes:
     """That which SimpleITK writes for one time point, with their number and distance.
 
-    Raises OutputError for a type that NIfTI lacks, or too many time points.
+    Raises OutputError for too many time points, and where the temporary folder is full.
     """
-    import SimpleITK as sitk
-
     if count > np.iinfo(np.int16).max:
         raise OutputError(f"a NIfTI file cannot hold {count} time points; give the sequence as NRRD")
-    with tempfile.TemporaryDirectory(prefix="dlir-") as folder, quiet:
+    with tempfile.TemporaryDirectory(prefix="dlir-") as folder:
         file = Path(folder) / "one.nii"
-        sitk.WriteImage(grid.to_sitk(np.zeros(grid.shape, dtype.newbyteorder("="))), str(file))
+        write_image(file, np.zeros(grid.shape, dtype.newbyteorder("=")), grid)
         with file.open("rb") as opened:
             header = bytearray(opened.read(_HEADER))
     step = 1.0 if seconds is None else (seconds[-1] - seconds[0]) / (count - 1)

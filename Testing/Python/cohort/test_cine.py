@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import cine_files as tiny
 from cli_runs import make_model, snapshot
+from disks import small_disk
 from dlir.cohort.cine import FinishedCine, register_cine
 from dlir.cohort.cine_request import CineRequest
 from dlir.errors import DLIRError, GeometryError, ImageError, ImageNote, OptionError, OutputError
@@ -385,6 +386,17 @@ def test_a_registration_that_fails_says_of_which_phase(
     with pytest.raises(GeometryError, match=r"^phase 2, registered to phase 1: the images do not overlap$"):
         register_cine(asked, session)
     assert not Path(asked.folder).exists()
+
+
+def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(asked: CineRequest, session: Session) -> None:
+    """Whether it is full when phases are written, or when only the report is left to write."""
+    register_cine(asked, session)
+    folder = Path(asked.folder)
+    before, sizes = snapshot(folder), sorted(path.stat().st_size for path in folder.iterdir())
+    for size in (sizes[0] - 1, sizes[-1] - 1):
+        with small_disk(size), pytest.raises(OutputError, match="disk is full"):
+            register_cine(asked, session)
+        assert snapshot(folder) == before
 
 
 def test_progress_rises_to_the_end_of_the_phases(asked: CineRequest, session: Session) -> None:

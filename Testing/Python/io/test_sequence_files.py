@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from cine_files import write_sequence
 from dicom_files import write_dicom
+from disks import small_disk
 from dlir.errors import ImageError, ImageNote, OutputError
 from dlir.geometry import ImageGrid
 from dlir.io import read_image, write_image
@@ -76,6 +77,14 @@ def test_a_file_that_lacks_time_points_does_not_appear(tmp_path: Path, grid: Ima
         add(frames[0, 1:])
     with pytest.raises(OutputError, match="cannot hold 40000 time points"), _writer(tmp_path, grid, 40_000):
         pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".seq.nrrd"])
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, grid: ImageGrid, suffix: str) -> None:
+    noise = np.random.default_rng(0).normal(size=(20, *grid.shape)).astype(np.float32)
+    with small_disk(6_000), pytest.raises(OutputError, match=rf"cannot write .*cine\{suffix}.*disk is full"):
+        write_sequence(tmp_path / f"cine{suffix}", noise, grid, None)
     assert list(tmp_path.iterdir()) == []
 
 
