@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from study import keep_tables, machine
 from truth.store import default_data
 
-from dlir.cohort.cine import FinishedCine, register_cine
-from dlir.cohort.cine_request import CineRequest
+from dlir.cohort.cine.register import FinishedCine, register_cine
+from dlir.cohort.cine.request import CineRequest
 from dlir.data.layouts.acdc import Acdc
 from dlir.data.layouts.sunnybrook import Sunnybrook
 from dlir.data.pair import Pair, Scan, select

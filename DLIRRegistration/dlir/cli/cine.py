@@ -20,7 +20,7 @@ from dlir.cli.common import (
     say,
 )
 from dlir.cli.tables import model_in_words, number, print_table
-from dlir.cohort.cine_request import END_DIASTOLE, CineRequest
+from dlir.cohort.cine.request import END_DIASTOLE, CineRequest
 from dlir.errors import OptionError
 from dlir.registration.choices import DEFAULT_MODEL, Device, FailOn, Initialization, Kind
 from dlir.registration.threads import use_threads
@@ -97,7 +97,7 @@ def cine(
         full_paths=full_paths,
         overwrite=overwrite,
     )
-    from dlir.cohort.cine import register_cine
+    from dlir.cohort.cine.register import register_cine
 
     with progress_bar(wanted=not json) as progress:
         report = register_cine(request, progress=progress, notify=say).report

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from dlir.errors import OutputError
 from dlir.geometry import ImageGrid
 from dlir.io.integrity import is_damaged
-from dlir.io.writing import incomplete, replacing, write_image
+from dlir.io.writing import replacing, write_image
 
 NIFTI_SUFFIX, SLICER_SUFFIX = ".nii.gz", ".seq.nrrd"
 
@@ -62,7 +64,7 @@ def sequence_writer(
         if written != count:
             raise ValueError(f"{written} of {count} time points were written")
         if is_damaged(temporary):
-            raise incomplete(path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _nrrd_header(count: int, grid: ImageGrid, dtype: np.dtype[Any], seconds: tuple[float, ...] | None) -> bytes:

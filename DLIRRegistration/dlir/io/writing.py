@@ -52,7 +52,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     except RuntimeError as error:
         if not str(error).startswith("Exception thrown in SimpleITK"):
             raise
-        raise incomplete(path) from error
+        raise _incomplete(path) from error
     finally:
         with contextlib.suppress(OSError):  # a folder that refuses this refused the writing, which is being reported
             temporary.unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def write_image(
     with replacing(path) as temporary, quiet:
         sitk.WriteImage(image, writable(temporary), compress)
         if is_damaged(temporary):  # ITK does not report every write that failed
-            raise incomplete(path)
+            raise _incomplete(path)
 
 
 def writable(path: Path) -> str:
@@ -251,8 +251,7 @@ def _shown(path: Path) -> str:
     return shown(stage.parent / path.name if stage.name.startswith(_HIDDEN) else path)
 
 
-def incomplete(path: Path) -> OutputError:
-    """The error of a file that was not written whole."""
+def _incomplete(path: Path) -> OutputError:
     return OutputError(
         f"cannot write '{_shown(path)}': the file was not written completely, most likely because the disk is full; "
         "free some space or choose another output folder"

@@ -27,11 +27,13 @@ REPORT = "report.json"
 _OWN = re.compile(
     r"(warped|jacobian|displacement)\.nrrd|(warped|backward)_label(_[0-9]+)?\.nrrd|transform\.h5|moving_landmarks\.csv"
     r"|demo\.png|report\.json"
-    # and what a cine does
-    r"|(warped|jacobian|labels(_[0-9]+)?)(\.nii\.gz|\.seq\.nrrd)|transform_[0-9]+\.h5|(volumes|ejection)\.csv|volumes\.png"
 )
 # Voxels by which an image is told from others, spread over it.
 _SAMPLES = 1 << 20
+# The same of a cine.
+_OF_CINE = re.compile(
+    r"(warped|jacobian|labels(_[0-9]+)?)\.(nii\.gz|seq\.nrrd)|transform_[0-9]+\.h5|(volumes|ejection)\.csv|volumes\.png"
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,11 @@ def read_former(folder: Path) -> Former | None:
     outputs = report.get("outputs") if isinstance(report, dict) and "report_version" in report else None
     if not isinstance(outputs, dict):
         return None
-    names = {name for name in outputs.values() if isinstance(name, str) and _OWN.fullmatch(name)}
+    names = {
+        name
+        for name in outputs.values()
+        if isinstance(name, str) and any(own.fullmatch(name) for own in (_OWN, _OF_CINE))
+    }
     return Former(folder, report, frozenset({*names, REPORT}))
 
 

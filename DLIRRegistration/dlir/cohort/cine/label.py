@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.cohort.cine_request import CineRequest
+from dlir.cohort.cine.request import CineRequest
 from dlir.errors import ImageError, OptionError, note
 from dlir.io import read_label
 from dlir.io.reading import Volume, count_phases, require_labels

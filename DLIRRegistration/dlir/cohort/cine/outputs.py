@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dlir.io.sequence_writing import NIFTI_SUFFIX, SLICER_SUFFIX, Add, sequence_writer
 
 if TYPE_CHECKING:
-    from dlir.cohort.cine_label import DrawnLabel
+    from dlir.cohort.cine.label import DrawnLabel
     from dlir.io import OutputFolder
     from dlir.io.sequences import ImageSequence
     from dlir.transforms.spatial import CompositeTransform

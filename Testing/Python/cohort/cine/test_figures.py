@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import cine_files as tiny
-from dlir.cohort.cine_cycle import follow, followed_points
-from dlir.cohort.cine_figure import draw_volumes
-from dlir.cohort.cine_volumes import ejection_table, ejections, heart_phases, volumes_table
+from dlir.cohort.cine.cycle import follow, followed_points
+from dlir.cohort.cine.figure import draw_volumes
+from dlir.cohort.cine.volumes import ejection_table, ejections, heart_phases, volumes_table
 from dlir.io.reading import Volume
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dlir.cohort.cine_volumes import Ejection, Volumes
+from dlir.cohort.cine.volumes import Ejection, Volumes
 from dlir.io.writing import replacing
 
 # Told apart by colour-blind people, too, and in print.

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.cohort.cine_label import read_drawn, volumes_ml
-from dlir.cohort.cine_outputs import PhaseFiles, output_names, phase_files
-from dlir.cohort.cine_request import CineRequest
-from dlir.cohort.cine_volumes import Ejection, ejection_table, ejections, heart_phases, volumes_table
+from dlir.cohort.cine.label import read_drawn, volumes_ml
+from dlir.cohort.cine.outputs import PhaseFiles, output_names, phase_files
+from dlir.cohort.cine.request import CineRequest
+from dlir.cohort.cine.volumes import Ejection, ejection_table, ejections, heart_phases, volumes_table
 from dlir.errors import DLIRError, OptionError, note, notes_kept
 from dlir.io import OutputFolder, write_json, write_text
 from dlir.io.reading import Volume
@@ -34,7 +34,7 @@ from dlir.registration.request import RegistrationRequest
 from dlir.registration.verdict import Verdict, worst_of
 
 if TYPE_CHECKING:
-    from dlir.cohort.cine_cycle import Cycle
+    from dlir.cohort.cine.cycle import Cycle
     from dlir.registration.session import Session
     from dlir.transforms.spatial import CompositeTransform
 
@@ -247,7 +247,7 @@ class _Run:
 
     def _cycle(self, reference: int, direct: Sequence[CompositeTransform]) -> Cycle | None:
         """None where it is not asked for, or would take long."""
-        from dlir.cohort.cine_cycle import follow, followed_points
+        from dlir.cohort.cine.cycle import follow, followed_points
 
         count = len(self.sequence)
         if not self.request.measures_cycle(self._model_report["name"]):
@@ -279,7 +279,7 @@ class _Run:
         write_text(self.outputs.file(self.names["volumes"]), volumes_table(volumes, seconds))
         write_text(self.outputs.file(self.names["ejection"]), ejection_table(found))
         try:
-            from dlir.cohort.cine_figure import draw_volumes
+            from dlir.cohort.cine.figure import draw_volumes
 
             draw_volumes(self.outputs.file(self.names["figure"]), volumes, found, seconds)
         except ImportError:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 import cine_files as tiny
 from cli_runs import make_model, snapshot
 from disks import small_disk
-from dlir.cohort.cine import FinishedCine, register_cine
-from dlir.cohort.cine_request import CineRequest
+from dlir.cohort.cine.register import FinishedCine, register_cine
+from dlir.cohort.cine.request import CineRequest
 from dlir.errors import DLIRError, GeometryError, ImageError, ImageNote, OptionError, OutputError
 from dlir.io import read_label
 from dlir.io.reading import Volume
@@ -236,9 +236,9 @@ def test_end_diastole_that_is_looked_for_becomes_the_reference(
         registered.append(request.fixed.source[-2:])
         return run(request, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("dlir.cohort.cine.run", counted)
+    monkeypatch.setattr("dlir.cohort.cine.register.run", counted)
     for found, passes in ((2, ["#1"] * 3 + ["#2"] * 3), (REFERENCE, ["#1"] * 3)):
-        monkeypatch.setattr("dlir.cohort.cine.heart_phases", lambda volumes, found=found: (found, 0))
+        monkeypatch.setattr("dlir.cohort.cine.register.heart_phases", lambda volumes, found=found: (found, 0))
         registered.clear()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -273,7 +273,7 @@ def test_a_model_is_chosen_for_the_phase_half_a_cycle_away(
         chosen = replace(request, model=model) if request.model == "auto" else request
         return run(chosen, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("dlir.cohort.cine.run", counted)
+    monkeypatch.setattr("dlir.cohort.cine.register.run", counted)
     monkeypatch.setenv("DLIR_MODELS", str(Path(model).parent))
     register_cine(replace(asked, model="auto", label_phase=label_phase), session)
     assert [moving for _, moving in registered] == order
@@ -382,7 +382,7 @@ def test_a_registration_that_fails_says_of_which_phase(
             raise GeometryError("the images do not overlap")
         return run(request, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("dlir.cohort.cine.run", fails)
+    monkeypatch.setattr("dlir.cohort.cine.register.run", fails)
     with pytest.raises(GeometryError, match=r"^phase 2, registered to phase 1: the images do not overlap$"):
         register_cine(asked, session)
     assert not Path(asked.folder).exists()
