@@ -104,11 +104,8 @@ def read_former(folder: Path) -> Former | None:
     outputs = report.get("outputs") if isinstance(report, dict) and "report_version" in report else None
     if not isinstance(outputs, dict):
         return None
-    names = {
-        name
-        for name in outputs.values()
-        if isinstance(name, str) and any(own.fullmatch(name) for own in (_OWN, _OF_CINE))
-    }
+    told = {name for name in outputs.values() if isinstance(name, str)}
+    names = {name for name in told if _OWN.fullmatch(name) or _OF_CINE.fullmatch(name)}
     return Former(folder, report, frozenset({*names, REPORT}))
 
 
