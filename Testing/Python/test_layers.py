@@ -44,8 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 MAY_IMPORT["api"] = set(MAY_IMPORT) | {"registration"}
 INFERENCE = frozenset(MAY_IMPORT)
-MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = MAY_IMPORT["worker"] = set(INFERENCE)
-MAY_IMPORT["cli"] = INFERENCE | {"evaluation", "training"}
+MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = MAY_IMPORT["worker"] = MAY_IMPORT["cohort"] = set(INFERENCE)
+MAY_IMPORT["cli"] = INFERENCE | {"evaluation", "training", "cohort"}
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["commands"] = {"cli", "registration"}
 # dlir itself names what it offers, and imports it when it is asked for.

@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 import vtk
 
-from dlir.registration.verdict import LEVELS, Verdict
+from dlir.registration.verdict import Verdict, worst_of
 from DLIRRegistrationLib.registration.report import fill_columns
 
 _NAN = float("nan")
@@ -42,11 +42,6 @@ def frame_table(values: Sequence[str], reports: Sequence[Report | None], volumes
 
 
 def worst_verdict(reports: Sequence[Report | None]) -> Verdict:
-    """The verdict on the frame that gives most reason to doubt; the reason says which one that is."""
-    verdicts = [(number, Verdict.from_report(report)) for number, report in enumerate(reports, 1) if report is not None]
-    number, worst = max(verdicts, key=lambda item: LEVELS.index(item[1].level))
-    if worst.level == "good":
-        return Verdict("good", f"All {len(verdicts)} registered frames match, and nothing folds.", worst.inputs)
-    count = sum(verdict.level == worst.level for _, verdict in verdicts)
-    others = f" The same level: {count - 1} more." if count > 1 else ""
-    return Verdict(worst.level, f"Frame {number}: {worst.reason}{others}", worst.inputs)
+    """The verdict on the frame that gives most reason to doubt; the reason says which one that is, from 1."""
+    judged = {number: Verdict.from_report(report) for number, report in enumerate(reports, 1) if report is not None}
+    return worst_of(judged, "frame")

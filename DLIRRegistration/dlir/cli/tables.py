@@ -54,7 +54,9 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     print(f"Jacobian  {spread}")
     print(f"start     {_start(report['initialization'])}")
     threads = f"{report['threads']} thread{'' if report['threads'] == 1 else 's'}"
-    print(f"model     {_model(report['model'])} on {report['device']} ({threads}), {_duration(report['seconds'])}")
+    print(
+        f"model     {model_in_words(report['model'])} on {report['device']} ({threads}), {_duration(report['seconds'])}"
+    )
     layers = [name for key, name in report["outputs"].items() if key.startswith("warped_label")]
     for segment in report.get("segments", ()):
         print(f"segment   {segment['name']}: value {segment['value']} of {layers[segment['layer']]}")
@@ -71,7 +73,7 @@ def _landmark_rows(landmarks: dict[str, Any] | None) -> list[list[str]]:
     return [[name, number(before[key], ".2f"), number(after[key], ".2f")] for name, key in named]
 
 
-def _model(model: dict[str, Any]) -> str:
+def model_in_words(model: dict[str, Any]) -> str:
     """Its name; where it was chosen, how far the images are from what each model was made for, and why it is none."""
     name = f"{model['name']}, because {model['reason']}" if "reason" in model else str(model["name"])
     if "distances" not in model:

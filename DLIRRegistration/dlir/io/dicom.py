@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +16,17 @@ from dlir.errors import GeometryError, ImageError, shown
 from dlir.geometry import ImageGrid
 from dlir.io.archive import unpacked
 from dlir.io.dicom_header import CONTRASTS, Slice, claims_image, header, new_reader, unknown_compression
-from dlir.io.dicom_time import order_in_time
+from dlir.io.dicom_time import order_in_time, seconds_of
+from dlir.io.files import FilePhases
 from dlir.io.integrity import is_dicom_cut
+from dlir.io.memory import memory_limit
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
 from dlir.io.source import Source
 
 _SAME_POSITION_MM = 0.01  # scanners repeat a position to a few micrometres
 _UNEVEN = 0.05  # largest distance of a slice from its place on the grid, in slice spacings
+_BYTES = 4  # of a voxel in memory
 _LISTED = 5  # series, or kinds of image
 # Relative difference of settings that are meant to be one: among images of one slice, and among slices, which may
 # each have a time of inversion that suits them.
@@ -58,6 +62,21 @@ def read_dicom(source: Source) -> tuple[NDArray[Any], ImageGrid]:
         slices = [slices[phase] for slices in positions]
         grid = _grid(source, slices)
         return _read_pixels(source, slices), grid
+
+
+def read_dicom_phases(source: Source) -> FilePhases:
+    """All time points of a series, in order of acquisition; the files are looked for and sorted once.
+
+    Raises as `read_dicom`.
+    """
+    with _files(source) as files:
+        positions = _sort(source, files)
+        grid = _grid(source, [slices[0] for slices in positions])
+        count = len(positions[0])
+        if _BYTES * count * math.prod(grid.shape) > memory_limit():
+            raise ImageError(f"{source.name} has {count} time points, more than the memory holds; give some of them")
+        phases = [_read_pixels(source, [slices[phase] for slices in positions]) for phase in range(count)]
+    return FilePhases(np.stack(phases), grid, seconds_of(np.array([[s.clocks for s in group] for group in positions])))
 
 
 def instance_positions(source: Source) -> dict[int, NDArray[np.float64]]:

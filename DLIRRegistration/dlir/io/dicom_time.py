@@ -48,6 +48,20 @@ def order_in_time(clocks: NDArray[np.float64], name: str) -> NDArray[np.intp]:
     return np.array([np.lexsort(frames[:, deciding[::-1]].T) for frames in clocks])
 
 
+def seconds_of(clocks: NDArray[np.float64]) -> tuple[float, ...] | None:
+    """When each frame was acquired, in s from the first one: the median over the slice positions.
+
+    clocks: (positions, frames, len(CLOCKS)), in order of acquisition. By the first of trigger, frame reference and
+    acquisition time that rises from frame to frame; None where none does.
+    """
+    clocks = _over_midnight(clocks)
+    for clock, unit in ((_TRIGGER, 1e-3), (_FRAME, 1e-3), (_ACQUIRED, 1.0)):
+        since = unit * np.median(clocks[..., clock] - clocks[:, :1, clock], axis=0)
+        if clocks.shape[1] > 1 and (np.diff(since) > 0).all():  # not where any is NaN
+            return tuple(since.round(6).tolist())
+    return None
+
+
 def _over_midnight(clocks: NDArray[np.float64]) -> NDArray[np.float64]:
     """The same clocks with times after midnight behind those before it where no date, or one for all, tells of it."""
     clocks = clocks.copy()

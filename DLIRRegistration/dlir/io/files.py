@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io.integrity import is_damaged
+from dlir.io.lengths import sequence_times
 from dlir.io.memory import memory_limit
 from dlir.io.names import require_utf8
 from dlir.io.nifti import NiftiHeader, read_nifti_header
@@ -70,14 +71,45 @@ def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
     """
     with _open(source) as opened:
         phase = source.choose_phase(_phases(opened.reader))
-        _check_memory(source, opened.reader.GetSize())
+        _check_memory(source, opened.reader.GetSize()[:3])
         wild = _wild_voxels(opened, phase)
         _check_format(opened)
         grid = grid_of(source.name, source.path, opened.reader, opened.nifti)
         return _voxels(opened, phase, wild), grid
 
 
-def _wild_voxels(opened: _Opened, phase: int) -> NDArray[np.int64]:
+@dataclass(frozen=True, eq=False)
+class FilePhases:
+    """All time points of a file. array: (t, z, y, x) in the file's own type. seconds: of each from the first; None
+    where the file does not say.
+    """
+
+    array: NDArray[Any]
+    grid: ImageGrid
+    seconds: tuple[float, ...] | None
+
+
+def read_file_phases(source: Source) -> FilePhases:
+    """All time points of a 4D file, or the one of a 3D file, read at once. Raises as `read_file`."""
+    with _open(source) as opened:
+        count = _phases(opened.reader)
+        _check_memory(source, (*opened.reader.GetSize()[:3], count))
+        wild = _wild_voxels(opened, 0, count)
+        _check_format(opened)
+        grid = grid_of(source.name, source.path, opened.reader, opened.nifti)
+        array = _voxels(opened, None, wild).reshape(count, *grid.shape)
+        return FilePhases(array, grid, _seconds(opened, count))
+
+
+def _seconds(opened: _Opened, count: int) -> tuple[float, ...] | None:
+    if opened.nifti is None:
+        stated = sequence_times(opened.source.path)
+        return stated if stated is not None and len(stated) == count else None
+    step = opened.nifti.seconds
+    return None if step is None else tuple(step * k for k in range(count))
+
+
+def _wild_voxels(opened: _Opened, phase: int, phases: int = 1) -> NDArray[np.int64]:
     """Which voxels, in the order of the array, ITK reads as 0 although the file says otherwise.
 
     Raises ImageError for a file that does not hold all voxels.
@@ -85,7 +117,7 @@ def _wild_voxels(opened: _Opened, phase: int) -> NDArray[np.int64]:
     source = opened.source
     try:
         if opened.nifti is not None:
-            return opened.nifti.wild_voxels(phase)
+            return opened.nifti.wild_voxels(phase, phases)
         if is_damaged(source.path):
             raise _damaged(source)
     except (OSError, EOFError, zlib.error) as error:
@@ -93,19 +125,22 @@ def _wild_voxels(opened: _Opened, phase: int) -> NDArray[np.int64]:
     return np.empty(0, np.int64)
 
 
-def _voxels(opened: _Opened, phase: int, wild: NDArray[np.int64]) -> NDArray[Any]:
+def _voxels(opened: _Opened, phase: int | None, wild: NDArray[np.int64]) -> NDArray[Any]:
+    """Of one time point (z, y, x), or with None of all (t, z, y, x)."""
     import SimpleITK as sitk
 
     reader, size = opened.reader, opened.reader.GetSize()
-    if len(size) == 4:
+    if len(size) == 4 and phase is not None:
         reader.SetExtractSize([*size[:3], 0])
         reader.SetExtractIndex([0, 0, 0, phase])
     try:
         with quiet:
             image = reader.Execute()
-            if _is_sequence(reader):
+            if _is_sequence(reader) and phase is not None:
                 image = sitk.VectorIndexSelectionCast(image, phase)
             array = sitk.GetArrayFromImage(image)
+            if _is_sequence(reader) and phase is None:
+                array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
     except RuntimeError as error:
         raise _damaged(opened.source) from error
     if len(wild):  # of floating point, then
@@ -151,7 +186,7 @@ def _readable(source: Source) -> Iterator[_Opened]:
     if nifti is None or not misleads:
         yield _Opened(source, _read_header(source, source.path), nifti)
         return
-    _check_memory(source, nifti.size)
+    _check_memory(source, nifti.size[:3])
     with tempfile.TemporaryDirectory(prefix="dlir-") as folder:
         plain = Path(folder) / "image.nii"
         try:
@@ -222,10 +257,10 @@ def _check_kind(source: Source, reader: sitk.ImageFileReader) -> None:
 
 
 def _check_memory(source: Source, size: Sequence[int]) -> None:
-    """Before anything of the size (x, y, z) that the header states is allocated."""
-    if _BYTES * math.prod(size[:3]) > memory_limit():
+    """Before anything of the size (x, y, z), and with t for all time points, that the header states is allocated."""
+    if _BYTES * math.prod(size) > memory_limit():
         raise ImageError(
-            f"{source.name} has {' x '.join(map(str, size[:3]))} voxels by its header, more than the memory holds; "
+            f"{source.name} has {' x '.join(map(str, size))} voxels by its header, more than the memory holds; "
             "correct the header, or crop the image"
         )
 

@@ -1,4 +1,4 @@
-"""What NRRD and MetaImage headers say of lengths and ITK passes over: another unit than mm, or no voxel size at all."""
+"""What NRRD and MetaImage headers say and ITK passes over: lengths in another unit than mm, or none, and times."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _MM = {
 _KNOWN = {name + plural: factor for factor, names in _MM.items() for name in names for plural in ("", "s")}
 # Along time, or nothing that is said.
 _NO_LENGTHS = ("", "s", "ms", "sec", "second", "seconds", "?", "???")
+_SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3}
 _LONGEST_HEADER = 4096
 
 
@@ -43,6 +44,22 @@ def unit_of(path: Path) -> tuple[str, float] | None:
     if unit not in _KNOWN:
         raise ValueError(unit)
     return (unit, _KNOWN[unit]) if stated else None
+
+
+def sequence_times(path: Path) -> tuple[float, ...] | None:
+    """When each item of a sequence was acquired, in s from the first, as Slicer writes it into an NRRD file; None where
+    the file is none, or gives no numbers, or no unit of time. Raises OSError.
+    """
+    if not path.name.lower().endswith((".nrrd", ".nhdr")):
+        return None
+    fields = _fields(path, ":")
+    axis = next((axis for axis in range(4) if f"axis{axis}indexvalues" in fields), None)
+    units = re.findall('"([^"]*)"', fields.get("units", ""))
+    factor = _SECONDS.get(units[axis].strip().lower()) if axis is not None and axis < len(units) else None
+    values = [] if axis is None else fields[f"axis{axis}indexvalues"].removeprefix("=").split()
+    if factor is None or not values or not all(map(_is_number, values)):
+        return None
+    return tuple(factor * (float(value) - float(values[0])) for value in values)
 
 
 def _fields(path: Path, sign: str) -> Mapping[str, str]:

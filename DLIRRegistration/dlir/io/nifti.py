@@ -55,6 +55,7 @@ _LENGTHS = {1: 348, 2: 540}
 _MAGICS = (b"n+1", b"ni1", b"n+2", b"ni2")
 _REAL = {16: "f4", 64: "f8"}
 _UNITS = {1: ("m", 1000.0), 3: ("um", 1e-3)}  # others are mm or say nothing
+_TIMES = {8: 1.0, 16: 1e-3, 24: 1e-6}  # s, ms, us
 _START = 352
 
 
@@ -135,6 +136,12 @@ class NiftiHeader:
         return mm if self.is_analyze else _UNITS.get(self.fields["units"] & 7, mm)
 
     @property
+    def seconds(self) -> float | None:
+        """From one time point to the next; None where it does not say."""
+        step = self.fields["pixdim"][4] * _TIMES.get(self.fields["units"] & 56, 0.0)
+        return float(f"{step:.7g}") if not self.is_analyze and 0 < step < math.inf else None  # single precision
+
+    @property
     def _scaling(self) -> tuple[float, float]:
         """Slope and offset as the standard means them: a slope of 0, or none, switches both off."""
         slope, offset = self.fields["scaling"]
@@ -174,14 +181,15 @@ class NiftiHeader:
         """Whether the file of voxels ends early. Raises OSError, and EOFError or zlib.error for a broken stream."""
         return sum(map(len, blocks(self.voxels))) < self.end
 
-    def wild_voxels(self, phase: int = 0) -> NDArray[np.int64]:
-        """Which voxels of a time point, counted as they are stored, are NaN or infinite.
+    def wild_voxels(self, phase: int = 0, phases: int = 1) -> NDArray[np.int64]:
+        """Which voxels of a time point, or of so many from there on, counted as they are stored, are NaN or infinite.
 
         Raises OSError, and EOFError or zlib.error for a file that does not hold all voxels.
         """
         kind = np.dtype(self.order + _REAL.get(self.fields["datatype"], "f4"))
         count = math.prod(self.size[:3]) if self.fields["datatype"] in _REAL else 0
         begin = int(self.fields["offset"]) + phase * count * kind.itemsize
+        count *= phases
         found: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         seen, total, rest = 0, 0, b""
         for block in blocks(self.voxels):

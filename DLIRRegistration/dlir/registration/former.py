@@ -30,6 +30,10 @@ _OWN = re.compile(
 )
 # Voxels by which an image is told from others, spread over it.
 _SAMPLES = 1 << 20
+# The same of a cine.
+_OF_CINE = re.compile(
+    r"(warped|jacobian|labels(_[0-9]+)?)\.(nii\.gz|seq\.nrrd)|transform_[0-9]+\.h5|(volumes|ejection)\.csv|volumes\.png"
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,23 @@ class Former:
 
     def require_same(self, fixed: Volume, moving: Volume, *models: str) -> None:
         """Raises OutputError where it was of another pair, or by none of the models of these names."""
-        if self._was_of("fixed", fixed) and self._was_of("moving", moving) and self._named("model", "name") in models:
-            return
-        was = f"{self._named('moving', 'file')} to {self._named('fixed', 'file')} by {self._named('model', 'name')}"
-        raise OutputError(
+        if not (self._was_of("fixed", fixed) and self._was_of("moving", moving) and self._was_by(*models)):
+            raise self._other()
+
+    def require_same_cine(self, content: str, model: str | None) -> None:
+        """The same for a cine. content: of all its phases. model: None where it is not chosen yet."""
+        was = self.report.get("cine")
+        same = isinstance(was, dict) and was.get("content") == content
+        if not (same and (model is None or self._was_by(model))):
+            raise self._other()
+
+    def _was_by(self, *models: str) -> bool:
+        return self._named("model", "name") in models
+
+    def _other(self) -> OutputError:
+        images = " to ".join(self._named(role, "file") for role in ("moving", "fixed"))
+        was = f"{self._named('cine', 'file') if 'cine' in self.report else images} by {self._named('model', 'name')}"
+        return OutputError(
             f"'{shown(self.folder)}' holds another registration, {shown(was)}; choose another output folder, or give "
             "--overwrite to have its files replaced"
         )
@@ -87,7 +104,8 @@ def read_former(folder: Path) -> Former | None:
     outputs = report.get("outputs") if isinstance(report, dict) and "report_version" in report else None
     if not isinstance(outputs, dict):
         return None
-    names = {name for name in outputs.values() if isinstance(name, str) and _OWN.fullmatch(name)}
+    told = {name for name in outputs.values() if isinstance(name, str)}
+    names = {name for name in told if _OWN.fullmatch(name) or _OF_CINE.fullmatch(name)}
     return Former(folder, report, frozenset({*names, REPORT}))
 
 

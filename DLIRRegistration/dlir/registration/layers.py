@@ -11,7 +11,7 @@ from dlir.registration.request import ArrayFile, Comparison, ImageSource, Regist
 
 
 @dataclass(frozen=True)
-class _Layers:
+class Layers:
     """The layers of label maps, and the segments in them, which count the layers of all."""
 
     sources: tuple[ImageSource, ...]
@@ -26,7 +26,7 @@ def by_layers(request: RegistrationRequest) -> tuple[RegistrationRequest, list[S
     segments cannot be matched, and ProtocolError where given comparisons no longer name the right layers.
     """
     moving, fixed, backward = (
-        _layers(sources, role)
+        layers_of(sources, role)
         for sources, role in (
             (request.moving_labels, "moving label"),
             (request.fixed_labels, "fixed label"),
@@ -51,7 +51,8 @@ def by_layers(request: RegistrationRequest) -> tuple[RegistrationRequest, list[S
     return layered, list(moving.segments)
 
 
-def _layers(sources: Sequence[ImageSource], role: str) -> _Layers:
+def layers_of(sources: Sequence[ImageSource], role: str) -> Layers:
+    """Each layer of the segmentations for itself. role: how messages call them. Raises as `read_segments`."""
     layers: list[ImageSource] = []
     segments: list[Segment] = []
     for source in sources:
@@ -60,10 +61,10 @@ def _layers(sources: Sequence[ImageSource], role: str) -> _Layers:
         for layer in chosen or [0]:
             segments += [replace(segment, layer=len(layers)) for segment in found if segment.layer == layer]
             layers.append(f"{source}#{layer}" if len(chosen) > 1 else source)
-    return _Layers(tuple(layers), tuple(segments))
+    return Layers(tuple(layers), tuple(segments))
 
 
-def _by_name(fixed: _Layers, moving: _Layers, request: RegistrationRequest) -> tuple[Comparison, ...] | None:
+def _by_name(fixed: Layers, moving: Layers, request: RegistrationRequest) -> tuple[Comparison, ...] | None:
     """What to compare; None where values say it."""
     names = [{segment.name: segment for segment in side.segments} for side in (fixed, moving)]
     common = [name for name in names[0] if name in names[1]]

@@ -103,6 +103,20 @@ class Verdict:
         return LEVELS.index(self.level) >= LEVELS.index(level)
 
 
+def worst_of(verdicts: Mapping[int, Verdict], noun: str) -> Verdict:
+    """Of the images of a sequence, the verdict that gives most reason to doubt; its reason says by number which one.
+
+    noun: what they are called, "frame" or "phase".
+    """
+    number = max(verdicts, key=lambda number: LEVELS.index(verdicts[number].level))
+    worst = verdicts[number]
+    if worst.level == "good":
+        return Verdict("good", f"All {len(verdicts)} registered {noun}s match, and nothing folds.", worst.inputs)
+    count = sum(verdict.level == worst.level for verdict in verdicts.values())
+    others = f" The same level: {count - 1} more." if count > 1 else ""
+    return Verdict(worst.level, f"{noun.capitalize()} {number}: {worst.reason}{others}", worst.inputs)
+
+
 def judge(report: Mapping[str, Any], inputs: Mapping[str, float | None] | None = None, unlike: str = "") -> Verdict:
     """The verdict on a registration. What is not known does not count against it.
 
