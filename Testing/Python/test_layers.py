@@ -43,8 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 INFERENCE = frozenset(MAY_IMPORT)
-MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = MAY_IMPORT["worker"] = set(INFERENCE)
-MAY_IMPORT["cli"] = INFERENCE | {"evaluation", "training"}
+MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = MAY_IMPORT["worker"] = MAY_IMPORT["cohort"] = set(INFERENCE)
+MAY_IMPORT["cli"] = INFERENCE | {"evaluation", "training", "cohort"}
 MAY_IMPORT["__main__"] = {"cli"}
 
 SLICER = {"slicer", "qt", "vtk", "ctk", "vtkmodules", "DLIRRegistrationLib", "DLIRRegistration", "DLIRRegister"}

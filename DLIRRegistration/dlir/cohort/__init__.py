@@ -1,0 +1,1 @@
+"""Many pairs and whole sequences: what runs on top of one registration."""
