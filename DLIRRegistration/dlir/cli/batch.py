@@ -76,7 +76,7 @@ def batch(
 ) -> None:
     """Register every pair of a TABLE, or of the images in a FOLDER.
 
-    Each pair gets a folder of its own in --output, with what `dlir register` writes and preview.png; summary.csv has
+    Each pair gets a folder of its own in --output, with what `dlir register` writes and preview.jpg; summary.csv has
     a row for each row of the table, with verdict, figures or the error, and summary.html shows the worst first.
 
     A row that fails stops no other. The same command again does what is missing or failed, and what was made of

@@ -71,6 +71,8 @@ class Batch:
         with self.folder.held(self.shard):
             self.lines = {row.number: Line(row) for row in rows}
             todo = [row for row in rows if not self._is_done(row, tell)]
+            for row in todo:
+                self.folder.forget_error(row)
             self._write_table()
             with self._pool(workers) as pool:
                 done = len(rows) - len(todo)

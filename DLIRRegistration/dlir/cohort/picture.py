@@ -16,7 +16,7 @@ from dlir.registration.loading import Loaded
 from dlir.registration.pipeline import Finished
 from dlir.transforms.spatial import CompositeTransform
 
-PICTURE = "preview.png"
+PICTURE = "preview.jpg"
 # What `write_picture` draws, from left to right.
 PANELS = "fixed image, warped image, both laid over each other before and after (fixed in cyan, moving in red)"
 
@@ -24,10 +24,12 @@ PANELS = "fixed image, warped image, both laid over each other before and after 
 _SIDE, _GAP, _MARGIN = 220, 4, 40.0
 # Percent of a slice's values between black and white.
 _WINDOW = (1.0, 99.5)
+# Of the JPEG, in percent.
+_QUALITY = 85
 
 
 def write_picture(path: Path, finished: Finished) -> None:
-    """A PNG of `PANELS`: a slice of the fixed image's voxels. Raises OutputError."""
+    """A JPEG of `PANELS`: a slice of the fixed image's voxels. Raises OutputError."""
     import SimpleITK as sitk
 
     from dlir.transforms.resample import resample
@@ -47,7 +49,8 @@ def write_picture(path: Path, finished: Finished) -> None:
     gap = np.full((fixed.shape[0], _GAP, 3), 255, np.uint8)
     row = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
     with replacing(path) as temporary, quiet:
-        sitk.WriteImage(sitk.GetImageFromArray(row, isVector=True), writable(temporary), useCompression=True)
+        picture = sitk.GetImageFromArray(row, isVector=True)
+        sitk.WriteImage(picture, writable(temporary), True, _QUALITY)
 
 
 def _shades(values: NDArray[Any]) -> NDArray[np.uint8]:

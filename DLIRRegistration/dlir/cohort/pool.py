@@ -60,7 +60,6 @@ class Failed:
 class _Process(Generic[Task]):
     process: SpawnProcess
     connection: Connection
-    scratch: Path
     ready: bool = False
     tasks: list[Task] = field(default_factory=list)
 
@@ -140,11 +139,10 @@ class Pool(Generic[Task]):
 
     def _start(self) -> None:
         own, others = self._context.Pipe()
-        scratch = Path(tempfile.mkdtemp(prefix="dlir-batch-"))
         numbers = {process.process.name for process in self._processes}
         name = next(name for i in range(len(numbers) + 1) if (name := f"{self._name}.{i}") not in numbers)
         process = self._context.Process(
-            target=_serve, args=(others, self._enter, scratch, self._locks / f"{name}.lock"), name=name, daemon=True
+            target=_serve, args=(others, self._enter, self._locks / f"{name}.lock"), name=name, daemon=True
         )
         before = _ignore_interrupts()  # a process begins with what is ignored where it was started
         try:
@@ -153,7 +151,7 @@ class Pool(Generic[Task]):
             if before is not None:
                 signal.signal(signal.SIGINT, before)
         others.close()
-        self._processes.append(_Process(process, own, scratch))
+        self._processes.append(_Process(process, own))
 
     def _end(self, process: _Process[Task]) -> int | None:
         """Ends it, in the midst of its work if need be; gives its exit code."""
@@ -163,10 +161,16 @@ class Pool(Generic[Task]):
         if process.process.is_alive():
             process.process.kill()
             process.process.join()
-        code = process.process.exitcode
+        code, scratch = process.process.exitcode, _scratch(process.process.pid)
         process.process.close()
-        shutil.rmtree(process.scratch, ignore_errors=True)
+        for left in Path(tempfile.gettempdir()).glob(f"{scratch}*"):
+            shutil.rmtree(left, ignore_errors=True)
         return code
+
+
+def _scratch(pid: int | None) -> str:
+    """How the folder for a process's temporary files begins, so that they can be removed when it is killed."""
+    return f"dlir-batch-{pid}-"
 
 
 def _ignore_interrupts() -> Any:
@@ -186,13 +190,16 @@ def _how_it_ended(code: int | None) -> str:
 # -- in the process -----------------------------------------------------------------------------------
 
 
-def _serve(connection: Connection, enter: Callable[[], Worker], scratch: Path, lock: Path) -> None:
+def _serve(connection: Connection, enter: Callable[[], Worker], lock: Path) -> None:
     """Work until nobody sends any more."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever started this ends it
-    threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
-    tempfile.tempdir = str(scratch)
-    with FileLock(lock):  # so that nobody writes where this still does
+    with (
+        tempfile.TemporaryDirectory(prefix=_scratch(os.getpid())) as scratch,
+        FileLock(lock),  # so that nobody writes where this still does
+    ):
+        threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
+        tempfile.tempdir = scratch
         try:
             worker = enter()
         except DLIRError as error:
@@ -218,7 +225,7 @@ def _answer(worker: Worker, task: Any) -> Done | Failed:
         return Failed(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}", broken=True)
 
 
-def _end_with_parent(scratch: Path) -> None:
+def _end_with_parent(scratch: str) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

@@ -167,10 +167,9 @@ def _arrow(two: tuple[float | None, float | None], form: str) -> str:
 def _caption(line: Line) -> str:
     found = line.figures
     assert found is not None  # only results are shown
-    parts = [f"row {line.row.number}, {line.row.name}. {found.verdict.level}: {found.verdict.reason}"]
-    parts += [f"{name} {text}" for name, two, form in (("Dice", found.dice, ".3f"), ("NCC", found.ncc, ".3f"))
-              if (text := _arrow(two, form))]  # fmt: skip
-    return "  ".join(parts)
+    two = (("Dice", found.dice, ".3f"), ("TRE (mm)", found.tre_mm, ".2f"), ("NCC", found.ncc, ".3f"))
+    told = ", ".join(f"{name} {text}" for name, values, form in two if (text := _arrow(values, form)))
+    return f"Row {line.row.number}, {line.row.name}. {found.verdict.level}: {found.verdict.reason} {told}."
 
 
 def _lead(lines: Sequence[Line]) -> str:
@@ -198,4 +197,4 @@ def _picture(folder: BatchFolder, line: Line) -> str:
         content = (folder.of(line.row) / PICTURE).read_bytes()
     except OSError:
         return ""
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

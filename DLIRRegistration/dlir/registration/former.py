@@ -26,7 +26,7 @@ REPORT = "report.json"
 # Whatever a registration, the demo or a batch calls a file, now or in an earlier version.
 _OWN = re.compile(
     r"(warped|jacobian|displacement)\.nrrd|(warped|backward)_label(_[0-9]+)?\.nrrd|transform\.h5|moving_landmarks\.csv"
-    r"|(demo|preview)\.png|report\.json"
+    r"|demo\.png|preview\.jpg|report\.json"
 )
 # Voxels by which an image is told from others, spread over it.
 _SAMPLES = 1 << 20
