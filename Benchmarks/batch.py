@@ -50,9 +50,8 @@ Row = dict[str, str]
 def rows_of(data: Path, count: int) -> list[Row]:
     """Each image with the next one, then each with the one after that, and so on."""
     files = sorted((data / "images").glob("*.nii*"))
-    pairs = [(files[i], files[(i + step) % len(files)]) for step in range(1, len(files)) for i in range(len(files))][
-        :count
-    ]
+    every = len(files)
+    pairs = [(files[i], files[(i + step) % every]) for step in range(1, every) for i in range(every)][:count]
     labels = data / "labels"
     return [
         dict(zip(COLUMNS, map(str, (fixed, moving, labels / fixed.name, labels / moving.name)), strict=True))
@@ -238,10 +237,8 @@ def killed(table: Path, folder: Path, scratch: Path, count: int) -> Kills:
             while family(process.pid):  # the processes of one that was killed end by themselves
                 time.sleep(POLL)
             now = results(output)
-            found.done, found.changed = (
-                found.done + len(before),
-                found.changed + sum(now.get(f) != before[f] for f in before),
-            )
+            found.done += len(before)
+            found.changed += sum(now.get(file) != held for file, held in before.items())
             before = now
             if code == 0:
                 break
@@ -303,9 +300,9 @@ def main() -> None:
         ("Killed", kill_table(kills)),
     ]
     notes = [
-        f"{len(rows)} pairs of hippocampi with labels, model `{MODEL}`, {os.cpu_count()} processors that had other work, "
-        f"too. Temporary and half written files left by the batch: {left}. Memory is the proportional set size, in the "
-        "middle of samples taken while these rows were done.",
+        f"{len(rows)} pairs of hippocampi with labels, model `{MODEL}`, {os.cpu_count()} processors that had other "
+        f"work, too. Temporary and half written files left by the batch: {left}. Memory is the proportional set "
+        "size, the median of samples taken while these rows were done.",
         machine(),
     ]
     keep_tables("batch", sections, notes)
@@ -313,10 +310,14 @@ def main() -> None:
 
 def kill_table(kills: Kills) -> list[list[str]]:
     return [
-        ["kills of the parent", "of a child", "batches done in the end", "files of results seen after a kill", "changed",
-         "rows lost, twice or half written"],
-        [*map(str, (kills.parents, kills.children, kills.batches, kills.done, kills.changed, kills.wrong))],
-    ]  # fmt: skip
+        ["what", "count"],
+        ["kills of the parent", str(kills.parents)],
+        ["kills of a child", str(kills.children)],
+        ["batches that were done in the end", str(kills.batches)],
+        ["files of results that were there before a kill", str(kills.done)],
+        ["of these, changed afterwards", str(kills.changed)],
+        ["rows lost, done twice or half written", str(kills.wrong)],
+    ]
 
 
 if __name__ == "__main__":

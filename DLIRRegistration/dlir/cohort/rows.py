@@ -63,7 +63,8 @@ class Options:
         fixed, moving = row.pair.fixed, row.pair.moving
         for kind in ("label", "landmarks"):
             if getattr(fixed, kind) and not getattr(moving, kind):
-                note(f"the fixed image's {kind} are not used: the moving image has none to compare with")
+                what = kind.removesuffix("s")
+                note(f"the {what}s of the fixed image are not used: the moving image has none to compare with")
         return RegistrationRequest(
             fixed.image,
             moving.image,

@@ -202,7 +202,8 @@ class OutputFolder:
             for name in sorted(self._going):
                 taken.append(name)
                 os.replace(self.path / name, old / name)
-            names = [name for name in self._asked if os.path.lexists(self._stage / _NEW / name)]
+            order = {name: number for number, name in enumerate(self._asked)}
+            names = sorted((file.name for file in (self._stage / _NEW).iterdir()), key=lambda name: order.get(name, -1))
             (self._stage / _NEW).rename(ready)
             for name in names:
                 target = self.path / name
