@@ -37,7 +37,7 @@ class RowWorker:
             origin = origin_of(request)
             with open_outputs(request) as outputs:
                 outputs.file(PICTURE)
-                take_over(outputs, [PICTURE], overwrite=request.outputs.overwrite)
+                take_over(outputs, [PICTURE], overwrite=self._options.overwrite)
                 finished = run_into(outputs, request, self._session)
                 write_picture(outputs.file(PICTURE), finished)
                 report = finished.report

@@ -151,7 +151,7 @@ def _options(request: RegistrationRequest) -> dict[str, Any]:
         "kind": request.kind,
         "similarity": request.similarity,
         "initialize": request.initialize,
-        "displacement": request.outputs.displacement,
+        "displacement": request.outputs is not None and request.outputs.displacement,
     }
 
 
