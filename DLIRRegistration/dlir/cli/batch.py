@@ -22,7 +22,7 @@ from dlir.cli.common import (
     say,
 )
 from dlir.cohort.choices import Pairing
-from dlir.errors import DiskFullError, WorkerError
+from dlir.errors import OutputError, WorkerError
 from dlir.registration.choices import (
     AUTO_SIMILARITY,
     DEFAULT_MODEL,
@@ -130,7 +130,9 @@ def _run(planned: Batch, workers: Workers, *, bar: bool) -> None:
     try:
         with progress_bar(wanted=bar) as progress:
             planned.run(workers, progress, lambda text: say(f"note: {text}"))
-    except (DiskFullError, WorkerError) as error:
+    except (OutputError, WorkerError) as error:
+        if not planned.lines:
+            raise
         say(f"error: {error}")
         say(_so_far(planned))
         raise typer.Exit(EXIT_INCOMPLETE) from None

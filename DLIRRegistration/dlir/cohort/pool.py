@@ -144,19 +144,21 @@ class Pool(Generic[Task]):
         process = self._context.Process(
             target=_serve, args=(others, self._enter, self._locks / f"{name}.lock"), name=name, daemon=True
         )
+        self._processes.append(_Process(process, own))  # first, so that whatever comes between, it is ended
         before = _ignore_interrupts()  # a process begins with what is ignored where it was started
         try:
             process.start()
         finally:
             if before is not None:
                 signal.signal(signal.SIGINT, before)
-        others.close()
-        self._processes.append(_Process(process, own))
+            others.close()
 
     def _end(self, process: _Process[Task]) -> int | None:
         """Ends it, in the midst of its work if need be; gives its exit code."""
         self._processes.remove(process)
         process.connection.close()  # one that waits for a task ends by this
+        if process.process.pid is None:  # it was never started
+            return None
         process.process.join(0 if process.tasks else 5)
         if process.process.is_alive():
             process.process.kill()

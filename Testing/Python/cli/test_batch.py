@@ -19,6 +19,7 @@ from dlir.cohort.folder import Line
 from dlir.cohort.rows import Row
 from dlir.data.pair import Pair as ImagePair
 from dlir.data.pair import Scan
+from dlir.errors import DiskFullError
 from fake_rows import report_of
 
 COLUMNS = "fixed,moving,fixed_label,moving_label,model\n"
@@ -135,3 +136,19 @@ def test_an_interrupt_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     found = invoke(table, "--output", tmp_path / "out")
     assert found.exit_code == 130
     assert found.stderr == "interrupted; 1 of 2 rows are done and kept; the same command goes on from there\n"
+
+
+def test_a_disk_that_is_full_is_told_once_and_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(self: Batch, *rest: object) -> None:
+        self.lines = {row.number: Line(row) for row in self.source.rows}
+        raise DiskFullError("cannot write 'x': the disk is full; free some space")
+
+    monkeypatch.setattr(module.Batch, "run", run)
+    table = tmp_path / "pairs.csv"
+    table.write_text("fixed,moving\na.nii,b.nii\n")
+    found = invoke(table, "--output", tmp_path / "out")
+    assert found.exit_code == 1
+    assert found.stderr.splitlines() == [
+        "error: cannot write 'x': the disk is full; free some space",
+        "0 of 1 rows are done and kept; the same command goes on from there",
+    ]
