@@ -1,11 +1,11 @@
-"""A cohort by `dlir batch`, beside the same pairs one after the other: time, memory, what is left, and what kills do.
+"""A cohort by `dlir batch`, beside the same pairs one after the other: time, memory, and what is left.
 
-    python Benchmarks/batch.py --data DATA/hippocampus [--rows 200] [--kills 20]
+    python Benchmarks/batch.py --data DATA/hippocampus [--rows 200]
 
 Pairs of hippocampi with labels, by the model that ships. The warm calls are made in one process that has the model and
 has made a call before it is timed; half of them before the batch and half after, because a machine may have other work
 to do. `dlir register` runs for some pairs before and some after, and is multiplied. The batch is timed from the command
-to its end. Then batches are killed at random moments, parent and child in turn, and gone on with.
+to its end.
 Prints and keeps results/batch.md. Linux only: it reads /proc.
 """
 
@@ -15,8 +15,6 @@ import argparse
 import csv
 import multiprocessing
 import os
-import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -40,8 +38,6 @@ COLUMNS = ("fixed", "moving", "fixed_label", "moving_label")
 SHARE = 4
 # `dlir register` runs so often, as it takes longer.
 CALLS = 10
-# Rows of a batch that is killed: after up to so many more are done, and up to so many seconds after that.
-KILLED_ROWS, MORE, AFTER = 16, 3, 1.0
 POLL = 0.2
 
 Row = dict[str, str]
@@ -182,70 +178,6 @@ def timed_batch(table: Path, output: Path, scratch: Path) -> tuple[float, list[S
     return time.perf_counter() - start, samples
 
 
-# -- kills --------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Kills:
-    """What was found after kills. done: results that there were, counted after each kill; changed: those of them that
-    were not as before. wrong: rows of finished batches without a result or with two, and files that are left.
-    """
-
-    parents: int = 0
-    children: int = 0
-    batches: int = 0
-    done: int = 0
-    changed: int = 0
-    wrong: int = 0
-
-    def finish(self, output: Path, scratch: Path) -> None:
-        self.batches += 1
-        folders = [path for path in output.iterdir() if path.is_dir() and path.name != ".dlir-batch"]
-        self.wrong += abs(len(folders) - KILLED_ROWS) + states(output).count("error") + half_written(output, scratch)
-
-
-def results(output: Path) -> dict[Path, tuple[bytes, int]]:
-    """The files of every pair that is done, with their content and when they were written."""
-    files = (file for report in output.glob("*/report.json") for file in report.parent.iterdir() if file.is_file())
-    return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
-
-
-def kill(process: subprocess.Popen[bytes], output: Path, chance: random.Random, *, child: bool) -> bool:
-    """At a random moment, unless it has ended by then; whether it was killed."""
-    target = min(done(output) + chance.randint(0, MORE), KILLED_ROWS)
-    while process.poll() is None and done(output) < target:
-        time.sleep(POLL)
-    time.sleep(chance.uniform(0, AFTER))
-    children = [pid for pid in family(process.pid) if pid != process.pid]
-    if process.poll() is not None or (child and not children):
-        return False
-    os.kill(chance.choice(children) if child else process.pid, signal.SIGKILL)
-    return True
-
-
-def killed(table: Path, folder: Path, scratch: Path, count: int) -> Kills:
-    """Batches that are killed `count` times in all and begun again each time, until each is done."""
-    chance, found = random.Random(0), Kills()
-    while found.parents + found.children < count:
-        output, before = folder / f"killed-{found.batches}", dict[Path, tuple[bytes, int]]()
-        while True:
-            child = found.parents > found.children
-            process = start_batch(table, output, scratch)
-            if found.parents + found.children < count and kill(process, output, chance, child=child):
-                found.children, found.parents = found.children + child, found.parents + (not child)
-            code = process.wait()
-            while family(process.pid):  # the processes of one that was killed end by themselves
-                time.sleep(POLL)
-            now = results(output)
-            found.done += len(before)
-            found.changed += sum(now.get(file) != held for file, held in before.items())
-            before = now
-            if code == 0:
-                break
-        found.finish(output, scratch)
-    return found
-
-
 # -- tables -------------------------------------------------------------------------------------------
 
 
@@ -274,7 +206,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with images and labels of hippocampi")
     parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--kills", type=int, default=20)
     options = parser.parse_args()
     rows = rows_of(options.data, options.rows)
     half = len(rows) // 2
@@ -292,12 +223,9 @@ def main() -> None:
             single += commands(rows[: CALLS - CALLS // 2], folder / "second")
         assert states(folder / "batch") == ["done"] * len(rows)
         left = half_written(folder / "batch", scratch)
-        few = write_table(folder / "few.csv", rows[:KILLED_ROWS])
-        kills = killed(few, folder, scratch, options.kills)
     sections: list[Section] = [
         ("Time", time_table(seconds, warm, single, len(rows))),
         ("Memory", memory_table(samples, len(rows))),
-        ("Killed", kill_table(kills)),
     ]
     notes = [
         f"{len(rows)} pairs of hippocampi with labels, model `{MODEL}`, {os.cpu_count()} processors that had other "
@@ -306,18 +234,6 @@ def main() -> None:
         machine(),
     ]
     keep_tables("batch", sections, notes)
-
-
-def kill_table(kills: Kills) -> list[list[str]]:
-    return [
-        ["what", "count"],
-        ["kills of the parent", str(kills.parents)],
-        ["kills of a child", str(kills.children)],
-        ["batches that were done in the end", str(kills.batches)],
-        ["files of results that were there before a kill", str(kills.done)],
-        ["of these, changed afterwards", str(kills.changed)],
-        ["rows lost, done twice or half written", str(kills.wrong)],
-    ]
 
 
 if __name__ == "__main__":
