@@ -43,6 +43,10 @@ class OutputError(DLIRError):
     """An output cannot be written: no permission, no space, or it would overwrite an input."""
 
 
+class DiskFullError(OutputError):
+    """There is no space left for an output, nor for any other of its run."""
+
+
 class DeviceError(DLIRError):
     """The device asked for does not exist here or ran out of memory with no smaller step left."""
 

@@ -257,3 +257,16 @@ class ImageGrid:
         orders = [(a, b, c) for a in range(3) for b in range(3) for c in range(3) if len({a, b, c}) == 3]
         best = max(orders, key=lambda order: sum(abs(matrix[row, column]) for row, column in enumerate(order)))
         return self.permuted(best, [matrix[row, column] < 0 for row, column in enumerate(best)])
+
+
+def upright(grid: ImageGrid, normal: int | None = None) -> ImageGrid:
+    """`grid` with its axis `normal` (x, y, z), the thickest one by default, last and the others as on a light box."""
+    left, back, up = grid.direction_matrix
+    if normal is None:
+        normal = max(range(3), key=lambda a: (grid.spacing[a], a))
+    rest = [a for a in range(3) if a != normal]
+    # The axis along the body runs down the page; in an axial slice, the one from front to back.
+    down = max(rest, key=lambda a: 2 * abs(up[a]) + abs(back[a]))
+    across = rest[0] if rest[1] == down else rest[1]
+    flips = (bool(left[across] + back[across] < 0), bool(back[down] - up[down] < 0), False)
+    return grid.permuted((across, down, normal), flips)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dlir import __version__
-from dlir.cli import apply, cine, crossvalidate, data, demo, evaluate, jacobian, models, register, train
+from dlir.cli import apply, batch, cine, crossvalidate, data, demo, evaluate, jacobian, models, register, train
 from dlir.cli.common import CommandGroup
 from dlir.registration.threads import use_threads
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for _command in (
     register.register,
+    batch.batch,
     cine.cine,
     apply.apply,
     jacobian.jacobian,

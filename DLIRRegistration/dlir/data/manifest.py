@@ -52,7 +52,7 @@ class Manifest:
         rows = read_manifest(self.path)
         listed = [row for row in rows if isinstance(row, Pair)]
         scans = dict.fromkeys(scan for row in rows if isinstance(row, Scan) for scan in _phases(row))
-        found = listed or [pair for group in _groups(scans) for pair in ordered_pairs(group)]
+        found = listed or [pair for group in in_groups(scans) for pair in ordered_pairs(group)]
         if not found:
             raise EvaluationError(f"manifest '{self.path}' lists no two images of one kind; add some, or list pairs")
         return found
@@ -67,7 +67,7 @@ def _phases(row: Scan) -> list[Scan]:
     return [scan if scan.subject else replace(scan, subject=scan.part, part="") for scan in phases]
 
 
-def _groups(scans: Iterable[Scan]) -> list[list[Scan]]:
+def in_groups(scans: Iterable[Scan]) -> list[list[Scan]]:
     """Those to be registered to each other: of a subject, or of a split where nobody has two."""
     subjects: dict[str, list[Scan]] = {}
     splits: dict[str, list[Scan]] = {}

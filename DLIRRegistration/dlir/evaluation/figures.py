@@ -36,7 +36,7 @@ from dlir.evaluation.drawing import (
     show_slice,
     slice_extent,
 )
-from dlir.geometry import ImageGrid
+from dlir.geometry import ImageGrid, upright
 from dlir.io.reading import Volume
 from dlir.io.writing import replacing
 from dlir.metrics.folding import jacobian_statistics
@@ -146,19 +146,6 @@ def _before(labels: LabelPair, start: CompositeTransform) -> NDArray[Any]:
 def _common(labels: LabelPair, values: NDArray[Any]) -> NDArray[Any]:
     """`values` with 0 in place of labels that only one of the images has, and that cannot be compared."""
     return np.where(np.isin(values, labels.common), values, 0)
-
-
-def upright(grid: ImageGrid, normal: int | None = None) -> ImageGrid:
-    """`grid` with its axis `normal` (x, y, z), the thickest one by default, last and the others as on a light box."""
-    left, back, up = grid.direction_matrix
-    if normal is None:
-        normal = max(range(3), key=lambda a: (grid.spacing[a], a))
-    rest = [a for a in range(3) if a != normal]
-    # The axis along the body runs down the page; in an axial slice, the one from front to back.
-    down = max(rest, key=lambda a: 2 * abs(up[a]) + abs(back[a]))
-    across = rest[0] if rest[1] == down else rest[1]
-    flips = (bool(left[across] + back[across] < 0), bool(back[down] - up[down] < 0), False)
-    return grid.permuted((across, down, normal), flips)
 
 
 # -- panels ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import OutputError, shown
+from dlir.errors import DiskFullError, OutputError, shown
 from dlir.geometry import ImageGrid
 from dlir.io.integrity import is_damaged
 from dlir.io.names import require_utf8
@@ -28,6 +28,8 @@ from dlir.io.source import split_spec
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 _HIDDEN = ".dlir-"
+# In the hidden subfolder: files that are being written, the same once all are, and those of a former run.
+_NEW, _READY, _OLD = "new", "ready", "old"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -104,8 +106,9 @@ class OutputFolder:
         with OutputFolder("result", inputs=["fixed.nii.gz", "cine.nii.gz#3"]) as outputs:
             write_image(outputs.file("warped.nii.gz"), array, grid)
 
-    Files are collected in a hidden subfolder and moved at the end. On any exception, an interrupt included,
-    nothing new stays, files of a former run are as they were, and a folder that was created is removed.
+    Files are collected in a hidden subfolder and moved at the end, in the order in which they were first asked for: the
+    last one tells that all are there. On any exception, an interrupt included, nothing new stays, files of a former run
+    are as they were, and a folder that was created is removed. After a process that was killed, see `settle`.
 
     path: the folder; created where missing. inputs: image specifications and files that no output may replace.
     Raises OutputError, on entry for a folder that cannot be used, at the end where files cannot be moved.
@@ -116,6 +119,7 @@ class OutputFolder:
         self._inputs = [os.fspath(item) for item in inputs]
         self._created: list[Path] = []
         self._stage: Path | None = None
+        self._asked: dict[str, None] = {}
         self._going: frozenset[str] = frozenset()
 
     def __enter__(self) -> OutputFolder:
@@ -151,7 +155,8 @@ class OutputFolder:
             raise ValueError(f"'{name}' is not a plain file name, or the output folder is not open")
         writable(self.path / name)
         self._check_target(self.path / name)
-        return self._stage / "new" / name
+        self._asked[name] = None
+        return self._stage / _NEW / name
 
     def replaces(self, names: Iterable[str]) -> None:
         """Files of an earlier run in this folder, which go when this one's appear, whether it has such files or not.
@@ -172,7 +177,7 @@ class OutputFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         # Inside the folder itself, so that moving the files is a renaming on one disk.
         self._stage = Path(tempfile.mkdtemp(prefix=_HIDDEN, dir=self.path))
-        for part in ("new", "old"):
+        for part in (_NEW, _OLD):
             (self._stage / part).mkdir()
 
     def _check_target(self, target: Path) -> None:
@@ -192,18 +197,21 @@ class OutputFolder:
         assert self._stage is not None  # entered
         taken: list[str] = []
         placed: list[str] = []
-        new, old = self._stage / "new", self._stage / "old"
+        ready, old = self._stage / _READY, self._stage / _OLD
         try:
             for name in sorted(self._going):
                 taken.append(name)
                 os.replace(self.path / name, old / name)
-            for staged in sorted(new.iterdir()):
-                target = self.path / staged.name
+            order = {name: number for number, name in enumerate(self._asked)}
+            names = sorted((file.name for file in (self._stage / _NEW).iterdir()), key=lambda name: order.get(name, -1))
+            (self._stage / _NEW).rename(ready)
+            for name in names:
+                target = self.path / name
                 self._check_target(target)
-                placed.append(staged.name)
+                placed.append(name)
                 if os.path.lexists(target):
-                    os.replace(target, old / staged.name)
-                os.replace(staged, target)
+                    os.replace(target, old / name)
+                os.replace(ready / name, target)
         except BaseException as error:
             self._take_back(taken, placed)
             if isinstance(error, OSError):
@@ -214,10 +222,10 @@ class OutputFolder:
         """Undoes the moves. Goes by what lies where, so it does not matter between which two an interrupt came."""
         assert self._stage is not None  # entered
         for name in dict.fromkeys((*taken, *placed)):
-            former = self._stage / "old" / name
+            former = self._stage / _OLD / name
             if os.path.lexists(former):
                 os.replace(former, self.path / name)
-            elif name in placed and not (self._stage / "new" / name).exists():
+            elif name in placed and not (self._stage / _READY / name).exists():
                 (self.path / name).unlink(missing_ok=True)
 
     def _clean(self, *, keep_folder: bool) -> None:
@@ -228,6 +236,22 @@ class OutputFolder:
             for folder in self._created:
                 with contextlib.suppress(OSError):  # never made, or no longer empty because someone else uses it
                     folder.rmdir()
+
+
+def settle(folder: Path, last: str = "") -> None:
+    """Ends what an `OutputFolder` had begun in `folder` when its process was killed: where all files were written they
+    are put in their places, the one called `last` after the others; else those of the former run are put back.
+
+    Nobody may be writing there. Raises OutputError where files cannot be moved.
+    """
+    try:
+        for stage in sorted(path for path in folder.glob(f"{_HIDDEN}*") if path.is_dir()):
+            found = stage / (_READY if (stage / _READY).is_dir() else _OLD)
+            for file in sorted(found.glob("*"), key=lambda path: (path.name == last, path.name)):
+                os.replace(file, folder / file.name)
+            shutil.rmtree(stage)
+    except OSError as error:
+        raise _explained(folder, error) from error
 
 
 def _reach_disk(path: Path) -> None:
@@ -252,7 +276,7 @@ def _shown(path: Path) -> str:
 
 
 def _incomplete(path: Path) -> OutputError:
-    return OutputError(
+    return DiskFullError(
         f"cannot write '{_shown(path)}': the file was not written completely, most likely because the disk is full; "
         "free some space or choose another output folder"
     )
@@ -260,8 +284,10 @@ def _incomplete(path: Path) -> OutputError:
 
 def _explained(path: Path, error: OSError) -> OutputError:
     if error.errno in _DISK_FULL:
-        reason = "the disk is full; free some space or choose another output folder"
-    elif error.errno in _NOT_ALLOWED:
+        return DiskFullError(
+            f"cannot write '{_shown(path)}': the disk is full; free some space or choose another output folder"
+        )
+    if error.errno in _NOT_ALLOWED:
         reason = "no permission to write there; choose another output folder"
     else:
         reason = f"{error.strerror or error}; choose another output folder"

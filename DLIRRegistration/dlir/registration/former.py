@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from dlir.io import OutputFolder, Volume
 
 REPORT = "report.json"
-# Whatever a registration or the demo calls a file, now or in an earlier version.
+# Whatever a registration, the demo or a batch calls a file, now or in an earlier version.
 _OWN = re.compile(
     r"(warped|jacobian|displacement)\.nrrd|(warped|backward)_label(_[0-9]+)?\.nrrd|transform\.h5|moving_landmarks\.csv"
-    r"|demo\.png|report\.json"
+    r"|demo\.png|preview\.jpg|report\.json"
 )
 # Voxels by which an image is told from others, spread over it.
 _SAMPLES = 1 << 20

@@ -82,13 +82,15 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Packages:
 # -- what is missing ----------------------------------------------------------------------------------
 
 
-def test_the_list_is_what_the_package_needs_less_what_slicer_brings() -> None:
+def test_the_list_is_what_the_package_needs_less_what_slicer_and_torch_bring() -> None:
     project = (SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8")
     stated = re.search(r"^dependencies = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
     assert stated
     needed = re.findall(r'"(.+)"', stated[1])
     assert len(needed) > 4
-    assert [str(r) for r in requirements()] == [n for n in needed if not n.startswith(("numpy", "SimpleITK"))]
+    assert [str(r) for r in requirements()] == [
+        n for n in needed if not n.startswith(("numpy", "SimpleITK", "filelock"))
+    ]
 
 
 def test_the_list_for_training_is_that_of_the_package() -> None:

@@ -11,7 +11,7 @@ import pytest
 from cli_runs import SOURCE, succeed
 from dlir import __version__
 
-COMMANDS = ["register", "apply", "jacobian", "models", "train", "evaluate", "crossvalidate", "demo"]
+COMMANDS = ["register", "batch", "apply", "jacobian", "models", "train", "evaluate", "crossvalidate", "demo"]
 
 
 def _run(*arguments: str) -> str:

@@ -18,7 +18,7 @@ from dlir.errors import GeometryError, OutputError
 from dlir.geometry import ImageGrid
 from dlir.io import writing
 from dlir.io.reading import read_image, read_label
-from dlir.io.writing import OutputFolder, replacing, write_bytes, write_image, write_json, write_text
+from dlir.io.writing import OutputFolder, replacing, settle, write_bytes, write_image, write_json, write_text
 
 SUFFIXES = ["nii", "nii.gz", "nrrd", "mha"]
 
@@ -342,3 +342,60 @@ def test_only_plain_names_of_an_open_folder(tmp_path: Path) -> None:
         outputs.file("a.txt")
     with outputs, pytest.raises(ValueError, match="plain file name"):
         outputs.file("../a.txt")
+
+
+# -- killed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a copy of this process")
+@pytest.mark.parametrize("former", [True, False])
+def test_what_a_killed_process_left_is_settled_either_way(tmp_path: Path, former: bool) -> None:
+    """Killed at each of its moves in turn: all new files are there, the last one last, or all former ones."""
+    old = {"a": b"old a", "gone": b"old", "last": b"old last"} if former else {}
+    new = {"z": b"new z", "a": b"new a", "last": b"new last"}
+    seen = set()
+    for moves in range(12):
+        folder = tmp_path / f"{moves}"
+        folder.mkdir()
+        for name, content in old.items():
+            (folder / name).write_bytes(content)
+        if (pid := os.fork()) == 0:
+            _write_and_die(folder, new, old, moves)
+        killed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+        if (folder / "last").exists() and (folder / "last").read_bytes() == new["last"]:
+            assert {name: (folder / name).read_bytes() for name in new} == new
+        settle(folder, last="last")
+        seen.add(found := tuple(sorted(_tree(folder).items())))
+        assert found in (tuple(sorted(old.items())), tuple(sorted(new.items())))
+        if not killed:
+            break
+    else:
+        pytest.fail("it was killed before each of its moves; there are more than were looked at")
+    assert len(seen) == 2
+
+
+def _write_and_die(folder: Path, new: dict[str, bytes], old: dict[str, bytes], moves: int) -> None:
+    """Writes `new` in the place of `old` and ends before the move of that number, or with exit code 0."""
+    left = moves
+
+    def counted(move: Callable[..., object]) -> Callable[..., object]:
+        def moved(*args: object) -> object:
+            nonlocal left
+            if writing_all and left == 0:
+                os.kill(os.getpid(), 9)
+            left -= writing_all
+            return move(*args)
+
+        return moved
+
+    writing_all = 0
+    try:
+        os.replace, Path.rename = counted(os.replace), counted(Path.rename)  # type: ignore[method-assign, assignment]
+        with OutputFolder(folder) as outputs:
+            for name, content in new.items():
+                write_bytes(outputs.file(name), content)
+            outputs.replaces(old)
+            writing_all = 1
+        os._exit(0)
+    finally:
+        os._exit(1)

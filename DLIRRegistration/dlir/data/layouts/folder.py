@@ -25,14 +25,16 @@ class ImageFolder(DataFolder):
         super().__init__(folder)
         self.title = folder.resolve().name
 
-    def pairs(self) -> list[Pair]:
-        """All ordered pairs of images that belong together."""
+    def groups(self) -> list[list[Scan]]:
+        """The images that belong together, by name, as their names alone tell."""
         subfolders = sorted(path for path in self.folder.iterdir() if path.is_dir() and _images(path))
         if subfolders:
-            groups = [[_scan(path, folder.name, stem(path)) for path in _images(folder)] for folder in subfolders]
-        else:
-            groups = [[_scan(path, stem(path), "") for path in _images(self.folder)]]
-        pairs = [pair for group in groups for pair in ordered_pairs(group)]
+            return [[_scan(path, folder.name, stem(path)) for path in _images(folder)] for folder in subfolders]
+        return [[_scan(path, stem(path), "") for path in _images(self.folder)]]
+
+    def pairs(self) -> list[Pair]:
+        """All ordered pairs of images that belong together."""
+        pairs = [pair for group in self.groups() for pair in ordered_pairs(group)]
         if not pairs:
             raise EvaluationError(f"folder '{self.folder}' holds no two images of one kind; see the layout it needs")
         return pairs

@@ -22,11 +22,11 @@ from dlir.evaluation.report.charts import (
     read_history,
 )
 from dlir.evaluation.report.examples import add_examples
-from dlir.evaluation.report.page import Page
 from dlir.evaluation.significance import Comparison, compare
 from dlir.evaluation.study import Evaluated
 from dlir.evaluation.summary import Measure, count_cases, marked_name, measures, registering, structures
 from dlir.evaluation.tables import UNDEFINED, landmark_table, mean_sd, median_iqr, summary_tables
+from dlir.io.page import Page
 from dlir.io.source import without_folders
 
 _TESTED = ("dice", "hd", "asd", "tre", "folding", "jacobian")

@@ -29,14 +29,14 @@ from dlir.evaluation.drawing import (
     show_slice,
     slice_extent,
 )
-from dlir.evaluation.figures import LabelPair, figure_plane, upright
+from dlir.evaluation.figures import LabelPair, figure_plane
 from dlir.evaluation.methods.network import NetworkMethod
 from dlir.evaluation.report.charts import new_figure, picture_uri
-from dlir.evaluation.report.page import Page
 from dlir.evaluation.scoring import LoadedPair, load_pair, load_scan
 from dlir.evaluation.study import Evaluated
 from dlir.evaluation.summary import measures
-from dlir.geometry import ImageGrid
+from dlir.geometry import ImageGrid, upright
+from dlir.io.page import Page
 from dlir.io.reading import Volume
 from dlir.io.source import without_folders
 from dlir.model.preprocessing import intensity_range

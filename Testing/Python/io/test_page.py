@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from dlir.evaluation.report.page import Page
+from dlir.io.page import Page
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
