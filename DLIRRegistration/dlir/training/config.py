@@ -18,12 +18,31 @@ Length = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 # Numbers of voxels along x, y and z.
 Voxels = tuple[Size, Size, Size]
+# Images anywhere below a folder, in the formats that are read.
+ANY_IMAGE = ("**/*.nii", "**/*.nii.gz", "**/*.nrrd", "**/*.mha", "**/*.mhd", "**/*.dcm")
 
 
 class Strict(BaseModel):
     """Refuses keys that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Initial(Strict):
+    """The model that is continued. Its stages, preprocessing and weights are what the run begins with; what else the
+    configuration leaves out is taken from its file: `training` without iterations of single stages but those added, and
+    `fine_tuning` by smaller steps than the model was trained with.
+
+    model: its name, see `dlir models`, or its file, relative to the configuration's folder.
+    freeze: stages, counted from 1, that stay as they are: neither trained nor counted in the bending energy.
+    add_stages: so many stages more, each a copy of the last one to begin with.
+    sha256: of its weights, which a run notes; another model is refused then.
+    """
+
+    model: str
+    freeze: list[Size] = []
+    add_stages: int = Field(0, ge=0)
+    sha256: str | None = None
 
 
 class Source(Strict):
@@ -133,14 +152,15 @@ class Augmentation(Strict):
 class StageTraining(Strict):
     """One stage's share of the run.
 
-    iterations: at most. batch_size: pairs per iteration, over all processes together. micro_batch: pairs that a process
-    computes at once, the gradients of several being accumulated; all of its share by default. alpha: weight of the
-    bending energy (§2.4). similarity: "ncc", over the whole image as the paper, "local_ncc", in windows of `window`
-    voxels of the stage's images, "mutual_information" or "mind_ssc", which images of two modalities can share.
-    random_affine: probability of a random affine map of the moving image. crop: instead of the augmentation's.
+    iterations: at most; 0 for a stage of a continued model that is not trained by itself. batch_size: pairs per
+    iteration, over all processes together. micro_batch: pairs that a process computes at once, the gradients of several
+    being accumulated; all of its share by default. alpha: weight of the bending energy (§2.4). similarity: "ncc", over
+    the whole image as the paper, "local_ncc", in windows of `window` voxels of the stage's images, "mutual_information"
+    or "mind_ssc", which images of two modalities can share. random_affine: probability of a random affine map of the
+    moving image. crop: instead of the augmentation's.
     """
 
-    iterations: int = Field(gt=0)
+    iterations: int = Field(ge=0)
     batch_size: int = Field(8, gt=0)
     micro_batch: Size | None = None
     learning_rate: float = Field(1e-3, gt=0)
@@ -166,6 +186,7 @@ class FineTuning(StageTraining):
     activation_checkpointing: compute what the backward pass needs again instead of keeping it: less memory, more time.
     """
 
+    iterations: int = Field(gt=0)
     alpha: float | None = Field(None, ge=0)  # type: ignore[assignment]
     alpha_factor: float = Field(1.0, ge=0)
     activation_checkpointing: bool = False
@@ -190,12 +211,15 @@ class ModelCard(Strict):
 class TrainingConfig(Strict):
     """Everything that `dlir train` needs besides the data.
 
+    init: the model that is continued, where it is one. card, model, sources, augmentation, training, fine_tuning: see
+        there; a continued model brings them.
     validation_every: iterations between validations, each of which is followed by a checkpoint. patience: validations
     without a better similarity after which a phase ends, with its best weights; 0 for never.
     precision: of the convolutions; everything else is computed in float32. bfloat16 is used where the device computes
         with it: on CUDA, and on a CPU that has instructions for it; else float32. The model's card says which it was.
     """
 
+    init: Initial | None = None
     card: ModelCard
     model: dict[str, Any]
     sources: list[Source] = Field(min_length=1)
@@ -222,8 +246,24 @@ class TrainingConfig(Strict):
         return ModelSpec.from_dict(self.model)
 
     @property
+    def frozen(self) -> frozenset[int]:
+        """Stages, counted from 0, that are not trained."""
+        return frozenset(number - 1 for number in self.init.freeze) if self.init else frozenset()
+
+    @property
+    def trained_alone(self) -> list[int]:
+        """Stages, counted from 0, that are trained by themselves."""
+        return [k for k, stage in enumerate(self.training) if stage.iterations and k not in self.frozen]
+
+    @property
+    def trained_together(self) -> list[int]:
+        """Stages, counted from 0, that the fine-tuning trains."""
+        return [k for k in range(len(self.training)) if k not in self.frozen] if self.fine_tuning else []
+
+    @property
     def alphas(self) -> list[float]:
-        """Weight of the bending energy of each stage in fine-tuning."""
+        """Weight of the bending energy of each stage in fine-tuning; none for a stage that stays as it is."""
         assert self.fine_tuning is not None
-        tuning = self.fine_tuning
-        return [tuning.alpha_factor * stage.alpha if tuning.alpha is None else tuning.alpha for stage in self.training]
+        tuning, frozen = self.fine_tuning, self.frozen
+        own = [tuning.alpha_factor * stage.alpha if tuning.alpha is None else tuning.alpha for stage in self.training]
+        return [0.0 if k in frozen else alpha for k, alpha in enumerate(own)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ from dlir.model.catalogue import resource_folder
 from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
 from dlir.training import config as schema
-from dlir.training.config import TrainingConfig
+from dlir.training.config import Initial, TrainingConfig
+from dlir.training.continuing import continued
 
-EXTENDS = "extends"
+EXTENDS, INIT = "extends", "init"
 # Files that extend files that extend files: more is a circle.
 _DEEPEST = 8
+
+
+class _Begins(BaseModel):
+    """The part of a configuration that says what else is in it."""
+
+    init: Initial | None = None
 
 
 class _ModelTypes(BaseModel):
@@ -45,6 +53,14 @@ def load_config(path: Path) -> TrainingConfig:
     return parse_config(read_values(path), str(path))
 
 
+def continuing(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Values of a file whose `init.model` is found from anywhere, where it lies beside the file."""
+    init = values.get(INIT)
+    if isinstance(init, dict) and isinstance(init.get("model"), str) and (path.parent / init["model"]).is_file():
+        return {**values, INIT: {**init, "model": str((path.parent / init["model"]).resolve())}}
+    return dict(values)
+
+
 def read_values(path: Path, depth: int = 0) -> Any:
     """The plain values of a file, laid over those of the file or preset that its `extends` names.
 
@@ -56,13 +72,26 @@ def read_values(path: Path, depth: int = 0) -> Any:
         raise ConfigError(f"cannot read configuration '{path}': {error.strerror}; check the path") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"configuration '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict) or EXTENDS not in values:
+    if not isinstance(values, dict):
+        return values
+    values = continuing(values, path)
+    if EXTENDS not in values:
         return values
     if depth == _DEEPEST:
         raise ConfigError(f"configuration '{path}': {EXTENDS}: it leads in a circle; correct this entry")
     base = str(values.pop(EXTENDS))
     beside = path.parent / base
     return _merged(read_values(beside if beside.is_file() else preset_file(base), depth + 1), values)
+
+
+def with_initial(values: Any, given: Mapping[str, Any], name: str) -> Any:
+    """The values with their entry `init` changed in what options gave. Raises ConfigError where none says a model."""
+    if not given or not isinstance(values, dict):
+        return values
+    init = values.get(INIT) or {}
+    if "model" not in {**given, **(init if isinstance(init, dict) else {})}:
+        raise ConfigError(f"configuration '{name}' continues no model, so no stage can be frozen or added; give --init")
+    return {**values, INIT: {**init, **given} if isinstance(init, dict) else init}
 
 
 def _merged(base: Any, over: Any) -> Any:
@@ -72,7 +101,13 @@ def _merged(base: Any, over: Any) -> Any:
 
 
 def parse_config(values: Any, name: str) -> TrainingConfig:
-    """Validate plain values. `name` says in errors where they come from."""
+    """Validate plain values. `name` says in errors where they come from.
+
+    Those that continue a model need not say what its file says. Raises ConfigError, and ModelError for a model to be
+    continued that cannot be used.
+    """
+    if (init := _initial(values, name)) is not None:
+        values = continued(values, init, name)
     try:
         config = TrainingConfig.model_validate(values)
         _ModelTypes.model_validate({"model": config.model})
@@ -86,7 +121,33 @@ def parse_config(values: Any, name: str) -> TrainingConfig:
         raise ConfigError(
             f"configuration '{name}': training: {len(config.training)} entries for {stages} stages; give one for each"
         )
+    _check_phases(config, name)
     return config
+
+
+def _initial(values: Any, name: str) -> Initial | None:
+    try:
+        return _Begins.model_validate(values).init if isinstance(values, dict) else None
+    except ValidationError as error:
+        raise ConfigError(f"configuration '{name}': {_explained(error)}; correct this entry") from None
+
+
+def _check_phases(config: TrainingConfig, name: str) -> None:
+    """Raises ConfigError where a stage would never be trained that ought to be, or nothing would."""
+    stages = len(config.training)
+    if config.init is None:
+        if idle := [k for k, stage in enumerate(config.training) if not stage.iterations]:
+            raise ConfigError(
+                f"configuration '{name}': training.{idle[0]}.iterations: 0 would leave a new stage untrained, and is "
+                "for a model that is continued (init); correct this entry"
+            )
+    elif beyond := [number for number in config.init.freeze if number > stages]:
+        raise ConfigError(f"configuration '{name}': init.freeze: there is no stage {beyond[0]} of {stages}; correct it")
+    elif not (config.trained_alone or config.trained_together):
+        raise ConfigError(
+            f"configuration '{name}': init.freeze: nothing is left to train; freeze fewer stages, or give others "
+            "iterations, or a fine_tuning"
+        )
 
 
 def differences(old: TrainingConfig, new: TrainingConfig) -> list[str]:
@@ -127,6 +188,7 @@ def _known_beside(place: tuple[int | str, ...]) -> list[str]:
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {
+    "init": schema.Initial,
     "card": schema.ModelCard,
     "sources": schema.Source,
     "augmentation": schema.Augmentation,
