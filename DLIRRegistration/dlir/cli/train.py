@@ -46,6 +46,12 @@ def train(
     add_stages: Annotated[
         int | None, typer.Option(min=0, help="With --init: so many stages more, which begin as copies of the last.")
     ] = None,
+    init_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA", help="Print a configuration planned from these images, for --config; train nothing."
+        ),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder, with its own options.")] = None,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
@@ -75,7 +81,10 @@ def train(
     curves.png. Needs the training packages: pip install '.[train]' in a clone of DLIR.
     """
     use_threads(threads, processes=devices)
-    with _training_packages():
+    if init_config is not None:
+        print_plan(init_config)
+        return
+    with training_packages():
         from dlir.training.run import is_first_process, train
         from dlir.training.run_folder import RunFolder, RunOptions
 
@@ -134,9 +143,21 @@ def train(
 
 def read_configuration(**said: Any) -> TrainingConfig:
     """The configuration named by options. said: as `Requested`. Raises OptionError, ConfigError or ModelError."""
-    with _training_packages():
+    with training_packages():
         from dlir.training.requested import Requested
     return Requested(**said).configuration()
+
+
+def print_plan(data: Path, pairs: str | None = None) -> None:
+    """The planned configuration on stdout, what was found and guessed on stderr. Raises ConfigError, ModelError."""
+    with training_packages():
+        from dlir.training.plan import plan_text
+    text, found = plan_text(data, lambda what, why: say(f"left out: {why}"), pairs)  # type: ignore[arg-type]
+    kind = {"intra": "within a person", "inter": "between persons"}.get(found.pairs, "of the manifest")
+    say(f"{found.images} images of {found.subjects} subjects; pairs {kind}, because {found.why}")
+    if pairs is None and found.pairs != "listed":
+        say("if that is wrong: dlir presets plan --pairs intra or inter, or a manifest that names each image's subject")
+    print(text, end="")
 
 
 def stages_of(text: str | None) -> tuple[int, ...] | None:
@@ -156,7 +177,7 @@ def _say_licence(config: TrainingConfig) -> None:
 
 
 @contextmanager
-def _training_packages() -> Iterator[None]:
+def training_packages() -> Iterator[None]:
     """Turns the import error of a package that only training needs into advice. Raises ConfigError."""
     try:
         yield

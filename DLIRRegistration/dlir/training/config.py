@@ -49,7 +49,8 @@ class Source(Strict):
     """Images of one kind, and how they make pairs.
 
     files: patterns relative to the data folder, of files or of folders that hold one DICOM series each; a file *.dcm
-        stands for its folder. Not used where the data are given as a table (manifest).
+        stands for its folder. By default any image anywhere below it. Not used where the data are given as a table
+        (manifest).
     pairs: "intra" pairs any two volumes of one subject, on one grid; "inter" volumes of any two subjects, whatever
         their grids. A manifest that lists pairs is taken as it is, whatever stands here; "listed", which older
         configurations say of one, only refuses other data.
@@ -66,7 +67,7 @@ class Source(Strict):
     largest_motion: probability that an intra pair is the subject's pair of largest difference, else any two volumes.
     """
 
-    files: list[str] = Field(min_length=1)
+    files: list[str] = Field(list(ANY_IMAGE), min_length=1)
     pairs: Literal["intra", "inter", "listed"] = "intra"
     subject: Literal["folder", "file", "decathlon"] | None = None
     mask: str | None = None

@@ -21,6 +21,8 @@ from dlir.training.config import Source
 Notice = Callable[[str, str], None]
 
 _ROLE = "training image"
+# Whom a validation needs at least.
+_FEWEST = {"intra": 1, "listed": 1, "inter": 2}
 
 
 def find(source: Source, data: Path, notice: Notice) -> Sequence[Pair | Scan]:
@@ -123,7 +125,7 @@ def held_out(names: Sequence[str], source: Source, seed: int) -> set[str]:
     if source.validation_last:
         return set(names[-source.validation_last :])
     if source.validation_fraction:
-        count = max(1, round(source.validation_fraction * len(names)))
+        count = max(_FEWEST[source.pairs], round(source.validation_fraction * len(names)))
         return {names[i] for i in np.random.default_rng(seed).permutation(len(names))[:count]}
     return {name for name in names if _matches(name, source.validation)}
 
