@@ -60,7 +60,8 @@ class Source(Strict):
     mask: where an image's mask lies, relative to the data folder, from {folder} and {stem} of the image: voxels outside
         of it do not count in the similarity. An image without such a file counts whole. No mask is taken for an image.
     validation: patterns of the subjects kept for validation: names of their files or of any folder above.
-    validation_last, validation_fraction: instead, so many of them, the last by name; or such a part, drawn by the seed.
+    validation_last: instead, so many of them, the last by name. validation_fraction: instead, such a part of them, by
+        chance: one at least, for inter pairs two, as long as so many are left to train with, and else nobody.
     test_last: so many subjects, the last by name, are kept for testing and never opened, and the others divided; a
         manifest's own splits count instead.
     weight: how often this source is drawn, relative to the others.
@@ -155,10 +156,11 @@ class StageTraining(Strict):
 
     iterations: at most; 0 for a stage of a continued model that is not trained by itself. batch_size: pairs per
     iteration, over all processes together. micro_batch: pairs that a process computes at once, the gradients of several
-    being accumulated; all of its share by default. alpha: weight of the bending energy (§2.4). similarity: "ncc", over
-    the whole image as the paper, "local_ncc", in windows of `window` voxels of the stage's images, "mutual_information"
-    or "mind_ssc", which images of two modalities can share. random_affine: probability of a random affine map of the
-    moving image. crop: instead of the augmentation's.
+    being accumulated; all of its share by default. learning_rate: at its highest; it rises over the first iterations
+    and falls along a cosine. alpha: weight of the bending energy (§2.4).
+    similarity: "ncc", over the whole image as the paper, "local_ncc", in windows, "mutual_information" or "mind_ssc",
+    which images of two modalities can share. window: of "local_ncc", in voxels of the stage's images.
+    random_affine: probability of a random affine map of the moving image. crop: instead of the augmentation's.
     """
 
     iterations: int = Field(ge=0)
@@ -183,7 +185,8 @@ class StageTraining(Strict):
 class FineTuning(StageTraining):
     """All stages together after the last one, the similarity taken from the final stage (§9).
 
-    Each stage's bending energy keeps the stage's own alpha, times `alpha_factor`; a single `alpha` here replaces them.
+    iterations: at most. alpha: one weight of the bending energy for all stages; else each keeps its own.
+    alpha_factor: what its own is multiplied by.
     activation_checkpointing: compute what the backward pass needs again instead of keeping it: less memory, more time.
     """
 
@@ -196,8 +199,9 @@ class FineTuning(StageTraining):
 class ModelCard(Strict):
     """What a user must know before trusting a model. Free text, shown by `dlir models`.
 
-    data, licence, citation: of the images that are trained on, so no preset has them. What is not given is measured
-    (`make_card`) or "not stated".
+    name: of the model. title: in a line. anatomy: what the images show. modality: how they were taken.
+    data, licence, citation: of the images that are trained on, so no preset has them. The run adds what it measures
+    of the images; what is not given is "not stated".
     """
 
     name: str
@@ -212,8 +216,10 @@ class ModelCard(Strict):
 class TrainingConfig(Strict):
     """Everything that `dlir train` needs besides the data.
 
-    init: the model that is continued, where it is one. card, model, sources, augmentation, training, fine_tuning: see
-        there; a continued model brings them.
+    init: the model that is continued, where one is; what is left out here is then taken from it.
+    card: what a user must know of the model. model: its images and stages. sources: the images that pairs are drawn
+    from. augmentation: random changes of a pair. training: one entry for each stage. fine_tuning: all stages together,
+    after the last one. seed: of all that chance decides, so that a run can be repeated.
     validation_every: iterations between validations, each of which is followed by a checkpoint. patience: validations
     without a better similarity after which a phase ends, with its best weights; 0 for never.
     precision: of the convolutions; everything else is computed in float32. bfloat16 is used where the device computes

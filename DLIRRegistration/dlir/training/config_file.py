@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from dlir.errors import ConfigError, ModelError, nearest
 from dlir.model.catalogue import resource_folder
 from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
-from dlir.training import config as schema
 from dlir.training.config import Initial, TrainingConfig
 from dlir.training.continuing import continued
+from dlir.training.keys import keys_of
 
 EXTENDS, INIT = "extends", "init"
 # Files that extend files that extend files: more is a circle.
@@ -110,13 +111,14 @@ def parse_config(values: Any, name: str) -> TrainingConfig:
         values = continued(values, init, name)
     try:
         config = TrainingConfig.model_validate(values)
+        if unknown := _unknown_model_key({"preprocessing": None, **config.model}):
+            raise ConfigError(f"configuration '{name}': {unknown}; correct this entry")
         _ModelTypes.model_validate({"model": config.model})
         stages = len(config.spec.stages)
     except ValidationError as error:
         raise ConfigError(f"configuration '{name}': {_explained(error)}; correct this entry") from None
     except ModelError as error:
-        hint = "".join(nearest(key, _model_keys()) for key in _unknown_model_keys(values))
-        raise ConfigError(f"configuration '{name}': model: {error}{hint}; correct this entry") from None
+        raise ConfigError(f"configuration '{name}': {_place_of_error(values['model'])}: {error}; correct it") from None
     if len(config.training) != stages:
         raise ConfigError(
             f"configuration '{name}': training: {len(config.training)} entries for {stages} stages; give one for each"
@@ -171,39 +173,47 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _explained(error: ValidationError) -> str:
+    """The first mistake: the path of its key, what may stand there, and what does."""
     first = error.errors()[0]
-    key = ".".join(map(str, first["loc"])) or "the file"
-    if first["type"] != "extra_forbidden":
-        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
-    return f"{key}: this key is unknown{nearest(str(first['loc'][-1]), _known_beside(first['loc']))}"
+    place, given = first["loc"], first["input"]
+    key = ".".join(map(str, place)) or "the file"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: this key is unknown{nearest(str(place[-1]), _known_beside(place))}"
+    said = f"{key}: {first['msg'].removeprefix('Value error, ')}"
+    if first["type"] in ("value_error", "missing") or isinstance(given, (dict, list, BaseModel)):
+        return said
+    allowed = re.findall("'([^']+)'", first["msg"]) if isinstance(given, str) else []
+    return f"{said}, not {given!r}{nearest(str(given), allowed)}"
 
 
-def _known_beside(place: tuple[int | str, ...]) -> list[str]:
+def _known_beside(place: Sequence[int | str]) -> list[str]:
     """The keys that are valid where an unknown one was found."""
-    model: Any = TrainingConfig
-    for part in place[:-1]:
-        if isinstance(part, str):
-            model = _SECTIONS.get(part, model)
-    return list(model.model_fields)
+    return keys_of(".".join(part for part in place[:-1] if isinstance(part, str)))
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "init": schema.Initial,
-    "card": schema.ModelCard,
-    "sources": schema.Source,
-    "augmentation": schema.Augmentation,
-    "affine": schema.RandomAffine,
-    "training": schema.StageTraining,
-    "fine_tuning": schema.FineTuning,
-}
+def _unknown_model_key(model: Any) -> str | None:
+    """The first key below `model` that nothing knows, and the nearest to it."""
+    stages = model.get("stages")
+    parts: list[tuple[list[int | str], Any]] = [
+        (["model"], model),
+        (["model", "preprocessing"], model["preprocessing"]),
+    ]
+    parts += [(["model", "stages", k], stage) for k, stage in enumerate(stages if isinstance(stages, list) else ())]
+    for place, part in parts:
+        for key in part if isinstance(part, dict) else ():
+            known = _known_beside([*place, key])
+            if key not in known:
+                return f"{'.'.join(map(str, [*place, key]))}: this key is unknown{nearest(str(key), known)}"
+    return None
 
 
-def _model_keys() -> list[str]:
-    return [*Preprocessing.__dataclass_fields__, *StageSpec.__dataclass_fields__, "preprocessing", "stages"]
-
-
-def _unknown_model_keys(values: Any) -> list[str]:
-    """Keys below `model` that nothing knows. Only asked once `model` has been found to be a mapping."""
-    model = values["model"]
-    parts = [model, model.get("preprocessing"), *(stage for stage in model.get("stages") or [])]
-    return [str(key) for part in parts if isinstance(part, dict) for key in part if key not in _model_keys()]
+def _place_of_error(model: Any) -> str:
+    """Which part of `model`, whose types are right, contradicts itself."""
+    parts: list[tuple[str, type[Any], Any]] = [("model.preprocessing", Preprocessing, model["preprocessing"])]
+    parts += [(f"model.stages.{k}", StageSpec, stage) for k, stage in enumerate(model["stages"])]
+    for place, kind, part in parts:
+        try:
+            kind(**part)
+        except (ModelError, TypeError):
+            return place
+    return "model"

@@ -73,7 +73,11 @@ def look(data: Path, notice: Notice, pairs: Pairs | None = None) -> Look:
         patterns: tuple[str, ...] = ANY_IMAGE
     else:
         patterns = _image_patterns(data, notice)
-    found = find(Source(files=list(patterns), pairs="inter", subject="folder"), data, notice)
+    # A folder that is called by its name is nobody's.
+    persons = (
+        data.is_file() or pairs == "intra" or any(glob.has_magic(os.path.dirname(pattern)) for pattern in patterns)
+    )
+    found = find(Source(files=list(patterns), subject="folder" if persons else "file"), data, notice)
     listed = any(isinstance(entry, Pair) for entry in found)
     scans = [s for e in found for s in ((e,) if isinstance(e, Scan) else (e.fixed, e.moving))]
     groups: dict[str, list[Scan]] = defaultdict(list)
