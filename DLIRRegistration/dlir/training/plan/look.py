@@ -77,7 +77,7 @@ def look(data: Path, notice: Notice, pairs: Pairs | None = None) -> Look:
     persons = (
         data.is_file() or pairs == "intra" or any(glob.has_magic(os.path.dirname(pattern)) for pattern in patterns)
     )
-    found = find(Source(files=list(patterns), subject="folder" if persons else "file"), data, notice)
+    found = find(Source.model_validate({"files": patterns, "subject": "folder" if persons else "file"}), data, notice)
     listed = any(isinstance(entry, Pair) for entry in found)
     scans = [s for e in found for s in ((e,) if isinstance(e, Scan) else (e.fixed, e.moving))]
     groups: dict[str, list[Scan]] = defaultdict(list)

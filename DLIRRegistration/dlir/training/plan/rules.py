@@ -158,7 +158,7 @@ def _deformable(
             factor_z = max(1, along_z >> levels)
         r = np.array(resolution)
         seen, spacing = r * (factor, factor, factor_z), r * (cell, cell, along_z)
-        stages.append(StageSpec("bspline", _lengths(seen), _CHANNELS[levels], _lengths(spacing)))
+        stages.append(StageSpec("bspline", _lengths(seen.tolist()), _CHANNELS[levels], _lengths(spacing.tolist())))
     return tuple(stages)
 
 
@@ -170,7 +170,7 @@ def _lengths(values: Sequence[float]) -> tuple[float, float, float]:
 def _affine(look: Look, resolution: tuple[float, float, float], small: Sequence[float]) -> StageSpec:
     factor = min(4, _power_of_two(min(small[:2] if look.thick else small) / 16))
     seen = np.array(resolution) * (factor, factor, 1 if look.thick else factor)
-    return StageSpec("affine", _lengths(seen), _AFFINE_CHANNELS)
+    return StageSpec("affine", _lengths(seen.tolist()), _AFFINE_CHANNELS)
 
 
 # -- training -----------------------------------------------------------------------------------------
