@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dlir import __version__
-from dlir.cli import apply, batch, cine, crossvalidate, data, demo, evaluate, jacobian, models, register, train
+from dlir.cli import apply, batch, cine, crossvalidate, data, demo, evaluate, jacobian, models, presets, register, train
 from dlir.cli.common import CommandGroup
 from dlir.registration.threads import use_threads
 
@@ -37,6 +37,7 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(models.models, name="models")
+app.add_typer(presets.presets, name="presets")
 app.add_typer(data.data, name="data")
 
 

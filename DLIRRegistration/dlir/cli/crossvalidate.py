@@ -83,7 +83,7 @@ def crossvalidate(
     from dlir.evaluation.folds import make_folds, with_others
     from dlir.evaluation.held_out import hold_out, reading_contents, same_subjects
 
-    configuration = read_configuration(config, preset)
+    configuration = read_configuration(config=config, preset=preset)
     chosen = open_data_set(dataset.value, data)
     every = chosen.pairs()
     pairs = select(of_split(every, testing=False), subjects or [])

@@ -9,7 +9,7 @@ import typer
 
 from dlir.cli.common import CommandGroup, JsonOption, print_json, progress_bar, say
 from dlir.cli.tables import print_table
-from dlir.cli.train import ConfigOption, PresetOption, read_configuration
+from dlir.cli.train import ConfigOption, InitOption, PresetOption, read_configuration
 
 if TYPE_CHECKING:
     from dlir.training.check import DataReport
@@ -29,6 +29,7 @@ def check(
     ],
     config: ConfigOption = None,
     preset: PresetOption = None,
+    init: InitOption = None,
     cache: Annotated[
         Path | None, typer.Option(help="Keep the prepared images here, for trainings with the same --cache.")
     ] = None,
@@ -38,7 +39,7 @@ def check(
 
     The exit code is 0 where all can be used, 1 where some would be left out, and 2 where nothing could be trained.
     """
-    configuration = read_configuration(config, preset)
+    configuration = read_configuration(config=config, preset=preset, init=init)
     from dlir.training.check import check_data
 
     with progress_bar() as progress:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,10 @@ TrainingProgress = Callable[[str, int, int, dict[str, float]], None]
 
 ConfigOption = Annotated[Path | None, typer.Option(help="Training configuration (YAML).")]
 PresetOption = Annotated[str | None, typer.Option(help="Name of a configuration that comes with DLIR.")]
+InitOption = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Continue this model, by its name or file; --config then says what is changed."),
+]
 DataOption = Annotated[
     Path | None, typer.Option(help="Folder below which the configuration's files lie, or a manifest (CSV, TSV, JSON).")
 ]
@@ -35,6 +39,19 @@ def train(
     output: Annotated[Path | None, typer.Option(help="Run folder; made where missing.")] = None,
     config: ConfigOption = None,
     preset: PresetOption = None,
+    init: InitOption = None,
+    freeze: Annotated[
+        str | None, typer.Option(metavar="1,2,…", help="With --init: stages that stay as they are, the first being 1.")
+    ] = None,
+    add_stages: Annotated[
+        int | None, typer.Option(min=0, help="With --init: so many stages more, which begin as copies of the last.")
+    ] = None,
+    init_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA", help="Print a configuration planned from these images, for --config; train nothing."
+        ),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder, with its own options.")] = None,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
@@ -64,7 +81,10 @@ def train(
     curves.png. Needs the training packages: pip install 'dlir[train]', or, for a wheel, 'FILE.whl[train]'.
     """
     use_threads(threads, processes=devices)
-    with _training_packages():
+    if init_config is not None:
+        print_plan(init_config)
+        return
+    with training_packages():
         from dlir.training.run import is_first_process, train
         from dlir.training.run_folder import RunFolder, RunOptions
 
@@ -72,6 +92,9 @@ def train(
     if resume is not None:
         given = {
             "--data": data,
+            "--init": init,
+            "--freeze": freeze,
+            "--add-stages": add_stages,
             "--output": output,
             "--seed": seed,
             "--max-iterations": max_iterations,
@@ -84,13 +107,23 @@ def train(
         folder = RunFolder(resume)
         options = folder.resume(hold=first)
         if config is not None or preset is not None:
-            folder.check_same(read_configuration(config, preset))
+            folder.check_same(read_configuration(config=config, preset=preset))
     else:
         if data is None or output is None:
             raise OptionError("give --data and --output for a new run, or --resume RUN to continue one")
         folder = RunFolder(output)
-        configuration = _changed(read_configuration(config, preset), seed, max_iterations)
-        configuration = _with_card(configuration, data_description, licence)
+        configuration = read_configuration(
+            config=config,
+            preset=preset,
+            init=init,
+            freeze=stages_of(freeze),
+            add_stages=add_stages,
+            seed=seed,
+            max_iterations=max_iterations,
+            data=data_description,
+            licence=licence,
+        )
+        _say_licence(configuration)
         options = RunOptions(configuration, data, cache or output / "cache")
         if first:
             folder.begin(options)
@@ -109,37 +142,43 @@ def train(
 # -- options ------------------------------------------------------------------------------------------
 
 
-def read_configuration(config: Path | None, preset: str | None) -> TrainingConfig:
-    """The configuration named by the options. Raises OptionError or ConfigError."""
-    with _training_packages():
-        from dlir.training.config_file import load_config, preset_file, presets
-    if (config is None) == (preset is None):
-        raise OptionError(f"give either --config or --preset ({', '.join(presets()) or 'none comes with this DLIR'})")
-    return load_config(config if config is not None else preset_file(str(preset)))
+def read_configuration(**said: Any) -> TrainingConfig:
+    """The configuration named by options. said: as `Requested`. Raises OptionError, ConfigError or ModelError."""
+    with training_packages():
+        from dlir.training.requested import Requested
+    return Requested(**said).configuration()
 
 
-def _changed(loaded: TrainingConfig, seed: int | None, max_iterations: int | None) -> TrainingConfig:
-    changes: dict[str, object] = {} if seed is None else {"seed": seed}
-    if max_iterations is not None:
-        capped = [
-            stage.model_copy(update={"iterations": min(stage.iterations, max_iterations)})
-            for stage in (*loaded.training, *([loaded.fine_tuning] if loaded.fine_tuning else []))
-        ]
-        stages = len(loaded.training)
-        changes |= {"training": capped[:stages], "fine_tuning": capped[stages] if loaded.fine_tuning else None}
-    return loaded.model_copy(update=changes)
+def print_plan(data: Path, pairs: str | None = None) -> None:
+    """The planned configuration on stdout, what was found and guessed on stderr. Raises ConfigError, ModelError."""
+    with training_packages():
+        from dlir.training.plan import plan_text
+    text, found = plan_text(data, lambda what, why: say(f"left out: {why}"), pairs)  # type: ignore[arg-type]
+    kind = {"intra": "within a person", "inter": "between persons"}.get(found.pairs, "of the manifest")
+    say(f"{found.images} images of {found.subjects} subjects; pairs {kind}, because {found.why}")
+    if pairs is None and found.pairs != "listed":
+        say("if that is wrong: dlir presets plan --pairs intra or inter, or a manifest that names each image's subject")
+    print(text, end="")
 
 
-def _with_card(loaded: TrainingConfig, data: str | None, licence: str | None) -> TrainingConfig:
+def stages_of(text: str | None) -> tuple[int, ...] | None:
+    """Numbers of stages, as "1,2" gives them. Raises OptionError."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"--freeze takes numbers of stages as 1,2; '{text}' is none") from None
+
+
+def _say_licence(config: TrainingConfig) -> None:
     """Nobody can guess under which terms a model may be used, so the user hears where the card will not say it."""
-    changes = {"data": data or loaded.card.data, "licence": licence or loaded.card.licence}
-    if changes["licence"] is None:
+    if config.card.licence is None:
         say("the model's card will say of its licence: not stated; --licence gives one, which follows from the data's")
-    return loaded.model_copy(update={"card": loaded.card.model_copy(update=changes)})
 
 
 @contextmanager
-def _training_packages() -> Iterator[None]:
+def training_packages() -> Iterator[None]:
     """Turns the import error of a package that only training needs into advice. Raises ConfigError."""
     try:
         yield

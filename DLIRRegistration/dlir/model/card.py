@@ -13,6 +13,8 @@ NOT_STATED = "not stated"
 # The card's entry of the images that a model has seen, by `content_hash`, and how it has seen them.
 CONTENT = "content"
 TRAINING, VALIDATION = "training", "validation"
+# The card's entry of the model that this one continues: its name, its digest, how, and its own card.
+PARENT = "parent"
 
 
 def licence_of(card: Mapping[str, Any]) -> str:
@@ -24,6 +26,19 @@ def content_entry(training: Iterable[str], validation: Iterable[str]) -> dict[st
     """What `seen_images` reads: the content hashes of the images that were trained with, and of those validated on."""
     trained = sorted(set(training))
     return {"version": CONTENT_VERSION, TRAINING: trained, VALIDATION: sorted(set(validation) - set(trained))}
+
+
+def joined_content(own: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
+    """The content entry of a model that continues the one with the card `parent`, which has seen that one's images too.
+
+    own: of the images that it was continued on. Where the parent's card has none, the entry is none that `seen_images`
+    reads: nobody could check whether others were held out.
+    """
+    seen = seen_images(parent)
+    if seen is None:
+        return {**own, "version": None}
+    lists = {how: [name for name, way in seen.items() if way == how] for how in (TRAINING, VALIDATION)}
+    return content_entry(*([*own[how], *lists[how]] for how in (TRAINING, VALIDATION)))
 
 
 def seen_images(card: Mapping[str, Any]) -> dict[str, str] | None:
@@ -63,6 +78,7 @@ def one_line(header: ModelHeader) -> str:
 def full_text(header: ModelHeader) -> str:
     """The whole card, with file, stages, training and figures: lines of plain text, aligned in columns."""
     card = {**header.card, "licence": licence_of(header.card)}
+    parent = card.pop(PARENT, None)
     sections = {key: value for key, value in card.items() if isinstance(value, dict) and value and key != CONTENT}
     facts = {
         "file": f"{header.path} ({header.path.stat().st_size / 1e6:.1f} MB)",
@@ -80,6 +96,9 @@ def full_text(header: ModelHeader) -> str:
     lines = _pairs([(key, _plain(value)) for key, value in card.items() if key not in (*sections, CONTENT)])
     lines += _pairs(list(facts.items()))
     lines += ["", "stages", *_stages(header)]
+    if isinstance(parent, dict):
+        rows = _flat({key: value for key, value in parent.items() if key != "card"}, "  ")
+        lines += ["", "continues", *_pairs(rows)]
     for key, value in sections.items():
         # The whole configuration is for machines: `dlir models show --json` has it.
         rows = _flat({name: item for name, item in value.items() if name not in ("config", "bending_energy")}, "  ")
@@ -94,6 +113,8 @@ def _content(card: Mapping[str, Any]) -> str:
         return "hashes of the images not stated, so nobody can check whether others were held out"
     counts = [list(seen.values()).count(how) for how in (TRAINING, VALIDATION)]
     text = "hashes of {} training and {} validation images".format(*counts)
+    if PARENT in card:
+        return f"{text}, with those of the model that it continues"
     stated = card.get("training")
     files = [stated.get(name) for name in ("images", "validation_images")] if isinstance(stated, dict) else counts
     if None in files or files == counts:

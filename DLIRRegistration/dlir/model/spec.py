@@ -24,6 +24,7 @@ class Preprocessing:
         number, to come closest to the resolution. For thick slices, where interpolation would blur.
     orientation: "canonical" turns the axes to the closest of LPS; "slices" makes the thickest axis z.
     window: intensities mapped to 0 and 1, clipped. None: from each image, minimum and `percentile` (§6.1).
+    percentile: of an image's intensities, the per cent that lie below what becomes 1, where there is no window.
     """
 
     resolution: Vector3
@@ -75,6 +76,7 @@ def _working_grid(preprocessing: Preprocessing, grid: ImageGrid) -> ImageGrid:
 class ModelSpec:
     """Stages in the order they are applied, and the preprocessing they share.
 
+    preprocessing: how an image becomes what they see. stages: coarse to fine.
     Raises ModelError unless an affine stage comes first and every stage's resolution is a whole multiple
     of the preprocessing's.
     """

@@ -116,7 +116,7 @@ class Cache:
         Raises its errors as `prepared`.
         """
         volume = read_image(image, role="training image")
-        if _is_label_map(volume.array):
+        if is_label_map(volume.array):
             raise ImageError(
                 f"training image '{image}' holds no more than {_MOST_LABELS} different whole numbers, as labels do "
                 "and masks; let the configuration's `files` name images alone"
@@ -169,7 +169,7 @@ def _identity(spec: str) -> list[Any]:
     return [str(source), phase, states]
 
 
-def _is_label_map(array: NDArray[Any]) -> bool:
+def is_label_map(array: NDArray[Any]) -> bool:
     """Whether an array holds so few different whole numbers that it is no image. One value in many mostly tells."""
     for values in (array.ravel()[::_EVERY], array):
         distinct = np.unique(values)

@@ -9,13 +9,16 @@ import os
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
 
 from dlir import __version__
-from dlir.model.card import CONTENT, NOT_STATED, content_entry
+from dlir.model.card import CONTENT, NOT_STATED, PARENT, content_entry, joined_content, licence_of
+from dlir.model.catalogue import SUFFIX
+from dlir.model.file import ModelHeader, name_of
 from dlir.training.cache import Prepared
 from dlir.training.config import TrainingConfig
 from dlir.training.draws import Draw, ListedPairs
@@ -27,13 +30,16 @@ if TYPE_CHECKING:
 _ESCAPED = re.compile(r"\[[*?[]\]")
 
 
-def make_card(config: TrainingConfig, draws: Sequence[Draw], state: RunState, fabric: Fabric) -> dict[str, Any]:
+def make_card(
+    config: TrainingConfig, draws: Sequence[Draw], state: RunState, fabric: Fabric, parent: ModelHeader | None = None
+) -> dict[str, Any]:
     """The configuration's own card, and what the run adds: images, counts, settings, time, hardware, figures, versions.
 
-    Of the images it says what was measured, and else only what the user has stated.
+    Of the images it says what was measured, and else only what the user has stated. parent: of the model that the run
+    continues: what its card says of data, licence and images seen stays beside what this one has to say.
     """
     entry, stated = images_entry(draws), config.card.model_dump()
-    return {
+    card = {
         **stated,
         "data": "; ".join(filter(None, (stated["data"], _described(entry["training"], draws)))),
         **{name: stated[name] or NOT_STATED for name in ("licence", "citation")},
@@ -55,12 +61,40 @@ def make_card(config: TrainingConfig, draws: Sequence[Draw], state: RunState, fa
             "last_validation": state.history[-1] if state.history else {},
         },
     }
+    return card if parent is None else _with_parent(card, parent, config)
+
+
+def _with_parent(card: dict[str, Any], parent: ModelHeader, config: TrainingConfig) -> dict[str, Any]:
+    """The card of a model that continues another, whose terms and images are its own too.
+
+    Which of two licences is the stricter is not for software to say, so both are told wherever one would be.
+    """
+    name = name_of(parent)
+    told = {key: str(parent.card.get(key) or NOT_STATED) for key in ("data", "citation")}
+    return {
+        **card,
+        "data": f"{card['data']}; and of '{name}', which it continues: {told['data']}",
+        "licence": f"{card['licence']}; and of '{name}', which it continues: {licence_of(parent.card)}",
+        "citation": f"{card['citation']}; and of '{name}': {told['citation']}",
+        CONTENT: joined_content(card[CONTENT], parent.card),
+        PARENT: {
+            "name": name,
+            "sha256": parent.digest,
+            "code_version": parent.code_version,
+            "stages": len(parent.spec.stages),
+            "added_stages": len(config.spec.stages) - len(parent.spec.stages),
+            "frozen_stages": sorted(k + 1 for k in config.frozen),
+            # Its images are among those of the whole.
+            "card": {key: value for key, value in parent.card.items() if key != CONTENT},
+        },
+    }
 
 
 def passed_on(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration for a file that others get: without the persons that its sources name one by one.
 
-    Patterns stay. Files in folders, which are often called as the patient, and validation subjects are counted.
+    Patterns stay. Files in folders, which are often called as the patient, and validation subjects are counted. A model
+    that was continued is called as its file, without the folders above.
     """
     sources = []
     for source in config["sources"]:
@@ -68,7 +102,9 @@ def passed_on(config: dict[str, Any]) -> dict[str, Any]:
         sources.append(
             {**source, "files": files, "validation": _without_persons(source["validation"], "subjects", bool)}
         )
-    return {**config, "sources": sources}
+    init = config.get("init")
+    named = {} if init is None else {"init": {**init, "model": Path(init["model"]).name.removesuffix(SUFFIX)}}
+    return {**config, "sources": sources, **named}
 
 
 def _without_persons(entries: Sequence[str], what: str, personal: Callable[[str], bool]) -> list[str]:

@@ -18,6 +18,8 @@ Length = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 # Numbers of voxels along x, y and z.
 Voxels = tuple[Size, Size, Size]
+# Images anywhere below a folder, in the formats that are read.
+ANY_IMAGE = ("**/*.nii", "**/*.nii.gz", "**/*.nrrd", "**/*.mha", "**/*.mhd", "**/*.dcm")
 
 
 class Strict(BaseModel):
@@ -26,11 +28,29 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Initial(Strict):
+    """The model that is continued. Its stages, preprocessing and weights are what the run begins with; what else the
+    configuration leaves out is taken from its file: `training` without iterations of single stages but those added, and
+    `fine_tuning` by smaller steps than the model was trained with.
+
+    model: its name, see `dlir models`, or its file, relative to the configuration's folder.
+    freeze: stages, counted from 1, that stay as they are: neither trained nor counted in the bending energy.
+    add_stages: so many stages more, each a copy of the last one to begin with.
+    sha256: of its weights, which a run notes; another model is refused then.
+    """
+
+    model: str
+    freeze: list[Size] = []
+    add_stages: int = Field(0, ge=0)
+    sha256: str | None = None
+
+
 class Source(Strict):
     """Images of one kind, and how they make pairs.
 
     files: patterns relative to the data folder, of files or of folders that hold one DICOM series each; a file *.dcm
-        stands for its folder. Not used where the data are given as a table (manifest).
+        stands for its folder. By default any image anywhere below it. Not used where the data are given as a table
+        (manifest).
     pairs: "intra" pairs any two volumes of one subject, on one grid; "inter" volumes of any two subjects, whatever
         their grids. A manifest that lists pairs is taken as it is, whatever stands here; "listed", which older
         configurations say of one, only refuses other data.
@@ -40,14 +60,15 @@ class Source(Strict):
     mask: where an image's mask lies, relative to the data folder, from {folder} and {stem} of the image: voxels outside
         of it do not count in the similarity. An image without such a file counts whole. No mask is taken for an image.
     validation: patterns of the subjects kept for validation: names of their files or of any folder above.
-    validation_last, validation_fraction: instead, so many of them, the last by name; or such a part, drawn by the seed.
+    validation_last: instead, so many of them, the last by name. validation_fraction: instead, such a part of them, by
+        chance: one at least, for inter pairs two, as long as so many are left to train with, and else nobody.
     test_last: so many subjects, the last by name, are kept for testing and never opened, and the others divided; a
         manifest's own splits count instead.
     weight: how often this source is drawn, relative to the others.
     largest_motion: probability that an intra pair is the subject's pair of largest difference, else any two volumes.
     """
 
-    files: list[str] = Field(min_length=1)
+    files: list[str] = Field(list(ANY_IMAGE), min_length=1)
     pairs: Literal["intra", "inter", "listed"] = "intra"
     subject: Literal["folder", "file", "decathlon"] | None = None
     mask: str | None = None
@@ -133,14 +154,16 @@ class Augmentation(Strict):
 class StageTraining(Strict):
     """One stage's share of the run.
 
-    iterations: at most. batch_size: pairs per iteration, over all processes together. micro_batch: pairs that a process
-    computes at once, the gradients of several being accumulated; all of its share by default. alpha: weight of the
-    bending energy (§2.4). similarity: "ncc", over the whole image as the paper, "local_ncc", in windows of `window`
-    voxels of the stage's images, "mutual_information" or "mind_ssc", which images of two modalities can share.
+    iterations: at most; 0 for a stage of a continued model that is not trained by itself. batch_size: pairs per
+    iteration, over all processes together. micro_batch: pairs that a process computes at once, the gradients of several
+    being accumulated; all of its share by default. learning_rate: at its highest; it rises over the first iterations
+    and falls along a cosine. alpha: weight of the bending energy (§2.4).
+    similarity: "ncc", over the whole image as the paper, "local_ncc", in windows, "mutual_information" or "mind_ssc",
+    which images of two modalities can share. window: of "local_ncc", in voxels of the stage's images.
     random_affine: probability of a random affine map of the moving image. crop: instead of the augmentation's.
     """
 
-    iterations: int = Field(gt=0)
+    iterations: int = Field(ge=0)
     batch_size: int = Field(8, gt=0)
     micro_batch: Size | None = None
     learning_rate: float = Field(1e-3, gt=0)
@@ -162,10 +185,12 @@ class StageTraining(Strict):
 class FineTuning(StageTraining):
     """All stages together after the last one, the similarity taken from the final stage (§9).
 
-    Each stage's bending energy keeps the stage's own alpha, times `alpha_factor`; a single `alpha` here replaces them.
+    iterations: at most. alpha: one weight of the bending energy for all stages; else each keeps its own.
+    alpha_factor: what its own is multiplied by.
     activation_checkpointing: compute what the backward pass needs again instead of keeping it: less memory, more time.
     """
 
+    iterations: int = Field(gt=0)
     alpha: float | None = Field(None, ge=0)  # type: ignore[assignment]
     alpha_factor: float = Field(1.0, ge=0)
     activation_checkpointing: bool = False
@@ -174,8 +199,9 @@ class FineTuning(StageTraining):
 class ModelCard(Strict):
     """What a user must know before trusting a model. Free text, shown by `dlir models`.
 
-    data, licence, citation: of the images that are trained on, so no preset has them. What is not given is measured
-    (`make_card`) or "not stated".
+    name: of the model. title: in a line. anatomy: what the images show. modality: how they were taken.
+    data, licence, citation: of the images that are trained on, so no preset has them. The run adds what it measures
+    of the images; what is not given is "not stated".
     """
 
     name: str
@@ -190,12 +216,17 @@ class ModelCard(Strict):
 class TrainingConfig(Strict):
     """Everything that `dlir train` needs besides the data.
 
+    init: the model that is continued, where one is; what is left out here is then taken from it.
+    card: what a user must know of the model. model: its images and stages. sources: the images that pairs are drawn
+    from. augmentation: random changes of a pair. training: one entry for each stage. fine_tuning: all stages together,
+    after the last one. seed: of all that chance decides, so that a run can be repeated.
     validation_every: iterations between validations, each of which is followed by a checkpoint. patience: validations
     without a better similarity after which a phase ends, with its best weights; 0 for never.
     precision: of the convolutions; everything else is computed in float32. bfloat16 is used where the device computes
         with it: on CUDA, and on a CPU that has instructions for it; else float32. The model's card says which it was.
     """
 
+    init: Initial | None = None
     card: ModelCard
     model: dict[str, Any]
     sources: list[Source] = Field(min_length=1)
@@ -222,8 +253,24 @@ class TrainingConfig(Strict):
         return ModelSpec.from_dict(self.model)
 
     @property
+    def frozen(self) -> frozenset[int]:
+        """Stages, counted from 0, that are not trained."""
+        return frozenset(number - 1 for number in self.init.freeze) if self.init else frozenset()
+
+    @property
+    def trained_alone(self) -> list[int]:
+        """Stages, counted from 0, that are trained by themselves."""
+        return [k for k, stage in enumerate(self.training) if stage.iterations and k not in self.frozen]
+
+    @property
+    def trained_together(self) -> list[int]:
+        """Stages, counted from 0, that the fine-tuning trains."""
+        return [k for k in range(len(self.training)) if k not in self.frozen] if self.fine_tuning else []
+
+    @property
     def alphas(self) -> list[float]:
-        """Weight of the bending energy of each stage in fine-tuning."""
+        """Weight of the bending energy of each stage in fine-tuning; none for a stage that stays as it is."""
         assert self.fine_tuning is not None
-        tuning = self.fine_tuning
-        return [tuning.alpha_factor * stage.alpha if tuning.alpha is None else tuning.alpha for stage in self.training]
+        tuning, frozen = self.fine_tuning, self.frozen
+        own = [tuning.alpha_factor * stage.alpha if tuning.alpha is None else tuning.alpha for stage in self.training]
+        return [0.0 if k in frozen else alpha for k, alpha in enumerate(own)]

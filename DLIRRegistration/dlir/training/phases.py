@@ -19,16 +19,18 @@ class Phase:
     """One phase of a run.
 
     name: for people. stage: the last stage that runs. alphas: weight of the bending energy of each stage up to it.
+    trained: the stages whose weights change.
     """
 
     name: str
     stage: int
     settings: StageTraining
     alphas: tuple[float, ...]
+    trained: tuple[int, ...]
 
     @property
     def end_to_end(self) -> bool:
-        """Whether all stages are trained, not the last one alone."""
+        """Whether stages are trained together, not the last one alone."""
         return isinstance(self.settings, FineTuning)
 
     @property
@@ -49,12 +51,12 @@ class Phase:
 
 
 def phases(config: TrainingConfig) -> list[Phase]:
-    """All phases of a run, in order."""
+    """All phases of a run, in order: those in which something is trained."""
     count = len(config.training)
     found = [
-        Phase(f"stage {k + 1}/{count}", k, settings, (*[0.0] * k, settings.alpha))
-        for k, settings in enumerate(config.training)
+        Phase(f"stage {k + 1}/{count}", k, config.training[k], (*[0.0] * k, config.training[k].alpha), (k,))
+        for k in config.trained_alone
     ]
-    if config.fine_tuning is not None:
-        found.append(Phase("fine-tuning", count - 1, config.fine_tuning, tuple(config.alphas)))
+    if config.fine_tuning is not None and (trained := tuple(config.trained_together)):
+        found.append(Phase("fine-tuning", count - 1, config.fine_tuning, tuple(config.alphas), trained))
     return found

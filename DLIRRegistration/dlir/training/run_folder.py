@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from dlir.errors import ConfigError, OutputError
 from dlir.io.writing import writable, write_bytes, write_json
+from dlir.model.catalogue import resolve_model
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import differences
 
@@ -24,11 +25,13 @@ MODEL = "model.safetensors"
 BEST = "best.safetensors"
 LEFT_OUT = "left_out.json"
 CURVES = "curves.png"
+# The model that a run continues, as it was when the run began.
+PARENT = "parent.safetensors"
 BOARD = "tensorboard"
 
 _RUN_FILES = (OPTIONS, CHECKPOINT, HISTORY, MODEL)
 # What a run writes too, and what without these may be anybody's.
-_OTHERS = (BEST, CURVES, BOARD)
+_OTHERS = (BEST, CURVES, BOARD, PARENT)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"cannot make the folder '{self.path}': {error.strerror}; choose another") from None
         self._hold()
+        if (init := options.config.init) is not None:
+            write_bytes(self.file(PARENT), resolve_model(init.model).read_bytes())
         values = options.config.model_dump(mode="json")
         # Paths as they will be found from anywhere.
         write_json(
@@ -88,7 +93,7 @@ class RunFolder:
     def abandon(self) -> None:
         """Forget a run that was begun here and could not be set up, so that the folder can be used again."""
         if self._begun:
-            for name in (OPTIONS, LEFT_OUT):
+            for name in (OPTIONS, LEFT_OUT, PARENT):
                 self.file(name).unlink(missing_ok=True)
 
     def keep_left_out(self, left_out: list[dict[str, str]]) -> None:

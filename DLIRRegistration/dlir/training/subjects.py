@@ -21,6 +21,8 @@ from dlir.training.config import Source
 Notice = Callable[[str, str], None]
 
 _ROLE = "training image"
+# Subjects that a validation needs at least, and a training.
+_FEWEST = {"intra": 1, "listed": 1, "inter": 2}
 
 
 def find(source: Source, data: Path, notice: Notice) -> Sequence[Pair | Scan]:
@@ -123,7 +125,9 @@ def held_out(names: Sequence[str], source: Source, seed: int) -> set[str]:
     if source.validation_last:
         return set(names[-source.validation_last :])
     if source.validation_fraction:
-        count = max(1, round(source.validation_fraction * len(names)))
+        fewest = _FEWEST[source.pairs]
+        count = max(fewest, round(source.validation_fraction * len(names)))
+        count = count if len(names) - count >= fewest else 0
         return {names[i] for i in np.random.default_rng(seed).permutation(len(names))[:count]}
     return {name for name in names if _matches(name, source.validation)}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dlir.errors import ConfigError
 from dlir.io.writing import write_json
-from dlir.model.file import save_model
+from dlir.model.file import load_model, save_model
 from dlir.model.multistage import MultiStageModel
 from dlir.registration.progress import silent
 from dlir.training.batch import Batch, collate
@@ -24,6 +24,7 @@ from dlir.training.card import make_card
 from dlir.training.chain import run_chain
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import differences
+from dlir.training.continuing import begin_as
 from dlir.training.domain import learn_domain
 from dlir.training.draws import Draw, fingerprint
 from dlir.training.engine import summed, usable_precision
@@ -31,7 +32,7 @@ from dlir.training.initial_weights import adapt_to, recorded_inputs
 from dlir.training.loading import Loader
 from dlir.training.pairs import HeldOutPairs, PairDataset
 from dlir.training.phases import Phase, phases
-from dlir.training.run_folder import BEST, CHECKPOINT, HISTORY, MODEL, RunFolder, listed
+from dlir.training.run_folder import BEST, CHECKPOINT, HISTORY, MODEL, PARENT, RunFolder, listed
 from dlir.training.validation import Pictures, Validation, validate
 
 # The gradient norm beyond which a step is shortened: one odd pair must not undo a stage.
@@ -107,7 +108,13 @@ class Trainer:
     ) -> None:
         self.config, self.draws, self.folder, self.fabric, self.workers = config, draws, folder, fabric, workers
         torch.manual_seed(config.seed)
-        self.model = MultiStageModel(config.spec).to(fabric.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        model, self.parent = MultiStageModel(config.spec), None
+        if config.init is not None:
+            parent, self.parent = load_model(folder.file(PARENT))
+            if self.parent.digest != config.init.sha256:
+                raise ConfigError(f"'{folder.file(PARENT)}' is not the model that the run began with; start it afresh")
+            begin_as(model, parent)
+        self.model = model.to(fabric.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.model.precision = usable_precision(config.precision, fabric.device)
         weights = [source.weight for source in config.sources]
         self.pairs = PairDataset(draws, weights, config.augmentation, config.seed, config.spec.smallest)
@@ -146,16 +153,21 @@ class Trainer:
 
     def _start_phase(self) -> None:
         self.model.requires_grad_(False)
-        self._trained().requires_grad_(True)
+        for stage in self.phase.trained:
+            self.model.networks[stage].requires_grad_(True)
         crop = self.phase.settings.crop or self.config.augmentation.crop
         self.pairs.begin(crop, self.phase.settings.random_affine)
         self.held_out = HeldOutPairs(self.draws, crop)
-        optimizer = torch.optim.Adam(self._trained().parameters(), lr=self.phase.settings.learning_rate)
+        learning = [parameter for parameter in self._trained().parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(learning, lr=self.phase.settings.learning_rate)
         self._objective, self.optimizer = self.fabric.setup(_Objective(self.model, self.phase), optimizer)
 
     def _adapt_weights(self) -> None:
-        """Initial weights of the phase's stage. From the same pairs in all processes, so that these agree."""
-        if self.phase.end_to_end:
+        """Initial weights of the phase's stage. From the same pairs in all processes, so that these agree.
+
+        None for a stage that has learned already, as those of a model that is continued.
+        """
+        if self.phase.end_to_end or self.parent is not None:
             return
         network = self.model.networks[self.phase.stage]
         size = self.phase.settings.micro_batch or self.phase.settings.batch_size
@@ -414,4 +426,4 @@ class Trainer:
 
     def card(self) -> dict[str, Any]:
         """What the model file says of its making."""
-        return make_card(self.config, self.draws, self.state, self.fabric)
+        return make_card(self.config, self.draws, self.state, self.fabric, self.parent)

@@ -52,7 +52,7 @@ WHOLE = {"augmentation": {"rotate90": False, "flip": False}}
 
 
 @pytest.mark.data
-def test_the_cine_preset_opens_the_images_it_names_and_no_other(
+def test_the_training_of_the_cine_model_opens_the_images_it_names_and_no_other(
     shared_data: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never a label, a patient from 081 on, or SC-HF-I-4: neither for its pixels nor for its header."""
@@ -69,7 +69,7 @@ def test_the_cine_preset_opens_the_images_it_names_and_no_other(
 
     monkeypatch.setattr(cache_module, "read_image", read_image)
     monkeypatch.setattr(pair_module, "count_phases", read_header)
-    config = load_config(repo_root / "Resources" / "Presets" / "cardiac-cine.yaml")
+    config = load_config(repo_root / "Resources" / "Models" / "cardiac-cine.yaml")
     cache = DryCache(Path(), config.spec)
     told: list[str] = []
     draws = load_data(config, shared_data, cache, lambda what, why: told.append(why))
@@ -90,8 +90,10 @@ def test_the_cine_preset_opens_the_images_it_names_and_no_other(
 
 
 @pytest.mark.data
-def test_the_hippocampus_preset_divides_the_last_forty_by_person(shared_data: Path, repo_root: Path) -> None:
-    config = load_config(repo_root / "Resources" / "Presets" / "hippocampus.yaml")
+def test_the_training_of_the_hippocampus_model_divides_the_last_forty_by_person(
+    shared_data: Path, repo_root: Path
+) -> None:
+    config = load_config(repo_root / "Resources" / "Models" / "hippocampus.yaml")
     for data in (shared_data / "hippocampus", shared_data / "hippocampus" / "images"):
         with pytest.warns(ImageNote, match="the last 12 of 143 subjects"):
             found = subjects_module.find(config.sources[0], data, lambda *_: None)

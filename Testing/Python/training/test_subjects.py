@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from dlir.data.pair import Pair, Scan
 from dlir.errors import ConfigError, ImageNote
 from dlir.training.config import Source
-from dlir.training.config_file import load_config, presets
+from dlir.training.config_file import load_config
 from dlir.training.subjects import find, find_images, held_out
 from training_runs import SHAPE, write_subjects, write_volume
 
@@ -86,8 +86,8 @@ def test_the_last_are_kept_for_testing_and_never_opened(tmp_path: Path, rng: np.
 
 
 @pytest.mark.data
-def test_the_preset_divides_the_real_hippocampi_by_person(shared_data: Path) -> None:
-    (source,) = load_config(presets()["hippocampus"]).sources
+def test_the_models_training_divides_the_real_hippocampi_by_person(shared_data: Path, repo_root: Path) -> None:
+    (source,) = load_config(repo_root / "Resources" / "Models" / "hippocampus.yaml").sources
     with pytest.warns(ImageNote, match="the last 12 of"):
         found = find(source, shared_data / "hippocampus", deaf)
     people = list(by_subject(found))
