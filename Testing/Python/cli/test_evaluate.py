@@ -16,7 +16,7 @@ from cli_runs import make_model, refuse, succeed
 from dlir.cli import app
 from dlir.cli.evaluate import OUTPUTS, PARQUET, DataKind, make_methods
 from dlir.data.layouts import DATA_SETS, TESTED_ON
-from dlir.errors import EvaluationError, OptionError, OutputError
+from dlir.errors import EvaluationError, OptionError, OutputError, how_to_install
 from dlir.evaluation import tables
 from dlir.evaluation.methods.base import settings_digest
 from dlir.evaluation.report import build
@@ -170,7 +170,7 @@ def test_a_missing_package_is_named_before_any_work(
 ) -> None:
     find: Any = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
-    refuse(arguments(data, tmp_path / "out"), tmp_path, package, "pip install '.[eval]'")
+    refuse(arguments(data, tmp_path / "out"), tmp_path, package, how_to_install("eval"))
 
 
 @pytest.mark.parametrize(("baseline", "package"), [("elastix", "itk"), ("elastix-bending", "itk"), ("syn", "ants")])
@@ -180,7 +180,7 @@ def test_a_baseline_that_is_not_installed_is_refused_before_any_work(
     """Each pair was left out of the table, one after the other."""
     find: Any = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
-    words = (f"--baseline {baseline} needs '{package}'", "pip install '.[bench]'")
+    words = (f"--baseline {baseline} needs '{package}'", how_to_install("bench"))
     refuse(arguments(data, tmp_path / "out", model_file, "--baseline", baseline), tmp_path, *words)
 
 
