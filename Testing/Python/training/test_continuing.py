@@ -298,6 +298,8 @@ def test_the_command_continues_a_model_and_the_result_registers(parent: Path, tm
     command = ["train", "--init", parent, "--config", config, "--data", tmp_path / "data", "--output", output]
     refuse([*command, "--freeze", "one"], tmp_path, "--freeze takes numbers of stages")
     refuse([*command[:1], *command[3:], "--freeze", "1"], tmp_path, "give --init")
+    check = ["data", "check", "--init", parent, "--config", config, "--data", tmp_path / "data"]
+    assert "intra" in succeed(check)
     said = [*command, "--freeze", "1", "--add-stages", "1", "--max-iterations", "1", "--device", "cpu"]
     assert "model.safetensors" in succeed(said)
     begun, ended = load_model(parent)[0].state_dict(), load_model(output / "model.safetensors")[0].state_dict()
@@ -308,6 +310,7 @@ def test_the_command_continues_a_model_and_the_result_registers(parent: Path, tm
     succeed(["register", "--fixed", pair[0], "--moving", pair[1], "--model", model, "--output", tmp_path / "out"])
     assert (tmp_path / "out" / "report.json").is_file()
     refuse(["train", "--resume", output, "--init", parent], tmp_path, "leave out --init")
+    assert "model.safetensors" in succeed(["train", "--resume", output, "--device", "cpu"])
 
 
 def test_another_presets_preprocessing_is_refused(tmp_path: Path) -> None:
