@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -114,6 +115,19 @@ def test_the_command_works_where_there_is_no_checkout(installed: Installed) -> N
     report = json.loads(installed.run("dlir", "register", *options, "--output", "result", "--json"))
     assert report["model"]["name"] == "cardiac-cine"
     assert {path.name for path in (installed.folder / "result").iterdir()} == set(report["outputs"].values())
+
+
+@pytest.mark.slow
+def test_cohorts_work_where_there_is_no_checkout(installed: Installed) -> None:
+    pair = json.loads(installed.run("python", "-c", "import dlir, json; print(json.dumps(dlir.sample_pair()))"))
+    table = "\n".join(",".join(row) for row in (pair.keys(), pair.values()))
+    (installed.folder / "pairs.csv").write_text(table, encoding="utf-8")
+    installed.run("dlir", "batch", "pairs.csv", "--output", "cohort", "--jobs", "1")
+    (line,) = csv.DictReader((installed.folder / "cohort" / "summary.csv").open(encoding="utf-8", newline=""))
+    assert (line["state"], line["verdict"]) == ("done", "good")
+    cine = Path(pair["fixed"]).with_name("cine.seq.nrrd")
+    told = json.loads(installed.run("dlir", "cine", str(cine), "--output", "cine", "--no-cycle", "--json"))
+    assert {path.name for path in (installed.folder / "cine").iterdir()} == set(told["outputs"].values())
 
 
 # -- beside the wheel ---------------------------------------------------------------------------------
