@@ -18,6 +18,7 @@ from dlir.registration.request import RegistrationRequest
 if TYPE_CHECKING:
     from dlir.errors import ModelError
     from dlir.io import OutputFolder
+    from dlir.io.segments import Segment
     from dlir.model.file import ModelHeader
     from dlir.registration.assessment import Assessment
     from dlir.registration.loading import Loaded
@@ -128,6 +129,8 @@ def _run_into(
             raise route.doubt
         route = route.without_model()
         done = job.by(route, loaded)
+    if request.error_map:
+        done = job.with_error_map(route, done, segments)
     result, propagated, report = done.result, done.propagated, done.report
     with clock.step("write"):
         write_outputs(outputs, request, done.loaded, result, propagated, part_of(progress, 0.9, 1.0))
@@ -220,6 +223,19 @@ class _Job:
             verdict = _verdict(self.session, outcome.value, header, report, request.device, self.offer)
             report["verdict"] = verdict.to_dict()
         return _Done(loaded, outcome.value, propagated, report, verdict)
+
+    def with_error_map(self, route: _Route, done: _Done, segments: Sequence[Segment]) -> _Done:
+        from dlir.registration.error_map import describe_error, structure_errors
+
+        path = None if route.header is None else route.header.path
+        with self.clock.step("error map"):
+            self.progress("error map", 0.87)
+            signs = self.session.error_signs(done.loaded, done.result, path, self.request.device)
+            errors = signs.map_on(done.loaded.fixed.grid)
+            names = {(own.layer, own.value): own.name for own in (*(self.request.comparisons or ()), *segments)}
+            structures = structure_errors(errors, done.propagated.after, names)
+        told = {**describe_error(signs), "structures": structures}
+        return replace(done, result=replace(done.result, error_map=errors), report={**done.report, "error_map": told})
 
 
 def _new_session() -> Session:
