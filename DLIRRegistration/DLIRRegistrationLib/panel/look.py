@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -46,8 +45,6 @@ class LookSection(Section):
         super().__init__(host)
         self._seen: _Seen | None = None
         self.ui.layoutButton.connect("clicked(bool)", self._on_layout)
-        for name, other in (("jacobianCheckBox", "showErrorMap"), ("errorMapCheckBox", "showJacobian")):
-            getattr(self.ui, name).connect("toggled(bool)", partial(self._on_only_one, other))
         self.ui.lookNoteLabel.text = _(CAVEAT)
         make_layout_known()
 
@@ -57,6 +54,10 @@ class LookSection(Section):
 
     def show(self) -> None:
         before, now = self._seen, self._now()
+        if before is not None and all(now.over[:2]) and self.host.settled:
+            # One of them lies over the fixed volume: the one chosen last. This is called again by that.
+            self.write("showJacobian" if before.over[0] else "showErrorMap", False)
+            return
         self._seen = now
         for names, node in (
             (_OF_WARPED, now.warped),
@@ -134,11 +135,6 @@ class LookSection(Section):
             views.show_jacobian(fixed, now.jacobian, own or None, opacity)
         elif not own:
             views.show_pair(fixed, now.warped, now.fade)
-
-    def _on_only_one(self, other: str, on: bool) -> None:
-        """Of Jacobian and error map one lies over the fixed volume: the one chosen last."""
-        if on:
-            self.write(other, False)
 
     def _on_layout(self) -> None:
         if self.host.parameters is None:
