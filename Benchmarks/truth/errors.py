@@ -122,14 +122,19 @@ def _exact_cases(data: Path) -> Iterator[Case]:
 
 
 def _known_cases(by_name: Mapping[str, TruthPair]) -> Iterator[Case]:
-    both, beating, alone = (HIPPOCAMPI, ALONE), (HEARTS, REFINED), (ALONE,)
+    both, beating, heart, alone = (HIPPOCAMPI, ALONE), (HEARTS, REFINED), (HEARTS,), (ALONE,)
     chosen: list[tuple[Kind, tuple[str, ...], Sequence[str]]] = [
         ("exact", alone, [f"ct_mr/STS_{n:03d} mr_t1-to-ct, motion 1" for n in (10, 35)]),
         ("landmarks", alone, ["lung_ct/patient followup-to-baseline", "lung_ct/patient baseline-to-followup"]),
-        ("labels", beating, [f"acdc/patient{n:03d} ES-to-ED" for n in (83, 82, 91, 94)]),
-        ("labels", beating, [f"acdc/patient{n:03d} ED-to-ES" for n in (87, 90)]),
+        ("labels", beating, [f"acdc/patient{n:03d} ES-to-ED" for n in (83, 82)]),
+        ("labels", heart, [f"acdc/patient{n:03d} ES-to-ED" for n in (91, 94)]),
+        ("labels", heart, [f"acdc/patient{n:03d} ED-to-ES" for n in (87, 90)]),
         ("labels", both, ["hippocampus/person163 325-to-person160 319", "hippocampus/person161 321-to-person159 317"]),
-        ("labels", both, ["hippocampus/person165 330-to-person163 326", "hippocampus/person166 332-to-person164 328"]),
+        (
+            "labels",
+            (HIPPOCAMPI,),
+            ["hippocampus/person165 330-to-person163 326", "hippocampus/person166 332-to-person164 328"],
+        ),
         ("labels", alone, ["headneck_ct/pt_034-to-pt_017", "headneck_ct/pt_299-to-pt_296"]),
         ("labels", alone, ["brain_t1/IXI013-to-IXI012", "brain_t1/IXI039-to-IXI034"]),
         ("labels", alone, ["spine_mr/subj18-to-subj04", "spine_mr/subj32-to-subj30"]),

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid
 from dlir.metrics.scores import defined
+from dlir.model.preprocessing import resample_axes
 from dlir.optimization.levels import Level, Pyramid, spacing_for, warped
 from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
 from dlir.registration.optimising import Optimising
 from dlir.registration.request import structure_name
 from dlir.registration.result import RegistrationResult
-from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
 
 # Samples of the fixed image at which signs are taken, about.
@@ -65,8 +65,7 @@ class Signs:
 
     def map_on(self, grid: ImageGrid) -> NDArray[np.float32]:
         """The same on the fixed image's own grid."""
-        found = resample(self.expected(), self.grid, CompositeTransform(()), grid)
-        return np.asarray(found, np.float32)
+        return np.asarray(resample_axes(torch.from_numpy(self.expected()), self.grid, grid).numpy(), np.float32)
 
 
 def signs_of(loaded: Loaded, result: RegistrationResult, registration: Registration | None) -> Signs:
