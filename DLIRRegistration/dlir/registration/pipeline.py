@@ -232,7 +232,8 @@ class _Job:
             self.progress("error map", 0.87)
             signs = self.session.error_signs(done.loaded, done.result, path, self.request.device)
             errors = signs.map_on(done.loaded.fixed.grid)
-            names = {(own.layer, own.value): own.name for own in (*(self.request.comparisons or ()), *segments)}
+            names = {(own.layer, own.value): own.name for own in self.request.comparisons or ()}
+            names |= {(own.layer, own.value): own.name for own in segments}
             structures = structure_errors(errors, done.propagated.after, names)
         told = {**describe_error(signs), "structures": structures}
         return replace(done, result=replace(done.result, error_map=errors), report={**done.report, "error_map": told})

@@ -114,7 +114,7 @@ class Session:
         kept = None if model is None else self._load(model)
 
         def run(device: torch.device) -> Signs:
-            return signs_of(loaded, result, kept and Registration(kept.model, device))
+            return signs_of(loaded, result, None if kept is None else Registration(kept.model, device))
 
         return run_with_fallback(run, choose_device(device_name)).value
 
