@@ -177,8 +177,8 @@ NOTES = [
     "Structures: medians of the map against the mean distance of borders, over all structures of all pairs.",
     f"The bar is {BAR}: together, over exact places and over all, and within, over exact ones. That these count was "
     "settled after a first trial, whose figures of some reported pairs had been seen; the weights are of tune pairs.",
-    "Measured on a machine with much other work: seconds are several times what they are on a quiet one, and budgets in "
-    "seconds bought less.",
+    "Measured on a machine with much other work: seconds are several times what they are on a quiet one, and budgets "
+    "in seconds bought less.",
     "exact: an image displaced by a known field and changed in contrast, brightness, noise, resolution and content, or "
     "another phase of one person, or MR beside CT, displaced. borders of labels: two persons or two phases of a heart, "
     "where people drew; how far borders lie apart is one part of three of the error, and holds how exactly they drew.",
