@@ -13,7 +13,7 @@ from DLIRRegistrationLib.scene.jacobian_colors import ENTRIES, RGB, color_table,
 
 # Millimetres at the end of the window: what is more has its colour.
 MOST = 8.0
-LEGEND_TITLE = "Error to expect, mm"
+LEGEND_TITLE = "Error to expect, mm\nwhat is grey is right, magenta 8 or more"
 
 _STOPS = (0.0, 1.0, 3.0, 5.0, MOST)
 _COLORS: tuple[RGB, ...] = (
