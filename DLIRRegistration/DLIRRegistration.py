@@ -109,6 +109,8 @@ class DLIRRegistrationParameterNode:
     transformKind: TransformKind = TransformKind.NATIVE
     wantJacobian: bool = True
     jacobianVolume: vtkMRMLScalarVolumeNode
+    wantErrorMap: bool = False
+    errorMapVolume: vtkMRMLScalarVolumeNode
     outputSegmentation: vtkMRMLSegmentationNode
     outputLandmarks: vtkMRMLMarkupsFiducialNode
 
@@ -118,6 +120,7 @@ class DLIRRegistrationParameterNode:
     resultWarped: vtkMRMLScalarVolumeNode
     resultTransform: vtkMRMLTransformNode
     resultJacobian: vtkMRMLScalarVolumeNode
+    resultErrorMap: vtkMRMLScalarVolumeNode
     resultTable: vtkMRMLTableNode
     resultLandmarks: vtkMRMLMarkupsFiducialNode
     resultDrawn: list[vtkMRMLSegmentationNode]
@@ -133,6 +136,7 @@ class DLIRRegistrationParameterNode:
     showGrid: bool = False
     showGlyphs: bool = False
     showJacobian: bool = False
+    showErrorMap: bool = False
     jacobianOpacity: Annotated[float, WithinRange(0, 1)] = 0.6
 
     # Sequence

@@ -90,18 +90,18 @@ class TruthPair:
 
     def load(self) -> tuple[Volume, Volume]:
         """The fixed and the moving image, float32. Raises the errors of reading."""
-        content = _content(self)
+        content = content_of(self)
         return content.fixed, content.moving
 
     def score(self, transform: CompositeTransform) -> float:
         """Of a transform, fixed point -> moving point in LPS mm, in the pair's unit."""
-        return _content(self).measure.score(transform)
+        return content_of(self).measure.score(transform)
 
     def measured(self, transform: CompositeTransform) -> dict[str, float]:
         """The score, and over the voxels of the fixed image the share in per cent that folds, the least determinant and
         the spread of its logarithm.
         """
-        determinant = jacobian_map(transform, _content(self).fixed.grid)
+        determinant = jacobian_map(transform, content_of(self).fixed.grid)
         found = jacobian_statistics(determinant)
         return {
             "score": self.score(transform),
@@ -112,14 +112,14 @@ class TruthPair:
 
 
 @dataclass(frozen=True, eq=False)
-class _Content:
+class Content:
     fixed: Volume
     moving: Volume
     measure: Measure
 
 
 @lru_cache(maxsize=2)
-def _content(of: TruthPair) -> _Content:
+def content_of(of: TruthPair) -> Content:
     fixed_scan, moving_scan = (_placed(scan, of.data) for scan in (of.pair.fixed, of.pair.moving))
     fixed, moving = fixed_scan.read_image(), moving_scan.read_image()
     if of.truth == "labels":
@@ -129,23 +129,23 @@ def _content(of: TruthPair) -> _Content:
         if of.labels:
             fixed_label = with_values(fixed_label, {value: value for value in of.labels.values()})
             moving_label = with_values(moving_label, of.labels)
-        return _Content(fixed, moving, LabelMeasure(fixed_label, moving_label))
+        return Content(fixed, moving, LabelMeasure(fixed_label, moving_label))
     if of.truth == "landmarks":
         points = [scan.read_landmarks(image) for scan, image in ((fixed_scan, fixed), (moving_scan, moving))]
         if points[0] is None or points[1] is None:
             raise EvaluationError(f"{of.name}: both scans need landmarks")
-        return _Content(fixed, moving, LandmarkMeasure(points[0].points, points[1].points))
+        return Content(fixed, moving, LandmarkMeasure(points[0].points, points[1].points))
     if of.truth == "still":
         still = CompositeTransform(())
         tissue = inner_points(fixed, moving.grid, still, float(fixed.array.mean()))
-        return _Content(fixed, moving, MotionMeasure(tissue, still))
+        return Content(fixed, moving, MotionMeasure(tissue, still))
     slight = of.truth == "slight"
     motion = (slight_motion if slight else known_motion)(moving.grid, of.seed)
     array = resample(moving.array, moving.grid, motion, moving.grid)
     moving = Volume(array, moving.grid, f"{moving.source}, moved")
     above = float(fixed.array.mean()) if slight else _AIR
     points = inner_points(fixed, moving.grid, motion, above)
-    return _Content(fixed, moving, MotionMeasure(points, motion, median=slight))
+    return Content(fixed, moving, MotionMeasure(points, motion, median=slight))
 
 
 def _label(scan: Scan, image: Volume) -> Volume:

@@ -32,6 +32,7 @@ OUTPUTS = {
     "warped": ("warped", ".nrrd"),
     "transform": ("transform", ".h5"),
     "jacobian": ("jacobian", ".nrrd"),
+    "errorMap": ("error_map", ".nrrd"),
     "warpedLabels": ("warped_label", ".nrrd"),
     "report": ("report", ".json"),
 }
@@ -117,6 +118,7 @@ def request_of(options: argparse.Namespace, folder: Path) -> RegistrationRequest
         moving_mask=options.movingMask or None,
         moving_labels=(options.movingLabels,) if options.movingLabels else (),
         fixed_labels=(options.fixedLabels,) if options.fixedLabels else (),
+        error_map=options.errorMap is not None,
     )
 
 

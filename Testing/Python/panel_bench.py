@@ -137,6 +137,7 @@ class ScriptedRun(BackgroundTask[RegistrationNodes]):
             report=self.script.report,
             verdict=Verdict.from_report(self.script.report),
             seconds=2.0,
+            error_map=self._volume("error", np.ones(GRID.shape, np.float32)) if self.outputs.want_error_map else None,
         )
 
     def _volume(self, name: str, array: Any) -> Any:

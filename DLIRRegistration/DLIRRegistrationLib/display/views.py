@@ -23,6 +23,7 @@ from DLIRRegistrationLib.display.layout import (
     request_render,
     side_by_side_views,
 )
+from DLIRRegistrationLib.scene.error_colors import apply_error_colors, has_error_colors, show_error_legend
 from DLIRRegistrationLib.scene.frames import array_to_local
 from DLIRRegistrationLib.scene.jacobian_colors import (
     apply_jacobian_colors,
@@ -97,8 +98,19 @@ def show_jacobian(
     return bool(views)
 
 
+def show_error(fixed: Any, error: Any, views: Sequence[Any] | None = None, opacity: float = JACOBIAN_OPACITY) -> bool:
+    """The error map in its colours over the fixed volume, with its legend."""
+    views = _or_current(views)
+    apply_error_colors(error)
+    _put(views, fixed, error, opacity)
+    if views:
+        show_error_legend(error)
+        request_render(views)
+    return bool(views)
+
+
 def set_fade(fraction: float, views: Sequence[Any] | None = None) -> bool:
-    """Fade from the fixed volume (0) to what lies over it (1), except where that is a Jacobian map."""
+    """Fade from the fixed volume (0) to what lies over it (1), except where that is a map of Jacobian or error."""
     faded = [view for view in _or_current(views) if _compares(view)]
     for view in faded:
         view.GetSliceCompositeNode().SetForegroundOpacity(float(np.clip(fraction, 0, 1)))
@@ -106,7 +118,7 @@ def set_fade(fraction: float, views: Sequence[Any] | None = None) -> bool:
 
 
 def set_checkerboard(on: bool, size: float = CHECKERBOARD_MM, views: Sequence[Any] | None = None) -> bool:
-    """Chequer the fixed volume with what lies over it, except where that is a Jacobian map, or end that.
+    """Chequer the fixed volume with what lies over it, except where that is a map of Jacobian or error, or end that.
 
     size: side of a field in mm. The checkerboard is a temporary, hidden volume, which goes away again; without
     `views` it ends in all layouts.
@@ -192,7 +204,7 @@ def _compares(view: Any) -> bool:
     volume = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
     if not (volume and composite.GetBackgroundVolumeID()):
         return False
-    return is_checkerboard(volume) or not has_jacobian_colors(volume)
+    return is_checkerboard(volume) or not (has_jacobian_colors(volume) or has_error_colors(volume))
 
 
 def _shows(view: Any, volume_node: Any) -> bool:

@@ -17,21 +17,25 @@ from DLIRRegistrationLib.panel.values import all_present, present
 _OF_WARPED = ("layoutButton", "fadeSlider", "checkerboardCheckBox", "checkerboardSpinBox", "beforeCheckBox")
 _OF_TRANSFORM = ("gridCheckBox", "glyphsCheckBox")
 _OF_JACOBIAN = ("jacobianCheckBox", "jacobianSlider")
+_OF_ERROR = ("errorMapCheckBox",)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """All that decides what is shown. warped: None where there is no whole result."""
+    """All that decides what is shown. warped: None where there is no whole result. over: whether the Jacobian lies over
+    the fixed volume, whether the error map does, and how strongly.
+    """
 
     warped: Any
     transform: Any
     jacobian: Any
+    error: Any
     fade: float
     checkerboard: tuple[bool, float]
     before: bool
     grid: bool
     glyphs: bool
-    over: tuple[bool, float]
+    over: tuple[bool, bool, float]
 
 
 class LookSection(Section):
@@ -50,8 +54,17 @@ class LookSection(Section):
 
     def show(self) -> None:
         before, now = self._seen, self._now()
+        if before is not None and all(now.over[:2]) and self.host.settled:
+            # One of them lies over the fixed volume: the one chosen last. This is called again by that.
+            self.write("showJacobian" if before.over[0] else "showErrorMap", False)
+            return
         self._seen = now
-        for names, node in ((_OF_WARPED, now.warped), (_OF_TRANSFORM, now.transform), (_OF_JACOBIAN, now.jacobian)):
+        for names, node in (
+            (_OF_WARPED, now.warped),
+            (_OF_TRANSFORM, now.transform),
+            (_OF_JACOBIAN, now.jacobian),
+            (_OF_ERROR, now.error),
+        ):
             for name in names:
                 getattr(self.ui, name).enabled = node is not None
         self._name_button()
@@ -65,16 +78,17 @@ class LookSection(Section):
             warped=present(p.resultWarped) if whole else None,
             transform=present(p.resultTransform),
             jacobian=present(p.resultJacobian) if whole else None,
+            error=present(p.resultErrorMap) if whole else None,
             fade=p.fade,
             checkerboard=(p.checkerboard, p.checkerboardSize),
             before=p.showBefore,
             grid=p.showGrid,
             glyphs=p.showGlyphs,
-            over=(p.showJacobian, p.jacobianOpacity),
+            over=(p.showJacobian, p.showErrorMap, p.jacobianOpacity),
         )
 
     def _apply(self, before: _Seen, now: _Seen) -> None:
-        new = (before.warped, before.transform, before.jacobian) != (now.warped, now.transform, now.jacobian)
+        new = any(getattr(before, name) != getattr(now, name) for name in ("warped", "transform", "jacobian", "error"))
         if new:
             self._show_new(before, now)
         elif before.fade != now.fade:
@@ -86,7 +100,7 @@ class LookSection(Section):
     def _choices(self, now: _Seen) -> list[tuple[str, bool, Callable[[], Any]]]:
         """Name of the choice, whether it is on, and how to bring the views in line with it."""
         choices: list[tuple[str, bool, Callable[[], Any]]] = [
-            ("over", now.over[0] or bool(_jacobian_views()), lambda: self._lay_over(now)),
+            ("over", any(now.over[:2]) or bool(_jacobian_views()), lambda: self._lay_over(now)),
             ("before", now.before, lambda: self._show_before(now)),
             ("checkerboard", now.checkerboard[0], lambda: views.set_checkerboard(*now.checkerboard)),
         ]
@@ -112,10 +126,12 @@ class LookSection(Section):
         views.show_before(now.before, p.resultFixed, p.resultMoving, now.warped, drawn, propagated)
 
     def _lay_over(self, now: _Seen) -> None:
-        """The Jacobian over the fixed volume: in its own view where there is one, else in all of them."""
-        fixed, (on, opacity) = self.host.parameters.resultFixed, now.over
+        """The Jacobian, or the error map, over the fixed volume: in its own view where there is one, else in all."""
+        fixed, (on, wrong, opacity) = self.host.parameters.resultFixed, now.over
         own = _jacobian_views()
-        if now.jacobian is not None and (on or own):
+        if now.error is not None and wrong:
+            views.show_error(fixed, now.error, own or None, opacity)
+        elif now.jacobian is not None and (on or own):
             views.show_jacobian(fixed, now.jacobian, own or None, opacity)
         elif not own:
             views.show_pair(fixed, now.warped, now.fade)

@@ -18,6 +18,7 @@ class OutputsSection(Section):
         ui.transformKindSelector.enabled = parameters.wantTransform
         ui.transformKindSelectorLabel.enabled = parameters.wantTransform
         ui.jacobianSelector.enabled = parameters.wantJacobian
+        ui.errorMapSelector.enabled = parameters.wantErrorMap
         count = len(all_present(parameters.segmentations))
         ui.outputSegmentationSelector.enabled = count == 1
         ui.outputSegmentationSelectorLabel.enabled = count > 0

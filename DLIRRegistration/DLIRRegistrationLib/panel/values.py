@@ -79,7 +79,7 @@ def keep_result(parameters: Any, choices: dict[str, Any], result: RegistrationNo
         parameters.resultFixed, parameters.resultMoving = choices["fixed"], choices["moving"]
         parameters.resultWarped, parameters.resultTransform = result.warped, result.transform
         parameters.resultJacobian, parameters.resultTable = result.jacobian, result.table
-        parameters.resultLandmarks = result.landmarks
+        parameters.resultLandmarks, parameters.resultErrorMap = result.landmarks, result.error_map
         parameters.resultDrawn = choices["segmentations"]
         parameters.resultPropagated = list(result.segmentations)
         parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
@@ -124,6 +124,8 @@ def _outputs(parameters: Any) -> OutputSelection:
         want_warped=parameters.wantWarped,
         want_transform=parameters.wantTransform,
         want_jacobian=parameters.wantJacobian,
+        error_map=present(parameters.errorMapVolume) if parameters.wantErrorMap else None,
+        want_error_map=parameters.wantErrorMap,
         transform_kind=parameters.transformKind.value,
     )
 
@@ -141,6 +143,8 @@ def _former(parameters: Any) -> OutputSelection:
         landmarks=present(parameters.resultLandmarks),
         want_warped=warped is not None,
         want_jacobian=jacobian is not None,
+        error_map=present(parameters.resultErrorMap),
+        want_error_map=present(parameters.resultErrorMap) is not None,
         transform_kind=parameters.transformKind.value,
     )
 

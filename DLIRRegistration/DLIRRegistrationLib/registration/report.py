@@ -6,6 +6,7 @@ Keys of a report, all but `similarity` and `jacobian` optional, and every figure
     jacobian:   {folding_count, folding_percent, mean, sd, min, max}
     volumes:    {segment name: {before_ml, after_ml}}, see `volume_figures`
     labels:     {segment name: {before: {dice, hd_mm, asd_mm}, after: {...}}}
+    error_map:  {median_mm, p95_mm, structures: {segment name: median in mm}}
     landmarks:  {count, before: {mean_mm, sd_mm, max_mm}, after: {...}}, on the moving image
     verdict:    {level, reason, inputs: {name: figure}}, see `dlir.registration.verdict`
     refinement: {budget, kind, steps, seconds, stopped}; None where the pair was not optimised
@@ -39,7 +40,7 @@ COLUMNS = tuple(field.name.capitalize() for field in fields(Row))
 
 def report_rows(report: Mapping[str, Any]) -> list[Row]:
     """The report from top to bottom; figures that are missing or not defined have no row."""
-    sections = (_images, _checks, _volumes, _labels, _landmarks, _circumstances)
+    sections = (_images, _checks, _errors, _volumes, _labels, _landmarks, _circumstances)
     return [row for section in sections for row in section(report)]
 
 
@@ -100,6 +101,17 @@ def _checks(report: Mapping[str, Any]) -> Iterator[Row]:
         told = "" if most is None else f"(≤ {format(most, form)})"
         yield from _row(measure, {"after": inputs.get(key)}, f"{unit} {told}".strip(), form)
     yield from _row("Local similarity", {when: inputs.get(f"local_{when}") for when in ("before", "after")}, "", ".3f")
+
+
+def _errors(report: Mapping[str, Any]) -> Iterator[Row]:
+    """What the error map tells."""
+    told = report.get("error_map")
+    if not told:
+        return
+    for name, key in (("median", "median_mm"), ("95 % are below", "p95_mm")):
+        yield from _row(f"Error to expect, {name}", {"after": told[key]}, "mm", ".1f")
+    for name, error in told["structures"].items():
+        yield from _row(f"Error to expect in {name}", {"after": error}, "mm", ".1f")
 
 
 def _volumes(report: Mapping[str, Any]) -> Iterator[Row]:

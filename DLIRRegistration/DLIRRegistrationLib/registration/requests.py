@@ -101,23 +101,25 @@ class OutputSelection:
     """Where results go: a node that is given is overwritten; for None a new one with a sensible name is created.
 
     segmentations: one entry for each of the inputs' segmentations; fewer are filled up with None.
-    want_warped, want_transform, want_jacobian: whether that result is wanted at all.
+    want_warped, want_transform, want_jacobian, want_error_map: whether that result is wanted at all.
     transform_kind: "native" keeps the exact affine and B-spline parts, "grid" samples a displacement grid.
     """
 
     warped: Any | None = None
     transform: Any | None = None
     jacobian: Any | None = None
+    error_map: Any | None = None
     segmentations: tuple[Any | None, ...] = ()
     landmarks: Any | None = None
     want_warped: bool = True
     want_transform: bool = True
     want_jacobian: bool = True
+    want_error_map: bool = False
     transform_kind: str = "native"
 
     def problem(self, inputs: RegistrationInputs) -> str | None:
         """Why results cannot go to the chosen nodes, as one sentence; None when they can."""
-        every = (self.warped, self.transform, self.jacobian, *self.segmentations, self.landmarks)
+        every = (self.warped, self.transform, self.jacobian, self.error_map, *self.segmentations, self.landmarks)
         chosen: list[Any] = [node for node in every if node is not None]
         for node in chosen:
             if any(node is given for given in inputs.nodes()):
@@ -150,6 +152,7 @@ class RegistrationNodes:
     report: dict[str, Any]
     verdict: Verdict
     seconds: float
+    error_map: Any | None = None
 
     def selection(self) -> OutputSelection:
         """The outputs of a registration whose results are to take the place of these."""
@@ -157,10 +160,12 @@ class RegistrationNodes:
             warped=self.warped,
             transform=self.transform,
             jacobian=self.jacobian,
+            error_map=self.error_map,
             segmentations=self.segmentations,
             landmarks=self.landmarks,
             want_warped=self.warped is not None,
             want_jacobian=self.jacobian is not None,
+            want_error_map=self.error_map is not None,
         )
 
     @property

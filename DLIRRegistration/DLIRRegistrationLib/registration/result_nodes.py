@@ -14,6 +14,7 @@ from DLIRRegistrationLib.registration.outputs import in_scene
 from DLIRRegistrationLib.registration.report import fill_table, report_rows
 from DLIRRegistrationLib.registration.task import WORKING, Steps
 from DLIRRegistrationLib.registration.transfer import read_image
+from DLIRRegistrationLib.scene.error_colors import apply_error_colors
 from DLIRRegistrationLib.scene.frames import ijk_to_ras
 from DLIRRegistrationLib.scene.jacobian_colors import apply_jacobian_colors
 from DLIRRegistrationLib.scene.segmentations import SegmentLayer, copy_display, import_images
@@ -131,6 +132,13 @@ def finish_jacobian(node: Any) -> None:
     if node.GetDisplayNode() is None:
         _new_display(node)
     apply_jacobian_colors(node)
+
+
+def finish_error_map(node: Any) -> None:
+    """Shows an error map in its colours."""
+    if node.GetDisplayNode() is None:
+        _new_display(node)
+    apply_error_colors(node)
 
 
 def finish_transform(node: Any, fixed: Any, moving: Any) -> None:

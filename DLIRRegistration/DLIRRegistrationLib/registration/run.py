@@ -17,6 +17,7 @@ from DLIRRegistrationLib.registration.parcel import Parcel, compute, worker_requ
 from DLIRRegistrationLib.registration.report import volume_figures
 from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationNodes
 from DLIRRegistrationLib.registration.result_nodes import (
+    finish_error_map,
     finish_jacobian,
     finish_segmentation,
     finish_transform,
@@ -28,7 +29,7 @@ from DLIRRegistrationLib.registration.result_nodes import (
     transform_node,
     volume_node,
 )
-from DLIRRegistrationLib.registration.structures import comparisons, structures
+from DLIRRegistrationLib.registration.structures import comparisons, structures, with_titles
 from DLIRRegistrationLib.registration.task import WORKING, RegistrationTask, Steps
 from DLIRRegistrationLib.scene.masks import mask_array, placed_mask
 from DLIRRegistrationLib.scene.segmentations import export_layers
@@ -93,6 +94,7 @@ class Run(RegistrationTask[RegistrationNodes]):
             moving_labels=tuple(add(layer.array, layer.grid, "segmentation") for layer in layers),
             fixed_labels=tuple(add(layer.array, layer.grid, "fixed segmentation") for layer in scored_by),
             comparisons=comparisons([one for own in self._structures for one in own], known),
+            error_map=self.outputs.want_error_map,
             **self._landmarks.asked,
         )
 
@@ -145,6 +147,7 @@ class Run(RegistrationTask[RegistrationNodes]):
             name = f"{self._landmarks.moving.GetName()} on {self._fixed.source}"
             outputs.add("landmarks", node, self.outputs.landmarks, name, lambda node: node.CreateDefaultDisplayNodes())
         report = {**done.report, "volumes": volume_figures(volumes_before, volumes_after)}
+        report = with_titles(report, [one for own in self._structures for one in own])
         outputs.add("table", report_node(report), self._former_table(), f"{self._title} report")
         return self._result(outputs.apply(), report)
 
@@ -162,6 +165,7 @@ class Run(RegistrationTask[RegistrationNodes]):
             report=report,
             verdict=Verdict.from_report(report),
             seconds=time.perf_counter() - self._began,
+            error_map=nodes.get("error_map"),
         )
 
     @property
@@ -183,6 +187,9 @@ class Run(RegistrationTask[RegistrationNodes]):
         if self.outputs.want_jacobian:
             node = yield from volume_node(files["jacobian"], self._fixed.grid)
             outputs.add("jacobian", node, self.outputs.jacobian, f"{self._title} Jacobian", finish_jacobian)
+        if self.outputs.want_error_map:
+            node = yield from volume_node(files["error_map"], self._fixed.grid)
+            outputs.add("error_map", node, self.outputs.error_map, f"{self._title} error", finish_error_map)
 
     def _add_segmentations(self, files: dict[str, Path], outputs: Outputs) -> Steps[dict[str, float]]:
         """Prepares the propagated segmentations; returns the volume in ml of each structure, by title."""

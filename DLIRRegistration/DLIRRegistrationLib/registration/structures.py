@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlir.registration.request import Comparison
+from dlir.registration.request import Comparison, structure_name
 from DLIRRegistrationLib.scene.segmentations import SegmentLayer
 
 
@@ -45,6 +45,16 @@ def comparisons(moving: Sequence[Structure], fixed: Sequence[Structure]) -> tupl
     wanted = {_key(structure.name): structure for structure in fixed}
     pairs = [(structure, wanted.get(_key(structure.name))) for structure in moving]
     return tuple(Comparison(a.title, a.layer, a.value, b.layer, b.value) for a, b in pairs if b is not None)
+
+
+def with_titles(report: dict[str, Any], moving: Sequence[Structure]) -> dict[str, Any]:
+    """A report whose errors to expect, where there are some, are those of structures by their titles."""
+    if "error_map" not in report:
+        return report
+    told, several = report["error_map"], len({structure.layer for structure in moving}) > 1
+    titles = {structure_name(one.layer, one.value, several=several): one.title for one in moving}
+    renamed = {titles.get(name, name): error for name, error in told["structures"].items()}
+    return {**report, "error_map": {**told, "structures": renamed}}
 
 
 def _key(name: str) -> str:

@@ -60,9 +60,14 @@ def apply_jacobian_colors(volume_node: Any) -> None:
 
 def has_jacobian_colors(volume_node: Any) -> bool:
     """Whether `apply_jacobian_colors` has seen this volume; also after the scene was saved and read again."""
+    return has_colors(volume_node, _TABLE_MARK)
+
+
+def has_colors(volume_node: Any, mark: str) -> bool:
+    """Whether a volume is shown in the colours of the table with this mark."""
     display = volume_node.GetDisplayNode()
     colors = display.GetColorNode() if display else None
-    return bool(colors and colors.GetAttribute(_TABLE_MARK))
+    return bool(colors and colors.GetAttribute(mark))
 
 
 def folding_label(volume_node: Any) -> Any:
@@ -92,7 +97,12 @@ def folding_label(volume_node: Any) -> Any:
 
 
 def show_legend(volume_node: Any) -> Any:
-    """Turn the colour legend of a Jacobian volume on; the legend's display node.
+    """As `show_legend_of`, of a Jacobian volume: -0.5, 0.0 ... 2.5."""
+    return show_legend_of(volume_node, LEGEND_TITLE, 7, "%.1f")
+
+
+def show_legend_of(volume_node: Any, title: str, labels: int, form: str) -> Any:
+    """Turn the colour legend of a volume on, with so many labels; the legend's display node.
 
     Call it once the volume is a layer of the slice views, and have these rendered afterwards.
     """
@@ -103,10 +113,10 @@ def show_legend(volume_node: Any) -> Any:
         slicer.mrmlScene.RemoveNode(old)
     legend = colors.AddDefaultColorLegendDisplayNode(volume_node)
     modifying = legend.StartModify()
-    legend.SetTitleText(LEGEND_TITLE)
+    legend.SetTitleText(title)
     legend.SetUseColorNamesForLabels(False)
-    legend.SetLabelFormat("%.1f")
-    legend.SetNumberOfLabels(7)  # -0.5, 0.0 ... 2.5
+    legend.SetLabelFormat(form)
+    legend.SetNumberOfLabels(labels)
     legend.SetMaxNumberOfColors(ENTRIES)
     # Below the anatomy, above what Slicer writes into the lower corner.
     legend.SetOrientation(legend.Horizontal)
@@ -124,14 +134,14 @@ def _jacobian_table() -> Any:
     step = WINDOW / (ENTRIES - 1)
     # An entry holds for the values of one step, and has the colour of their middle.
     values = [LEVEL - WINDOW / 2 + (index + 0.5) * step for index in range(ENTRIES)]
-    return _table(_TABLE_NAME, _TABLE_MARK, [(f"{value:.2f}", (*color_of(value), 1.0)) for value in values])
+    return color_table(_TABLE_NAME, _TABLE_MARK, [(f"{value:.2f}", (*color_of(value), 1.0)) for value in values])
 
 
 def _folding_table() -> Any:
-    return _table(_FOLDING_NAME, _FOLDING_MARK, [("none", (0.0, 0.0, 0.0, 0.0)), ("folding", (*FOLDING, 1.0))])
+    return color_table(_FOLDING_NAME, _FOLDING_MARK, [("none", (0.0, 0.0, 0.0, 0.0)), ("folding", (*FOLDING, 1.0))])
 
 
-def _table(name: str, mark: str, colors: list[tuple[str, tuple[float, float, float, float]]]) -> Any:
+def color_table(name: str, mark: str, colors: list[tuple[str, tuple[float, float, float, float]]]) -> Any:
     """The colour table node with this mark; made where the scene lacks it."""
     for found in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
         if found.GetAttribute(mark):

@@ -50,6 +50,7 @@ def request_of(
     device: str = "auto",
     output: Path | None = None,
     displacement: bool = False,
+    error_map: bool = False,
     full_paths: bool = False,
     overwrite: bool = False,
 ) -> RegistrationRequest:
@@ -79,6 +80,7 @@ def request_of(
         fixed_labels=() if fixed_label is None else (label_source(fixed_label, "fixed label"),),
         fixed_landmarks=_points(fixed_landmarks, "fixed landmarks"),
         moving_landmarks=_points(moving_landmarks, "moving landmarks"),
+        error_map=error_map,
     )
 
 

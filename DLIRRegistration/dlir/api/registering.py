@@ -72,6 +72,7 @@ def register(
     device: str = "auto",
     output: str | os.PathLike[str] | None = None,
     displacement: bool = False,
+    error_map: bool = False,
     full_paths: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
@@ -98,6 +99,7 @@ def register(
     initial_transform: a file or a SimpleITK transform, fixed to moving point.
     refine: for how long the pair is optimised, such as "10s", "50it" or "converged"; None is "off" with a model.
     output: a folder for what the command writes; None writes nothing. displacement, full_paths, overwrite: about that.
+    error_map: whether the error to expect in each voxel is estimated, which takes time.
     threads: of the CPU; None leaves torch's as they are, if that is imported already, and is else what the environment
     says or the cores here. progress: gets the step, in words, and the fraction done. notify: gets what the user should
     know although it goes on; a warning if not given.
@@ -127,6 +129,7 @@ def register(
         device=device,
         output=output,
         displacement=displacement,
+        error_map=error_map,
         full_paths=full_paths,
         overwrite=overwrite,
     )

@@ -77,6 +77,12 @@ class Result:
         return self.grid.to_sitk(self._finished.result.jacobian)
 
     @cached_property
+    def error_map(self) -> sitk.Image | None:
+        """The error to expect in each voxel, mm, float32; None where it was not asked for."""
+        found = self._finished.result.error_map
+        return None if found is None else self.grid.to_sitk(found)
+
+    @cached_property
     def transform(self) -> sitk.CompositeTransform:
         """From points of the fixed image to points of the moving image, LPS mm, exact: as sitk.Resample takes it."""
         from dlir.transforms.files import to_sitk

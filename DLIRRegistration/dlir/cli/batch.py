@@ -12,6 +12,7 @@ from dlir.cli.common import (
     EXIT_INCOMPLETE,
     EXIT_VERDICT,
     DeviceOption,
+    ErrorMapOption,
     FullPathsOption,
     JsonOption,
     OverwriteOption,
@@ -64,6 +65,7 @@ def batch(
         str, typer.Option(metavar="I/N", help="Every Nth row only, for the Ith of N commands on one --output.")
     ] = "1/1",
     displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
+    error_map: ErrorMapOption = False,
     full_paths: FullPathsOption = False,
     overwrite: OverwriteOption = False,
     summary: Annotated[
@@ -109,6 +111,7 @@ def batch(
         initialize and initialize.value,
         device.value,
         displacement,
+        error_map,
         full_paths,
         overwrite,
     )

@@ -29,6 +29,9 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Threads of the CPU; else the variable DLIR_THREADS says it.", show_default="cores here"),
 ]
+ErrorMapOption = Annotated[
+    bool, typer.Option("--error-map", help="Also write error_map.nrrd, the error to expect in mm.")
+]
 FullPathsOption = Annotated[
     bool, typer.Option("--full-paths", help="Name files with the folders above them, in what is written or printed.")
 ]

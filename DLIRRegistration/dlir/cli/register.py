@@ -11,6 +11,7 @@ from dlir import api
 from dlir.cli.common import (
     EXIT_VERDICT,
     DeviceOption,
+    ErrorMapOption,
     FullPathsOption,
     JsonOption,
     OverwriteOption,
@@ -69,6 +70,7 @@ def register(
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
     displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
+    error_map: ErrorMapOption = False,
     full_paths: FullPathsOption = False,
     overwrite: OverwriteOption = False,
     fail_on: Annotated[
@@ -79,9 +81,9 @@ def register(
     """Register MOVING to FIXED.
 
     Writes warped.nrrd, transform.h5 (ITK, fixed point to moving point), jacobian.nrrd, report.json, with
-    --moving-label warped_label.nrrd, and with --displacement displacement.nrrd (mm, LPS): all on the fixed
-    image's grid; with --moving-landmarks moving_landmarks.csv, where they lie on the fixed image (mm, LPS). All
-    together or none, in place of all files of an earlier registration of this pair.
+    --moving-label warped_label.nrrd, and with --displacement displacement.nrrd (mm, LPS), with --error-map
+    error_map.nrrd (mm): all on the fixed image's grid; with --moving-landmarks moving_landmarks.csv, where they lie on
+    the fixed image (mm, LPS). All together or none, in place of all files of an earlier registration of this pair.
 
     Ends with a verdict: good, check (look before relying on it) or failed. Exit code 0 whatever it is, unless
     --fail-on asks for 3; 2 where the input is refused and nothing written.
@@ -106,6 +108,7 @@ def register(
             device=device.value,
             output=output,
             displacement=displacement,
+            error_map=error_map,
             full_paths=full_paths,
             overwrite=overwrite,
             threads=threads,

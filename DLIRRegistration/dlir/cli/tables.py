@@ -52,6 +52,8 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     print(f"folding   {number(jacobian['folding_percent'], '.4f')} % of voxels{by_construction}")
     spread = "  ".join(f"{name} {number(jacobian[name])}" for name in ("mean", "sd", "min", "max"))
     print(f"Jacobian  {spread}")
+    if "error_map" in report:
+        print(f"error     {_error(report['error_map'])}")
     print(f"start     {_start(report['initialization'])}")
     threads = f"{report['threads']} thread{'' if report['threads'] == 1 else 's'}"
     print(
@@ -91,7 +93,13 @@ def _start(initialization: dict[str, Any]) -> str:
     return start + (f"\n          {initialization['reason']}" if "reason" in initialization else "")
 
 
+def _error(told: dict[str, Any]) -> str:
+    """What the error map tells, of the whole and of each structure."""
+    whole = f"to expect: median {number(told['median_mm'], '.1f')} mm, 95 % below {number(told['p95_mm'], '.1f')} mm"
+    return "; ".join([whole, *(f"{name} {error:.1f} mm" for name, error in told["structures"].items())])
+
+
 def _duration(seconds: dict[str, float]) -> str:
-    around = {"read", "choose", "load", "labels", "figures", "verdict", "write"}
+    around = {"read", "choose", "load", "labels", "figures", "verdict", "error map", "write"}
     inner = sum(value for name, value in seconds.items() if name not in around)
     return f"{inner:.2f} s (and {sum(seconds.values()) - inner:.2f} s to read, load, judge and write)"

@@ -33,6 +33,7 @@ class Options:
     initialize: str | None = None
     device: str = "auto"
     displacement: bool = False
+    error_map: bool = False
     full_paths: bool = False
     overwrite: bool = False
 
@@ -52,7 +53,7 @@ class Options:
             choose_device(self.device)
 
     def _asked(self, model: str) -> dict[str, Any]:
-        names = ("refine", "kind", "similarity", "initialize", "device")
+        names = ("refine", "kind", "similarity", "initialize", "device", "error_map")
         return {"model": model, **{name: getattr(self, name) for name in names}}
 
     def request(self, row: Row, folder: Path) -> RegistrationRequest:

@@ -20,8 +20,9 @@ from dlir.optimization.budget import Budget
 from dlir.optimization.candidates import candidates
 from dlir.optimization.choices import Kind
 from dlir.optimization.deformable import Stage, improve
-from dlir.optimization.levels import Level, Pyramid, spacing_for, warped
+from dlir.optimization.levels import Level, Pyramid, grid_at, spacing_for, warped
 from dlir.optimization.objective import LocalSimilarity, Steering
+from dlir.optimization.perturbed import perturbations
 from dlir.optimization.plan import COARSE, SAMPLES, affordable_plan, plan, stiffened
 from dlir.transforms.spatial import AffineTransform, CompositeTransform, Points
 
@@ -31,6 +32,8 @@ _PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 150_000, 3, 0.9
 _WAITED, _GAIN, _LONGER = 15, 2e-4, 5
 # The way back is found by so many steps, with so many samples at the finest.
 _TURNED, _TURNED_SAMPLES = Budget(steps=100), 60_000
+# Fine stages that a displaced result is found again by.
+_AGAIN = 2
 # Images whose mean local correlation is lower after the affine part differ in contrast, and those of which it is a
 # smaller part of what it is without its sign: 0.49 and more, and 0.91 and more, two scanners included, against 0.39 and
 # less, and 0.79 and less, between CT and MR.
@@ -291,6 +294,20 @@ class Optimisation:
             )
         watch = _Watch(_TURNED, lambda: False, lambda told: None)
         return other._run(watch, aim.turned(), start, _TURNED_SAMPLES).transform
+
+    def found_again(self, found: Optimised) -> list[CompositeTransform]:
+        """What the stages on top of a result make of it once it is displaced by each of the `perturbations`: it again
+        where the images say so.
+        """
+        grid = self._fixed.grid
+        sample = math.prod(grid_at(grid, spacing_for(grid, _TURNED_SAMPLES)).spacing) ** (1 / 3)
+        stages, ways = plan(grid, _TURNED_SAMPLES, fine=True)[:_AGAIN], list[CompositeTransform]()
+        for displaced in perturbations(grid, sample):
+            way = CompositeTransform((*displaced.parts, *found.transform.parts))
+            for stage in stages:
+                way = improve(self._fixed, self._moving, way, stage, lambda *told: True, found.similarity).transform
+            ways.append(way)
+        return ways
 
     def _stiff_affine(self, begun: Candidates, aim: Aim, watch: _Watch) -> list[FoundAffine]:
         """For images of different contrast: they tell less, and are mostly of one person, so that more is taken from

@@ -52,8 +52,7 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
         affine_volume=float(np.linalg.det(linear.matrix[:3, :3])),
     )
     offer(known)
-    back = done.optimisation.turned(done.found, done.aim)
-    return replace(known, inverse_consistency_mm=defined(there_and_back(points, sent, back, moving.grid)))
+    return replace(known, inverse_consistency_mm=defined(there_and_back(points, sent, done.back, moving.grid)))
 
 
 def _foreground(level: Level) -> Points:

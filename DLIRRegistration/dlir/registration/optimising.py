@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ class Optimising:
     budget: Budget
     aim: Aim
     start: CompositeTransform
+
+    @cached_property
+    def back(self) -> CompositeTransform:
+        """What is found with the roles of the images exchanged, moving point -> fixed point, LPS mm."""
+        with torch.enable_grad():
+            return self.optimisation.turned(self.found, self.aim)
 
     def to_dict(self) -> dict[str, Any]:
         """For a report."""

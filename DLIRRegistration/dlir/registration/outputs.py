@@ -32,14 +32,15 @@ def output_names(request: RegistrationRequest) -> dict[str, str]:
     """File names of the outputs, by what they are.
 
     Either form has "warped" and "jacobian" (float32, fixed grid), "transform" (ITK .h5) and, where asked for,
-    "displacement". Files: "warped_label" and "backward_label", numbered from 1 where there are several layers, in
-    the type they came in, "moving_landmarks" and "report". Arrays: "label_0"... and "backward_label_0"... in their
-    place, and neither points nor report, which the worker tells itself.
+    "displacement" and "error_map" (float32, mm, fixed grid). Files: "warped_label" and "backward_label", numbered from
+    1 where there are several layers, in the type they came in, "moving_landmarks" and "report". Arrays: "label_0"...
+    and "backward_label_0"... in their place, and neither points nor report, which the worker tells itself.
     """
     outputs = outputs_of(request)
     arrays = outputs.form == OutputForm.arrays
     layers = [*_layer_keys(request, "label"), *_layer_keys(request, "backward_label")]
-    images = ["warped", "jacobian", *layers, *(["displacement"] if outputs.displacement else [])]
+    extras = {"displacement": outputs.displacement, "error_map": request.error_map}
+    images = ["warped", "jacobian", *layers, *(key for key, wanted in extras.items() if wanted)]
     names = {key: f"{key}.npy" if arrays else f"{key}.nrrd" for key in images} | {"transform": "transform.h5"}
     if arrays:
         return names
@@ -90,6 +91,8 @@ def _volumes(
         from dlir.transforms.resample import displacement_field
 
         volumes["displacement"] = displacement_field(result.transform, fixed), fixed
+    if result.error_map is not None:
+        volumes["error_map"] = result.error_map, fixed
     return volumes
 
 

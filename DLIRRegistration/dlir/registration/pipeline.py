@@ -166,7 +166,10 @@ def in_parts(
         if route.doubt is not None and done.verdict.beyond("networks_distance"):
             if not _optimises(request):
                 raise route.doubt
-            done = job.by(route.without_model(), loaded)
+            route = route.without_model()
+            done = job.by(route, loaded)
+        if request.error_map:
+            done = job.with_error_map(route, done, segments)
     finished = _finished(request, done, clock, list(dict.fromkeys([*told_first, *told_then])), segments)
     yield
     return finished if target is None else target.written(finished, clock, part_of(progress, 0.9, 1.0))
@@ -308,6 +311,20 @@ class _Job:
             verdict = _verdict(self.session, outcome.value, header, report, request.device, self.offer)
             report["verdict"] = verdict.to_dict()
         return _Done(loaded, outcome.value, propagated, report, verdict)
+
+    def with_error_map(self, route: _Route, done: _Done, segments: Sequence[Segment]) -> _Done:
+        from dlir.registration.error_map import describe_error, structure_errors
+
+        path = None if route.header is None else route.header.path
+        with self.clock.step("error map"):
+            self.progress("error map", 0.87)
+            signs = self.session.error_signs(done.loaded, done.result, path, self.request.device)
+            errors = signs.map_on(done.loaded.fixed.grid)
+            names = {(own.layer, own.value): own.name for own in self.request.comparisons or ()}
+            names |= {(own.layer, own.value): own.name for own in segments}
+            structures = structure_errors(errors, done.propagated.after, names)
+        told = {**describe_error(signs), "structures": structures}
+        return replace(done, result=replace(done.result, error_map=errors), report={**done.report, "error_map": told})
 
 
 def _new_session() -> Session:

@@ -105,6 +105,7 @@ class RegistrationRequest:
     backward_labels: layers drawn on the fixed image, to be carried onto the moving image's grid.
     moving_landmarks: to be brought onto the fixed image. fixed_landmarks: those they correspond to, one by one, for
     the target registration error.
+    error_map: whether the error to expect is estimated, voxel by voxel.
     Masks and labels in files lie on the voxels of their image; those in arrays and volumes may lie on any grid.
     Raises OptionError and ProtocolError for values that contradict each other.
     """
@@ -128,6 +129,7 @@ class RegistrationRequest:
     backward_labels: tuple[ImageSource, ...] = ()
     fixed_landmarks: PointSource | None = None
     moving_landmarks: PointSource | None = None
+    error_map: bool = False
 
     def __post_init__(self) -> None:
         if self.fixed_labels and not self.moving_labels:
@@ -191,6 +193,11 @@ class RegistrationRequest:
         images = (source.array if isinstance(source, ArrayFile) else source for source in self.images())
         named = (*images, self.initial_transform, self.fixed_landmarks, self.moving_landmarks)
         return [name for name in named if isinstance(name, str)]
+
+
+def structure_name(layer: int, value: int, *, several: bool) -> str:
+    """How a report calls a propagated structure that has no name. several: whether there is more than one layer."""
+    return f"{layer}/{value}" if several else str(value)
 
 
 def to_values(request: RegistrationRequest) -> dict[str, Any]:

@@ -25,7 +25,8 @@ class RegistrationResult:
     inside: whether the voxel maps inside the moving image.
     initialization: how the images were brought together before the first stage, for the report.
     seconds: time of each step, in order. prediction: what the networks made of the pair, for the verdict; None
-    without any. optimising: what the pair was optimised by; None where it was not.
+    without any. optimising: what the pair was optimised by; None where it was not. error_map: the error to expect in
+    mm; None where that was not asked for.
     """
 
     transform: CompositeTransform
@@ -37,3 +38,4 @@ class RegistrationResult:
     seconds: dict[str, float] = field(default_factory=dict)
     prediction: Prediction | None = None
     optimising: Optimising | None = None
+    error_map: NDArray[np.float32] | None = None

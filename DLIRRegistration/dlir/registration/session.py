@@ -14,6 +14,7 @@ from dlir.model.file import ModelHeader, load_model
 from dlir.model.multistage import MultiStageModel
 from dlir.registration.assessment import Assessment, assess, refined
 from dlir.registration.devices import Outcome, choose_device, run_with_fallback
+from dlir.registration.error_map import Signs, signs_of
 from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
 from dlir.registration.optimised_assessment import assess_optimised
@@ -134,6 +135,17 @@ class Session:
             return refined(known, kept.model.spec, found, optimising.found.transform)
 
         return run_with_fallback(run, device).value
+
+    def error_signs(
+        self, loaded: Loaded, result: RegistrationResult, model: Path | None, device_name: str = "auto"
+    ) -> Signs:
+        """What tells of the error of a result of `register`, voxel by voxel. Raises DeviceError and ModelError."""
+        kept = None if model is None else self._load(model)
+
+        def run(device: torch.device) -> Signs:
+            return signs_of(loaded, result, None if kept is None else Registration(kept.model, device))
+
+        return run_with_fallback(run, choose_device(device_name)).value
 
     def _load(self, path: Path) -> _Kept:
         with self._busy:

@@ -94,6 +94,7 @@ def everything(pair: Pair, out: Path, **more: str) -> dict[str, str]:
         "warped": str(out / "A_vtkMRMLScalarVolumeNodeC.nrrd"),
         "transform": str(out / "A_vtkMRMLTransformNodeB.h5"),
         "jacobian": str(out / "j.nrrd"),
+        "errorMap": str(out / "e.nrrd"),
         "warpedLabels": str(out / "l.nrrd"),
         "report": str(out / "r.json"),
         **more,
@@ -189,7 +190,7 @@ def test_slicer_is_told_the_verdict(module: ModuleType, pair: Pair, tmp_path: Pa
 
 
 def test_a_pair_is_optimised_without_a_model(module: ModuleType, pair: Pair, tmp_path: Path) -> None:
-    chosen = everything(pair, tmp_path / "out", model="none", refine="5it", kind="rigid")
+    chosen = everything(pair, tmp_path / "out", model="none", refine="5it", kind="rigid", errorMap="")
     assert module.main(typed_by_slicer(chosen)) == 0
     report = json.loads(Path(chosen["report"]).read_text())
     assert report["model"]["name"] == "none"
@@ -228,7 +229,10 @@ def test_an_output_may_take_the_place_of_an_input(module: ModuleType, pair: Pair
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"warped": "", "transform": "", "jacobian": "", "warpedLabels": "", "report": ""}, ["at least one output"]),
+        (
+            {"warped": "", "transform": "", "jacobian": "", "errorMap": "", "warpedLabels": "", "report": ""},
+            ["at least one output"],
+        ),
         ({"warped": "w.nii.gz"}, ["--warped", "must end in .nrrd"]),
         ({"transform": "nowhere/t.h5"}, ["--transform", "does not exist"]),
         ({"movingLabels": "", "fixedLabels": ""}, ["--warpedLabels needs --movingLabels"]),

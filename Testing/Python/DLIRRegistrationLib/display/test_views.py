@@ -69,6 +69,19 @@ def test_side_by_side_without_a_jacobian(scene: MRML, windows: Windows) -> None:
     assert greys(windows, JACOBIAN_VIEW, fixed) == [BRIGHT, DARK]
 
 
+def test_an_error_map_takes_the_jacobians_view_and_is_not_faded(scene: MRML, windows: Windows) -> None:
+    fixed, warped = half_bright(scene, "fixed", left=True), half_bright(scene, "warped", left=False)
+    views.show_side_by_side(fixed, warped, jacobian_volume(scene))
+    error = half_bright(scene, "error", left=True)
+    view = windows.view(JACOBIAN_VIEW).logic
+    assert views.show_error(fixed, error, [view])
+    composite = view.GetSliceCompositeNode()
+    assert (composite.GetForegroundVolumeID(), composite.GetLabelVolumeID()) == (error.GetID(), None)
+    before = composite.GetForegroundOpacity()
+    assert views.set_fade(0.1)
+    assert composite.GetForegroundOpacity() == before
+
+
 def test_without_windows_nothing_happens(scene: MRML) -> None:
     fixed, warped = half_bright(scene, "fixed", left=True), half_bright(scene, "warped", left=False)
     jacobian = jacobian_volume(scene, -1.0)

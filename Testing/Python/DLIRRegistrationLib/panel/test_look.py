@@ -17,6 +17,7 @@ _SHOWN = (
     "show_grid",
     "show_glyphs",
     "show_jacobian",
+    "show_error",
     "show_side_by_side",
     "leave_side_by_side",
     "jump_to_worst_fold",
@@ -92,6 +93,35 @@ def test_each_choice_asks_for_its_own(bench: Bench, asked: list[tuple[Any, ...]]
         ("show_jacobian", fixed, jacobian, None, 0.8),
         ("show_pair", fixed, warped, 0.25),
     ]
+
+
+def test_jacobian_and_error_map_take_turns_over_the_fixed_volume(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    bench.unfold("outputsButton", "lookButton")
+    bench.click("wantErrorMapCheckBox")
+    fixed, _, warped, _, jacobian = _register(bench)
+    error = bench.parameters.resultErrorMap
+    asked.clear()
+    bench.click("jacobianCheckBox")
+    bench.click("errorMapCheckBox")
+    assert not bench.ui.jacobianCheckBox.checked
+    bench.click("jacobianCheckBox")
+    assert not bench.ui.errorMapCheckBox.checked
+    bench.click("errorMapCheckBox")
+    bench.click("errorMapCheckBox")
+    assert asked == [
+        ("show_jacobian", fixed, jacobian, None, 0.6),
+        ("show_error", fixed, error, None, 0.6),
+        ("show_jacobian", fixed, jacobian, None, 0.6),
+        ("show_error", fixed, error, None, 0.6),
+        ("show_pair", fixed, warped, 0.5),
+    ]
+
+
+def test_without_an_error_map_there_is_none_to_look_at(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    _register(bench)
+    bench.unfold("lookButton", "outputsButton")
+    assert not bench.ui.errorMapCheckBox.enabled
+    assert not bench.ui.errorMapSelector.enabled
 
 
 def test_the_next_result_is_looked_at_in_the_same_way(bench: Bench, asked: list[tuple[Any, ...]]) -> None:

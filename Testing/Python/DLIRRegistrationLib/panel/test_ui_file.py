@@ -80,7 +80,7 @@ def test_every_section_but_the_first_is_folded(ui: ElementTree.Element) -> None:
 
 def test_outputs_are_created_on_apply_unless_chosen(ui: ElementTree.Element) -> None:
     outputs = [w for w in ui.iter("widget") if str(_property(w, "noneDisplay")).endswith("on Apply")]
-    assert len(outputs) == 5
+    assert len(outputs) == 6
     for widget in outputs:
         assert _property(widget, "noneEnabled") == "true"
         assert _property(widget, "addEnabled") == "true"

@@ -26,6 +26,7 @@ LEAST: dict[str, Any] = {
 }
 FULL: dict[str, Any] = {
     **LEAST,
+    "error_map": {"median_mm": 1.23, "p95_mm": 4.56, "structures": {"LV": 2.04}},
     "volumes": volume_figures({"LV": 184.26, "RV": 40.0, "MYO": 90.0}, {"LV": 231.9, "RV": 38.02}),
     "labels": {
         "LV": {
@@ -87,6 +88,9 @@ def test_rows_from_top_to_bottom() -> None:
         Row("Distance from the model's images", "", "0.94", "(≤ 1.35)"),
         Row("Distance to its networks", "", "1.10", "(≤ 2.20)"),
         Row("Local similarity", "0.310", "0.620", ""),
+        Row("Error to expect, median", "", "1.2", "mm"),
+        Row("Error to expect, 95 % are below", "", "4.6", "mm"),
+        Row("Error to expect in LV", "", "2.0", "mm"),
         Row("Volume of LV", "184", "232", "ml"),
         Row("Volume change of LV", "", "+26", "%"),
         Row("Volume of RV", "40.0", "38.0", "ml"),

@@ -20,6 +20,7 @@ from dlir.model.catalogue import all_models
 from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationNodes
 from DLIRRegistrationLib.registration.run import Run
 from DLIRRegistrationLib.registration.task import RunError
+from DLIRRegistrationLib.scene.error_colors import has_error_colors
 from DLIRRegistrationLib.scene.frames import grid_of_volume, move_points, points_ras, transform_between
 from small_pair import SEGMENT, segment_mask
 
@@ -127,6 +128,17 @@ def test_only_what_is_wanted_is_made(scene: MRML, pair: SmallPair, worker: Worke
     assert result.warped is None
     assert result.jacobian is None
     assert len(names(scene)) == len(before) + 2  # transform and report
+
+
+def test_an_error_map_is_made_where_it_is_wanted(pair: SmallPair, worker: WorkerClient) -> None:
+    inputs = RegistrationInputs(pair.fixed, pair.moving, segmentations=(pair.moving_drawn,))
+    result = run(inputs, worker, OutputSelection(want_error_map=True))
+    values = array(result.error_map)
+    assert values.shape == array(pair.fixed).shape
+    assert values.min() > 0
+    assert has_error_colors(result.error_map)
+    assert result.selection().error_map is result.error_map
+    assert result.report["error_map"]["structures"].keys() == {SEGMENT}
 
 
 @each_model

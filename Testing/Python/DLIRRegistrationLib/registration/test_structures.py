@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("slicer", reason="needs slicer-core")
 
 from dlir.registration.request import Comparison
-from DLIRRegistrationLib.registration.structures import comparisons, structures
+from DLIRRegistrationLib.registration.structures import Structure, comparisons, structures, with_titles
 from DLIRRegistrationLib.scene.segmentations import export_layers
 from grids import make_grid
 from segments import overlapping, segmentation
@@ -49,3 +49,12 @@ def test_structures_of_one_name_are_compared_however_they_are_written(scene: MRM
     scar = next(pair for pair in found if pair.name == "scar")
     one, other = of_ours["scar"], of_theirs["scar"]
     assert scar == Comparison("scar", one.layer, one.value, other.layer, other.value)
+
+
+@pytest.mark.parametrize(("layers", "names"), [((0, 0), ("1", "2")), ((0, 1), ("0/1", "1/2"))])
+def test_errors_to_expect_are_told_by_titles(layers: tuple[int, int], names: tuple[str, str]) -> None:
+    known = [Structure(name, name, name, layer, value) for name, layer, value in zip("ab", layers, (1, 2), strict=True)]
+    told = {"median_mm": 1.0, "p95_mm": 2.0, "structures": {names[0]: 0.5, names[1]: 0.7}}
+    found = with_titles({"error_map": told}, known)
+    assert found["error_map"] == {**told, "structures": {"a": 0.5, "b": 0.7}}
+    assert with_titles({}, known) == {}
