@@ -152,6 +152,7 @@ def _options(request: RegistrationRequest) -> dict[str, Any]:
         "similarity": request.similarity,
         "initialize": request.initialize,
         "displacement": request.outputs is not None and request.outputs.displacement,
+        "error_map": request.error_map,
     }
 
 
