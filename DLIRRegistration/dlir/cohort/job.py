@@ -9,6 +9,7 @@ from dlir.cohort.origin import origin_of, stamped
 from dlir.cohort.picture import PICTURE, write_picture
 from dlir.cohort.rows import Options, Row
 from dlir.errors import notes_to
+from dlir.io.memory import give_back_memory
 from dlir.io.source import without_folders
 
 
@@ -45,4 +46,6 @@ class RowWorker:
                 report["notes"] = notes if self._options.full_paths else list(map(without_folders, notes))
                 path = outputs.file(report["outputs"]["report"])
                 write_json(path, stamped(report, origin, path.parent))
+        del finished
+        give_back_memory()
         return figures_of(report)

@@ -1,11 +1,13 @@
-"""How much memory there is for this process, before anything is asked of it."""
+"""How much memory there is for this process, before anything is asked of it; and memory that it gives back."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 _CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -13,6 +15,23 @@ _CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 def memory_limit() -> float:
     """Bytes that this process may use at most: the machine's, or less where a limit is set; infinity if unknown."""
     return min(_machine(), _own_limit(), *map(_number, _CGROUP))
+
+
+def give_back_memory() -> None:
+    """Return to the system what was freed; between two pairs, as the C library keeps it in ever more pieces where no
+    two images are of one size.
+    """
+    if (library := _c_library()) is not None:
+        library.malloc_trim(0)
+
+
+@cache
+def _c_library() -> Any:
+    """The one that this process runs on, if it can be asked for this; None elsewhere than on Linux with GNU's."""
+    import ctypes
+
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "malloc_trim") else None
 
 
 def _machine() -> float:
