@@ -8,8 +8,8 @@ limits are chosen on *tune*. *none*: without a model, 10 s of one thread's own t
 model with --refine 5s. A result is wrong where it is below the start, or more than .03 Dice or 1 mm
 short of elastix on that pair, else well; a damaged pair on which elastix was not run is held to the undamaged one. An
 interrupted run goes on where it was; results/verdict_optimised.jsonl keeps the figures of each pair, and the tables in
-results/verdict_optimised.md are made of these with the limits as they are now. About 20 s a pair. Figures of the report
-are taken at about 600,000 samples. elastix on the pairs that tune:
+results/verdict_optimised.md are made of these with the limits as they are now. About 20 s a pair. elastix on the pairs
+that tune:
 
     python Benchmarks/anything.py run --split tune --elastix-python PYTHON \\
         --records Benchmarks/results/verdict_optimised_elastix.jsonl
@@ -35,23 +35,15 @@ from truth.store import default_data
 from truth_pairs import in_turn
 
 from dlir.errors import DLIRError
-from dlir.io.reading import Volume
 from dlir.io.source import without_folders
 from dlir.model.catalogue import resolve_model
 from dlir.model.file import read_header
-from dlir.optimization.levels import Level
-from dlir.optimization.optimise import Aim, Optimisation
-from dlir.optimization.plan import SAMPLES
 from dlir.registration.assessment import Assessment
 from dlir.registration.choices import NO_MODEL, Kind, budget_of
 from dlir.registration.loading import Loaded
-from dlir.registration.optimised_assessment import assess_optimised
-from dlir.registration.optimising import Optimising, Refinement
+from dlir.registration.optimising import Refinement
 from dlir.registration.pipeline import expected_start
-from dlir.registration.progress import Clock
 from dlir.registration.report import build_report
-from dlir.registration.resampled import resampled
-from dlir.registration.result import RegistrationResult
 from dlir.registration.session import Session
 from dlir.registration.verdict import LEVELS, verdict_on
 
@@ -104,55 +96,23 @@ def known() -> dict[tuple[str, str, str], Row]:
 
 def measured(pair: TruthPair, kind: str) -> Row:
     """The figures of one pair, whatever the limits are."""
-    key = {"pair": pair.name, "digest": digest(pair), "kind": kind, "model": pair.own if kind == REFINED else NO_MODEL}
-    started = time.perf_counter()
+    model = pair.own if kind == REFINED else NO_MODEL
+    key = {"pair": pair.name, "digest": digest(pair), "kind": kind, "model": model}
+    session, path, started = Session(), resolve_model(model) if kind == REFINED else None, time.perf_counter()
+    header = None if path is None else session.load(path)
+    refinement = Refinement(budget_of(_BUDGETS[kind]), Kind.deformable, None, 0.0, False, lambda: False)
     try:
-        fixed, moving = pair.load()
-        found = _alone(fixed, moving) if kind == ALONE else _refined(fixed, moving, pair.own)
+        loaded = Loaded(*pair.load(), expected=expected_start(header))
+        result = session.register(loaded, path, "cpu", refinement=refinement).value
+        assessment = session.assess(result, path, "cpu")
+        report = build_report(loaded, result, header, "cpu")
     except DLIRError as error:
         return key | {"refused": without_folders(str(error))}
-    transform, report, assessment = found
-    score = pair.score(transform)
+    assert assessment is not None
+    score = pair.score(result.transform)
     print(f"{pair.name} {kind}: {score:.3f}, {time.perf_counter() - started:.0f} s", flush=True)
-    return row_of(key, score, report, assessment)
-
-
-def row_of(key: Row, score: float, report: Row, assessment: Assessment) -> Row:
-    """A record."""
     sections = {name: report[name] for name in _SECTIONS} | {"fixed": {"shape": report["fixed"]["shape"]}}
     return key | {"score": score, "report": sections, "assessment": assessment.to_dict()}
-
-
-def _alone(fixed: Volume, moving: Volume) -> tuple[Any, Row, Assessment]:
-    budget, aim = budget_of(_BUDGETS[ALONE]), Aim()
-    assert budget is not None
-    pair, start = Optimisation(fixed, moving), Loaded(fixed, moving).started
-    done = Optimising(pair, pair.run(budget, aim), budget, aim, start.transform)
-    return done.found.transform, coarse_report(done, dict(start.description)), assess_optimised(done)
-
-
-def coarse_report(done: Optimising, described: dict[str, Any]) -> Row:
-    """The report on a pair, of images with about SAMPLES samples."""
-    fixed, moving = (_volume(level) for level in done.optimisation.levels(SAMPLES))
-    transform, device = done.found.transform, torch.device("cpu")
-    new = resampled(transform, fixed, moving, device, Clock())
-    result = RegistrationResult(transform, new.warped, new.jacobian, new.inside, described, "cpu", {}, optimising=done)
-    return build_report(Loaded(fixed, moving, done.start), result, None, "cpu")
-
-
-def _volume(level: Level) -> Volume:
-    return Volume(level.image[0, 0].numpy(), level.grid, "")
-
-
-def _refined(fixed: Volume, moving: Volume, model: str) -> tuple[Any, Row, Assessment]:
-    session, path = Session(), resolve_model(model)
-    header = session.load(path)
-    loaded = Loaded(fixed, moving, expected=expected_start(header))
-    refinement = Refinement(budget_of(_BUDGETS[REFINED]), Kind.deformable, None, 0.0, False, lambda: False)
-    result = session.register(loaded, path, "cpu", refinement=refinement).value
-    assessment = session.assess(result, path, "cpu")
-    assert assessment is not None
-    return result.transform, build_report(loaded, result, header, "cpu"), assessment
 
 
 # -- tables -------------------------------------------------------------------------------------------

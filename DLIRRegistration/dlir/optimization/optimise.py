@@ -356,14 +356,16 @@ class Optimisation:
         return float(np.median(np.diff(times))) / math.prod(self._fixed.at(spacing).grid.size)
 
 
-def there_and_back(points: Points, sent: Points, back: CompositeTransform, moving: ImageGrid) -> float:
-    """Median of |B(T(x)) - x|, mm, over the points x (N, 3) that T sends into the moving image; `nan` where there are
-    none. sent: T(x). back: B, found with the roles of the images exchanged.
+def there_and_back(
+    points: Points, sent: Points, back: CompositeTransform, moving: ImageGrid, percent: float = 50
+) -> float:
+    """What so many per cent of |B(T(x)) - x|, mm, stay below, over the points x (N, 3) that T sends into the moving
+    image; `nan` where there are none. sent: T(x). back: B, found with the roles of the images exchanged.
     """
     within = moving.contains(sent)
     if not within.any():
         return float("nan")
-    return float(np.median(np.linalg.norm(back.apply(sent[within]) - points[within], axis=1)))
+    return float(np.percentile(np.linalg.norm(back.apply(sent[within]) - points[within], axis=1), percent))
 
 
 @dataclass
