@@ -45,8 +45,9 @@ class Assessment:
     images_distance: of the images from the model's domain, by what they look like; networks_distance: of the pair, by
     what the networks make of it in either direction. The model's own are within about 1; OTHER_SIZE for images of
     another order of size. ambiguity: the objective of the second distinct affine optimum, as a part of the best one's.
-    affine_volume: determinant of the affine part, where a pair was optimised. sample_mm: spacing at which such a pair's
-    figures were taken.
+    affine_volume: determinant of the affine part, where a pair was optimised. affine_turn_degrees: how far it turns.
+    mirrored: how alike the images are by the best affine map that mirrors, as a part of the best one's. sample_mm:
+    spacing at which such a pair's figures were taken.
     """
 
     inverse_consistency_mm: float | None
@@ -59,6 +60,8 @@ class Assessment:
     similarity_after: float | None = None
     ambiguity: float | None = None
     affine_volume: float | None = None
+    affine_turn_degrees: float | None = None
+    mirrored: float | None = None
     sample_mm: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:

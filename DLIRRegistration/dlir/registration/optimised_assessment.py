@@ -55,11 +55,20 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
         ambiguity=ranked[1] / ranked[0] if len(ranked) > 1 and ranked[0] > 0 else None,
         sample_mm=float(np.prod(fixed.grid.spacing) ** (1 / 3)),
         affine_volume=float(np.linalg.det(linear.matrix[:3, :3])),
+        affine_turn_degrees=_turn(linear.matrix[:3, :3]),
     )
     offer(known)
+    if done.found.alike:
+        known = replace(known, mirrored=done.optimisation.mirrored(done.found))
     back = done.optimisation.turned(done.found, done.aim)
     apart = there_and_back(edges, transform.apply(edges), back, moving.grid, _BACK)
     return replace(known, inverse_consistency_mm=defined(apart))
+
+
+def _turn(matrix: NDArray[np.float64]) -> float:
+    """Degrees: of the rotation that is nearest to (3, 3)."""
+    left, _, right = np.linalg.svd(matrix)
+    return float(np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1, 1))))
 
 
 def _foreground(level: Level) -> Points:

@@ -59,6 +59,10 @@ LOCAL = 0.75
 # best one's value, and the volume that the affine part may change by. Right ones 0.1 to 3.4, up to 0.92, 0.79 to 1.26;
 # a wrong hippocampus comes back 4.7 samples off.
 SAMPLES_APART, AMBIGUOUS, VOLUME = 4.0, 0.93, 1.7
+# A mirror image fits better by that: right ones up to 1.03, since bodies have two sides alike; a lung whose voxels are
+# in reverse order 1.09. Degrees that no patient turns by between two scans: reversed along another axis, a body of two
+# sides fits after half a turn. Right ones up to 16.
+MIRRORED, TURNED = 1.06, 100.0
 # Spread of its Jacobian, since nothing holds it to what a model has learned: right ones up to 0.51.
 JACOBIAN_SD_OPTIMISED = 0.6
 _NCC = "local_ncc"
@@ -141,7 +145,13 @@ def verdict_on(report: Mapping[str, Any], model: ModelHeader | None, assessment:
 def _optimised_limits(inputs: Mapping[str, float | None]) -> dict[str, float]:
     """What a result without a model is held to, by the names of inputs."""
     apart = _known(inputs, "sample_mm") * SAMPLES_APART
-    return {"inverse_consistency_mm_limit": apart, "ambiguity_limit": AMBIGUOUS, "affine_volume_limit": VOLUME}
+    return {
+        "inverse_consistency_mm_limit": apart,
+        "ambiguity_limit": AMBIGUOUS,
+        "affine_volume_limit": VOLUME,
+        "affine_turn_degrees_limit": TURNED,
+        "mirrored_limit": MIRRORED,
+    }
 
 
 def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | None]) -> str:
@@ -290,6 +300,15 @@ def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) ->
     volume, most = _limited(inputs, "affine_volume")
     if volume > most or volume < 1 / most:
         yield f"The moving image is scaled to {volume:.2f} times its volume; are the voxel sizes right?"
+    alike, most = _limited(inputs, "mirrored")
+    if alike > most:
+        yield (
+            f"Mirrored, the moving image fits better ({_percent(alike)} as alike at low resolution); are its voxels in "
+            "the order that its header says?"
+        )
+    turn, most = _limited(inputs, "affine_turn_degrees")
+    if turn > most:
+        yield f"The moving image is turned by {turn:.0f} degrees; is its orientation what its header says?"
     refinement = report.get("refinement") or {}
     done, planned = len(refinement.get("stages", ())), refinement.get("planned_stages", 0)
     if refinement.get("stopped") and done < planned:

@@ -17,7 +17,7 @@ from dlir.io import Landmarks
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
 from dlir.optimization import optimise
-from dlir.optimization.optimise import Optimisation
+from dlir.optimization.optimise import Aim, Optimisation
 from dlir.registration.assessment import Assessment
 from dlir.registration.choices import Budget, Kind
 from dlir.registration.loading import Loaded
@@ -215,7 +215,10 @@ def test_a_right_result_comes_back_to_where_it_began(affine: RegistrationResult)
     found = assess_optimised(affine.optimising, offered.append)
     assert found.inverse_consistency_mm is not None
     assert 0 < found.inverse_consistency_mm < 0.3 * SMALL
-    assert offered == [replace(found, inverse_consistency_mm=None)]
+    assert offered == [replace(found, inverse_consistency_mm=None, mirrored=None)]
+    assert found.affine_turn_degrees == pytest.approx(10.0, abs=1.5)
+    assert found.mirrored is not None
+    assert found.mirrored < 0.7
     assert found.displacement_mm == pytest.approx(0, abs=1e-6)  # but for the affine part nothing moves
     assert found.affine_volume == pytest.approx(1.05 * 0.96 * 1.03, abs=0.03)
     assert found.similarity_after is not None
@@ -237,6 +240,18 @@ def test_a_wrong_result_does_not() -> None:
     assert figures.inverse_consistency_mm > SMALL / 2
     assert figures.displacement_mm > 0
     assert found.jacobian.min() > 0
+
+
+def test_an_image_in_reverse_order_fits_better_mirrored() -> None:
+    """Of two halves that are nearly alike, so that it fits the wrong way, too."""
+    image = Blobs(0).seen(FIXED)
+    both = image.array + 0.5 * image.array[..., ::-1]
+    fixed, moving = (Volume(np.ascontiguousarray(own), FIXED, "halves") for own in (both, both[..., ::-1]))
+    pair = Optimisation(fixed, moving)
+    found = pair.run(Budget(steps=1), Aim(Kind.rigid), CompositeTransform(()))
+    assert pair.mirrored(found) > 1.06
+    right = Optimisation(fixed, fixed)
+    assert right.mirrored(right.run(Budget(steps=1), Aim(Kind.rigid), CompositeTransform(()))) < 0.95
 
 
 class _OffBeyond:
