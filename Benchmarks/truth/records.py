@@ -88,7 +88,11 @@ def add_row(file: Path, row: Mapping[str, Any]) -> None:
 
 def wrong(pair: TruthPair, score: float) -> bool:
     """Whether a result is wrong: below the start, or more than SHORT of elastix on that pair, or no number."""
-    known = baseline(pair)
+    return wrong_beside(baseline(pair), pair, score)
+
+
+def wrong_beside(known: Baseline, pair: TruthPair, score: float) -> bool:
+    """The same, by what is known of a pair."""
     sign = 1 if pair.unit == "dice" else -1
     slack = STILL if pair.truth == "still" else 0.0
     bounds = [known.before - sign * slack]

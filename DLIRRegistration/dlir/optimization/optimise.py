@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
@@ -309,6 +310,19 @@ class Optimisation:
             ways.append(way)
         return ways
 
+    def mirrored(self, found: Optimised) -> float | None:
+        """How alike the images are by the best affine map that mirrors, as a part of how alike they are by the one that
+        was found: an image whose voxels are in reverse order fits better so. None where there is nothing to compare.
+        """
+        if not found.affines or found.affines[0].value <= 0:
+            return None
+        best, grid = found.affines[0], self._moving.grid
+        middle = best.transform.apply(self._fixed.grid.center[None])[0]
+        begun = torch.from_numpy(
+            np.stack([_mirror(axis, middle) @ best.transform.matrix for axis in grid.direction_matrix.T])
+        )
+        return best_affines(self._fixed, self._moving, Candidates(begun, ("mirrored",) * 3))[0].value / best.value
+
     def _stiff_affine(self, begun: Candidates, aim: Aim, watch: _Watch) -> list[FoundAffine]:
         """For images of different contrast: they tell less, and are mostly of one person, so that more is taken from
         where they lie.
@@ -373,14 +387,24 @@ class Optimisation:
         return float(np.median(np.diff(times))) / math.prod(self._fixed.at(spacing).grid.size)
 
 
-def there_and_back(points: Points, sent: Points, back: CompositeTransform, moving: ImageGrid) -> float:
-    """Median of |B(T(x)) - x|, mm, over the points x (N, 3) that T sends into the moving image; `nan` where there are
-    none. sent: T(x). back: B, found with the roles of the images exchanged.
+def _mirror(axis: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, 4): at the plane through a place that an axis of length 1 stands upon."""
+    matrix = np.eye(4)
+    matrix[:3, :3] -= 2 * np.outer(axis, axis)
+    matrix[:3, 3] = 2 * (axis @ place) * axis
+    return matrix
+
+
+def there_and_back(
+    points: Points, sent: Points, back: CompositeTransform, moving: ImageGrid, percent: float = 50
+) -> float:
+    """What so many per cent of |B(T(x)) - x|, mm, stay below, over the points x (N, 3) that T sends into the moving
+    image; `nan` where there are none. sent: T(x). back: B, found with the roles of the images exchanged.
     """
     within = moving.contains(sent)
     if not within.any():
         return float("nan")
-    return float(np.median(np.linalg.norm(back.apply(sent[within]) - points[within], axis=1)))
+    return float(np.percentile(np.linalg.norm(back.apply(sent[within]) - points[within], axis=1), percent))
 
 
 @dataclass

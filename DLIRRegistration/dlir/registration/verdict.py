@@ -56,8 +56,15 @@ DOUBTFUL_IMAGES, DOUBTFUL_NETWORKS = 1.35, 1.6
 # The part of the local similarity that nearly all of the model's own pairs reach.
 LOCAL = 0.75
 # For a pair that was optimised without a model: the error there and back in samples, a second optimum as a part of the
-# best one's value, and the volume that the affine part may change by. Right ones 0.1 to 2.0, up to 0.92, 0.79 to 1.26.
-SAMPLES_APART, AMBIGUOUS, VOLUME = 2.2, 0.93, 1.7
+# best one's value, and the volume that the affine part may change by. Right ones 0.1 to 3.4, up to 0.92, 0.79 to 1.26;
+# a wrong hippocampus comes back 4.7 samples off.
+SAMPLES_APART, AMBIGUOUS, VOLUME = 4.0, 0.93, 1.7
+# A mirror image fits better by that: right ones up to 1.03, since bodies have two sides alike; a lung whose voxels are
+# in reverse order 1.09. Degrees that no patient turns by between two scans: reversed along another axis, a body of two
+# sides fits after half a turn. Right ones up to 16.
+MIRRORED, TURNED = 1.06, 100.0
+# Spread of its Jacobian, since nothing holds it to what a model has learned: right ones up to 0.51.
+JACOBIAN_SD_OPTIMISED = 0.6
 _NCC = "local_ncc"
 # Of the fixed image, without a model: twelve numbers fit anything where there are not many more voxels than that.
 FEWEST_VOXELS = 2_000
@@ -152,7 +159,13 @@ def verdict_on(report: Mapping[str, Any], model: ModelHeader | None, assessment:
 def _optimised_limits(inputs: Mapping[str, float | None]) -> dict[str, float]:
     """What a result without a model is held to, by the names of inputs."""
     apart = _known(inputs, "sample_mm") * SAMPLES_APART
-    return {"inverse_consistency_mm_limit": apart, "ambiguity_limit": AMBIGUOUS, "affine_volume_limit": VOLUME}
+    return {
+        "inverse_consistency_mm_limit": apart,
+        "ambiguity_limit": AMBIGUOUS,
+        "affine_volume_limit": VOLUME,
+        "affine_turn_degrees_limit": TURNED,
+        "mirrored_limit": MIRRORED,
+    }
 
 
 def _unlike(model: ModelHeader, domain: Domain, inputs: Mapping[str, float | None]) -> str:
@@ -240,7 +253,7 @@ def _failures(report: Mapping[str, Any], inputs: Mapping[str, float | None]) -> 
     apart, most = _limited(inputs, "inverse_consistency_mm")
     if apart > CONSISTENCY_FAILED * most:
         yield (
-            f"Registered the other way round, a point comes back {apart:.1f} mm from where it began "
+            f"Registered the other way round, {_comes_back(inputs)} {apart:.1f} mm from where it began "
             f"(more than {most:.1f} mm is doubtful); the result cannot be relied upon."
         )
     if _correlated(report) and before is not None and after is not None and after < before - SIMILARITY_FALL:
@@ -260,8 +273,9 @@ def _doubts(report: Mapping[str, Any], inputs: Mapping[str, float | None], unlik
     yield from _measured(report)
     yield from _inconsistent(inputs)
     yield from _uncertain(report, inputs)
-    yield from _dissimilar(inputs, optimised=inputs.get("sample_mm") is not None)
-    yield from _uneven(report["jacobian"])
+    optimised = inputs.get("sample_mm") is not None
+    yield from _dissimilar(inputs, optimised=optimised)
+    yield from _uneven(report["jacobian"], JACOBIAN_SD_OPTIMISED if optimised else JACOBIAN_SD)
 
 
 def _measured(report: Mapping[str, Any]) -> Iterator[str]:
@@ -281,7 +295,7 @@ def _inconsistent(inputs: Mapping[str, float | None]) -> Iterator[str]:
     apart, most = _limited(inputs, "inverse_consistency_mm")
     if apart > most:
         yield (
-            f"Registered the other way round, a point comes back {apart:.1f} mm from where it began; "
+            f"Registered the other way round, {_comes_back(inputs)} {apart:.1f} mm from where it began; "
             f"results of this kind that are right stay below {most:.1f} mm."
         )
     moved, most = _limited(inputs, "displacement_mm")
@@ -300,6 +314,15 @@ def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) ->
     volume, most = _limited(inputs, "affine_volume")
     if volume > most or volume < 1 / most:
         yield f"The moving image is scaled to {volume:.2f} times its volume; are the voxel sizes right?"
+    alike, most = _limited(inputs, "mirrored")
+    if alike > most:
+        yield (
+            f"Mirrored, the moving image fits better ({_percent(alike)} as alike at low resolution); are its voxels in "
+            "the order that its header says?"
+        )
+    turn, most = _limited(inputs, "affine_turn_degrees")
+    if turn > most:
+        yield f"The moving image is turned by {turn:.0f} degrees; is its orientation what its header says?"
     refinement = report.get("refinement") or {}
     done, planned = len(refinement.get("stages", ())), refinement.get("planned_stages", 0)
     if refinement.get("stopped") and done < planned:
@@ -331,10 +354,10 @@ def _dissimilar(inputs: Mapping[str, float | None], *, optimised: bool) -> Itera
         )
 
 
-def _uneven(jacobian: Mapping[str, Any]) -> Iterator[str]:
+def _uneven(jacobian: Mapping[str, Any], most: float) -> Iterator[str]:
     if count := jacobian["folding_count"]:
         yield f"Tissue folds over itself in {count} voxel{'s' if count > 1 else ''}; look at the worst place."
-    if jacobian["sd"] is not None and jacobian["sd"] > JACOBIAN_SD:
+    if jacobian["sd"] is not None and jacobian["sd"] > most:
         yield f"Volume changes very unevenly from place to place (SD of the Jacobian {jacobian['sd']:.2f})."
     if jacobian["min"] is not None and jacobian["min"] < JACOBIAN_SMALLEST:
         yield f"Somewhere tissue shrinks to {100 * jacobian['min']:.1f} % of its volume; look at the Jacobian map."
@@ -393,6 +416,11 @@ def _correlated(report: Mapping[str, Any]) -> bool:
     """Whether images that fit are to correlate: not where contrasts differ, or where something else was optimised."""
     refinement = report.get("refinement") or {}
     return refinement.get("same_contrast") is not False and refinement.get("similarity", _NCC) == _NCC
+
+
+def _comes_back(inputs: Mapping[str, float | None]) -> str:
+    """Who does, in words: of an optimised pair one point in four, at edges, is further off."""
+    return "a point comes back" if inputs.get("sample_mm") is None else "one edge in four comes back more than"
 
 
 def _percent(part: float) -> str:

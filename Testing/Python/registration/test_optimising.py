@@ -17,6 +17,7 @@ from dlir.io import Landmarks
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
 from dlir.optimization import optimise
+from dlir.optimization.optimise import Aim, Optimisation
 from dlir.registration.assessment import Assessment
 from dlir.registration.choices import Budget, Kind
 from dlir.registration.loading import Loaded
@@ -25,7 +26,7 @@ from dlir.registration.optimising import Refinement
 from dlir.registration.progress import Clock
 from dlir.registration.request import Outputs, RegistrationRequest
 from dlir.registration.result import RegistrationResult
-from dlir.transforms.spatial import AffineTransform, CompositeTransform
+from dlir.transforms.spatial import AffineTransform, CompositeTransform, Points
 from grids import make_grid
 
 CPU = torch.device("cpu")
@@ -214,7 +215,10 @@ def test_a_right_result_comes_back_to_where_it_began(affine: RegistrationResult)
     found = assess_optimised(affine.optimising, offered.append)
     assert found.inverse_consistency_mm is not None
     assert 0 < found.inverse_consistency_mm < 0.3 * SMALL
-    assert offered == [replace(found, inverse_consistency_mm=None)]
+    assert offered == [replace(found, inverse_consistency_mm=None, mirrored=None)]
+    assert found.affine_turn_degrees == pytest.approx(10.0, abs=1.5)
+    assert found.mirrored is not None
+    assert found.mirrored < 0.7
     assert found.displacement_mm == pytest.approx(0, abs=1e-6)  # but for the affine part nothing moves
     assert found.affine_volume == pytest.approx(1.05 * 0.96 * 1.03, abs=0.03)
     assert found.similarity_after is not None
@@ -236,6 +240,46 @@ def test_a_wrong_result_does_not() -> None:
     assert figures.inverse_consistency_mm > SMALL / 2
     assert figures.displacement_mm > 0
     assert found.jacobian.min() > 0
+
+
+def test_an_image_in_reverse_order_fits_better_mirrored() -> None:
+    """Of two halves that are nearly alike, so that it fits the wrong way, too."""
+    image = Blobs(0).seen(FIXED)
+    both = image.array + 0.5 * image.array[..., ::-1]
+    fixed, moving = (Volume(np.ascontiguousarray(own), FIXED, "halves") for own in (both, both[..., ::-1]))
+    pair = Optimisation(fixed, moving)
+    found = pair.run(Budget(steps=1), Aim(Kind.rigid), CompositeTransform(()))
+    assert pair.mirrored(found) > 1.06
+    right = Optimisation(fixed, fixed)
+    assert right.mirrored(right.run(Budget(steps=1), Aim(Kind.rigid), CompositeTransform(()))) < 0.95
+
+
+class _OffBeyond:
+    """A way back that is 5 mm off on one side of a plane."""
+
+    def __init__(self, left: bool) -> None:
+        self._left = left
+
+    def apply(self, points: Points) -> Points:
+        beyond = FIXED.to_index(points)[:, 0] < FIXED.size[0] / 2
+        found: Points = points + np.where(beyond == self._left, 5.0, 0.0)[:, None] * [1, 0, 0]
+        return found
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_what_comes_back_is_taken_at_edges(
+    affine: RegistrationResult, monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    """The left half of the image is one grey, and the right half has stripes."""
+    image = np.full(FIXED.shape, 125.0, np.float32)
+    right = np.arange(FIXED.size[0] // 2, FIXED.size[0])
+    image[..., right] = np.where(right // 2 % 2, 150.0, 100.0)
+    volume = Volume(image, FIXED, "stripes")
+    monkeypatch.setattr(Optimisation, "turned", lambda *told: _OffBeyond(left))
+    assert affine.optimising is not None
+    found = replace(affine.optimising.found, transform=CompositeTransform(()))
+    done = replace(affine.optimising, optimisation=Optimisation(volume, volume), found=found)
+    assert assess_optimised(done).inverse_consistency_mm == pytest.approx(0.0 if left else 5.0)
 
 
 def test_two_that_are_alike_are_ambiguous() -> None:

@@ -343,8 +343,10 @@ RIGHT = Assessment(1.5, 8.0, 0.7, 0.8, similarity_before=0.9, similarity_after=0
         ({"ambiguity": 0.96}, r"Another position fits nearly as well \(96 % as alike at low resolution\)"),
         ({"affine_volume": 2.5}, "scaled to 2.50 times its volume; are the voxel sizes right"),
         ({"affine_volume": 0.4}, "scaled to 0.40 times its volume; are the voxel sizes right"),
-        ({"inverse_consistency_mm": 5.0}, "a point comes back 5.0 mm from where it began; .* stay below 4.4 mm"),
-        ({"sample_mm": 0.5}, "a point comes back 1.5 mm from where it began; .* stay below 1.1 mm"),
+        ({"mirrored": 1.09}, r"Mirrored, the moving image fits better \(109 % as alike"),
+        ({"affine_turn_degrees": 179.0}, "turned by 179 degrees; is its orientation what its header says"),
+        ({"inverse_consistency_mm": 9.0}, "one edge in four comes back more than 9.0 mm .* stay below 8.0 mm"),
+        ({"sample_mm": 0.3}, "one edge in four comes back more than 1.5 mm .* stay below 1.2 mm"),
     ],
 )
 def test_what_speaks_against_an_optimised_pair(figures: dict[str, float], words: str) -> None:
@@ -358,6 +360,9 @@ def test_what_speaks_against_an_optimised_pair(figures: dict[str, float], words:
     [
         {},
         {"ambiguity": 0.9},
+        {"mirrored": 1.03},  # a spine, whose two sides are alike
+        {"affine_turn_degrees": 90.0},
+        {"inverse_consistency_mm": 6.7},  # hippocampi that are right: 3.4 samples
         {"affine_volume": 1.4},
         {"affine_volume": 0.7},
         {"similarity_after": 0.9},  # a pair that lay right is left there
@@ -368,7 +373,14 @@ def test_an_optimised_pair_is_good(figures: dict[str, float]) -> None:
 
 
 def test_far_off_on_the_way_back_it_has_failed() -> None:
-    assert verdict_on(HELD_OUT, None, replace(RIGHT, inverse_consistency_mm=20.0)).level == "failed"
+    assert verdict_on(HELD_OUT, None, replace(RIGHT, inverse_consistency_mm=33.0)).level == "failed"
+
+
+@pytest.mark.parametrize(("sd", "level"), [(0.55, "good"), (0.62, "check")])
+def test_without_a_model_volume_may_change_more_unevenly(sd: float, level: str) -> None:
+    report = with_(jacobian={"sd": sd})
+    assert verdict_on(report, None, RIGHT).level == level
+    assert judge(report).level == "check"
 
 
 @pytest.mark.parametrize("after", [0.95, -0.9])
