@@ -7,7 +7,7 @@ fixed field of view with what is alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from dlir.geometry import ImageGrid
 from dlir.optimization.adam import Adam
 from dlir.optimization.levels import Level, Pyramid, spacing_for
 from dlir.optimization.objective import LocalSimilarity, Steering
+from dlir.optimization.watch import Share
 from dlir.transforms.affine import transform_points
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
@@ -38,6 +39,11 @@ class _Round:
     kept: int
     steps: int
     rate: float
+
+    @property
+    def work(self) -> float:
+        """What its time goes by."""
+        return self.samples * self.kept * self.steps
 
 
 _ROUNDS = (_Round(12_000, 8, 30, 0.03), _Round(30_000, 3, 25, 0.012), _Round(100_000, 1, 15, 0.005))
@@ -75,7 +81,7 @@ def best_affines(
     gain: float = GAIN,
     steering: Steering | None = None,
     second: bool = False,
-    proceed: Callable[[int], bool] = lambda steps: True,
+    share: Share | None = None,
 ) -> list[FoundAffine]:
     """Distinct optima, the best first; that one is found more exactly than the others.
 
@@ -83,18 +89,19 @@ def best_affines(
 
     rigid: neither stretch nor shear. stiffness: times what turning, stretching and shearing cost. gain: what moving
     the first candidate must gain at least, as a part of what lacks to full similarity. steering: landmarks that are to
-    meet. second: the second best is found exactly, and comes first, where there is one. proceed: told how many steps
-    are done; False ends it with what there is.
+    meet. second: the second best is found exactly, and comes first, where there is one. share: of the time; None for as
+    long as it takes.
     """
+    share = share or Share()
     search = _Search(fixed, moving, candidates, stiffness, steering, rigid=rigid)
-    ranked, done = list[FoundAffine](), 0
-    for own in _ROUNDS:
+    ranked = list[FoundAffine]()
+    for number, own in enumerate(_ROUNDS):
+        share.begin(own.work / sum(other.work for other in _ROUNDS[number:]))
         search.go_on(own, after=int(second and own.kept == 1 and len(ranked) > 1))
         for _ in range(own.steps):
-            if not proceed(done):
+            if not share.goes_on():
                 break
             search.step()
-            done += 1
         found = search.found()
         if own.kept > 1:
             ranked = distinct(found, fixed.grid)

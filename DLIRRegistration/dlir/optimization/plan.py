@@ -22,7 +22,7 @@ _WORTH, _THICK = 600_000, 3.0
 # On top of what is nearly right: of a network, or of an optimisation before.
 _FINE = ((2, 8, 30, 0.1), (1, 8, 20, 0.1), (1, 4, 40, 0.03))
 # What bending costs where next to nothing moves: what differs there is noise and contrast more than place.
-_STIFF = 10.0
+_STIFF, _TIGHT = 10.0, 30.0
 # Samples of the finest stage, at least and at most; the more the time allows, the better the result.
 _FEWEST, _MOST = 30_000, 1_500_000
 SAMPLES = 600_000
@@ -60,7 +60,7 @@ def _planned(grid: ImageGrid, samples: float, recipe: _Recipe, steps: int | None
 
 def stiffened(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """For images of which next to nothing moves."""
-    return tuple(replace(stage, stiffness=_STIFF) for stage in stages)
+    return tuple(replace(stage, stiffness=_STIFF, tightness=_TIGHT) for stage in stages)
 
 
 def work(grid: ImageGrid, stages: Sequence[Stage]) -> float:

@@ -45,7 +45,7 @@ class Assessment:
     what the networks make of it in either direction. The model's own are within about 1; OTHER_SIZE for images of
     another order of size. ambiguity: the objective of the second distinct affine optimum, as a part of the best one's.
     affine_volume: determinant of the affine part, where a pair was optimised. sample_mm: spacing at which such a pair's
-    figures were taken.
+    figures were taken. not_turned: 1 where somebody ended such a pair's way back before its end.
     """
 
     inverse_consistency_mm: float | None
@@ -59,6 +59,7 @@ class Assessment:
     ambiguity: float | None = None
     affine_volume: float | None = None
     sample_mm: float | None = None
+    not_turned: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
         """Rounded for a report."""

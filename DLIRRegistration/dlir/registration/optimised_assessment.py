@@ -15,7 +15,7 @@ from dlir.optimization.levels import Level, warped
 from dlir.optimization.optimise import there_and_back
 from dlir.registration.assessment import Assessment
 from dlir.registration.optimising import Optimising
-from dlir.registration.progress import silent
+from dlir.registration.progress import Clock, silent
 from dlir.transforms.spatial import CompositeTransform, Points
 
 # Of the range from dark to bright, where an image shows something.
@@ -27,10 +27,12 @@ _SAMPLES = 100_000
 
 
 @torch.enable_grad()
-def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = silent) -> Assessment:
+def assess_optimised(
+    done: Optimising, offer: Callable[[Assessment], None] = silent, clock: Clock | None = None
+) -> Assessment:
     """Of a pair that was optimised without a model; it is optimised the other way round as well, for less long.
 
-    offer: told all that is known before that.
+    offer: told all that is known before that. clock: times that by itself.
     """
     fixed, moving = done.optimisation.levels(_SAMPLES)
     transform = done.found.transform
@@ -52,7 +54,10 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
         affine_volume=float(np.linalg.det(linear.matrix[:3, :3])),
     )
     offer(known)
-    back = done.optimisation.turned(done.found, done.aim)
+    with (clock or Clock()).step("way back"):
+        back = done.optimisation.turned(done.found, done.budget, done.aim, done.stop)
+    if back is None:
+        return replace(known, not_turned=1.0)
     return replace(known, inverse_consistency_mm=defined(there_and_back(points, sent, back, moving.grid)))
 
 

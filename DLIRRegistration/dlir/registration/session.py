@@ -85,17 +85,18 @@ class Session:
         model: Path | None,
         device_name: str = "auto",
         offer: Callable[[Assessment], None] = silent,
+        clock: Clock | None = None,
     ) -> Assessment | None:
         """Figures for the verdict on a result of `register`; None where it keeps nothing of the networks.
 
-        offer: told those that are known before the pair is registered the other way round. Raises DeviceError and
-        ModelError.
+        offer: told those that are known before the pair is registered the other way round. clock: times that, where
+        it takes long. Raises DeviceError and ModelError.
         """
         device, found, optimising = choose_device(device_name), result.prediction, result.optimising
         if model is None or found is None:
             if optimising is None:
                 return None
-            return run_with_fallback(lambda device: assess_optimised(optimising, offer), device).value
+            return run_with_fallback(lambda device: assess_optimised(optimising, offer, clock), device).value
         kept = self._load(model)
 
         def run(device: torch.device) -> Assessment:

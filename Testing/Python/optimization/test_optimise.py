@@ -21,8 +21,9 @@ from dlir.optimization.choices import Kind
 from dlir.optimization.deformable import Improved, Stage, improve
 from dlir.optimization.levels import warped
 from dlir.optimization.objective import Steering
-from dlir.optimization.optimise import Aim, Optimisation, Optimised, Progressed
+from dlir.optimization.optimise import Aim, Optimisation, Optimised
 from dlir.optimization.plan import COARSE, stiffened
+from dlir.optimization.watch import Progressed
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from grids import Array, make_grid
 
@@ -347,7 +348,8 @@ def test_it_ends_where_nothing_is_gained(pair: Optimisation) -> None:
 def test_the_other_way_round_leads_back(pair: Optimisation) -> None:
     aim = Aim(Kind.affine)
     found = pair.run(Budget(steps=5), aim, NEAR)
-    back = pair.turned(found, aim)
+    back = pair.turned(found, Budget(steps=5), aim)
+    assert back is not None
     points = CENTER + np.random.default_rng(0).uniform(-15, 15, (100, 3))
     assert np.linalg.norm(back.apply(found.transform.apply(points)) - points, axis=1).max() < 0.5 * SMALL
     assert not np.allclose(back.matrix, np.linalg.inv(found.transform.matrix), atol=1e-6)
@@ -358,6 +360,7 @@ def test_the_other_way_round_bends_too() -> None:
     bent = Optimisation(blobs.seen(FIXED, bump.apply), blobs.seen(MOVING))
     found = bent.run(Budget(steps=40), start=STILL)
     assert apart(found.transform, bump) < 0.5 * apart(STILL, bump)
-    back = bent.turned(found, Aim())
+    back = bent.turned(found, Budget(steps=40), Aim())
+    assert back is not None
     assert any(isinstance(part, BSplineTransform) for part in back.parts)
     assert apart(CompositeTransform((*found.transform.parts, *back.parts)), STILL) < 0.75 * apart(bump, STILL)
