@@ -14,6 +14,7 @@ over the mask as it lies. Also told: the model that `--model auto` takes. Prints
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,12 +58,12 @@ class Phases:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=default_data())
-    data = parser.parse_args().data
-    torch.set_num_threads(1)
-    session, rows, worst = Session(), list[tuple[str, ...]](), 0.0
-    with on_own_time():
-        for phases in (own for pair in series(data) for own in (pair, pair.turned())):
-            row, changed = measured(phases, session)
+    parser.add_argument("--jobs", type=int, default=1, help="pairs at a time, which changes no figure")
+    options = parser.parse_args()
+    every = [own for pair in series(options.data) for own in (pair, pair.turned())]
+    rows, worst = list[tuple[str, ...]](), 0.0
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+        for row, changed in pool.imap(measured, every):
             worst = max(worst, changed)
             rows.append(row)
             print(*row, flush=True)
@@ -90,10 +91,11 @@ def risen(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np
     return marked
 
 
-def measured(phases: Phases, session: Session) -> tuple[tuple[str, ...], float]:
+def measured(phases: Phases) -> tuple[tuple[str, ...], float]:
     """A row of the table, and the larger of the two changes in per cent, without its sign."""
-    (fixed, moving), tissue = phases.images, phases.tissue
-    with tempfile.TemporaryDirectory() as folder:
+    torch.set_num_threads(1)
+    (fixed, moving), tissue, session = phases.images, phases.tissue, Session()
+    with tempfile.TemporaryDirectory() as folder, on_own_time():
         result = run(RegistrationRequest(fixed, moving, Outputs(folder), model=NO_MODEL), session)
     transform = result.result.transform
     carried = resample(tissue.astype(np.float32), moving.grid, transform, fixed.grid)

@@ -20,6 +20,7 @@ from dlir.optimization.affine import GAIN, Candidates, FoundAffine, best_affines
 from dlir.optimization.budget import Budget
 from dlir.optimization.candidates import candidates
 from dlir.optimization.choices import Kind
+from dlir.optimization.contrast import turning
 from dlir.optimization.deformable import Stage, improve
 from dlir.optimization.levels import Level, Pyramid, spacing_for, warped
 from dlir.optimization.objective import LocalSimilarity, Steering
@@ -39,6 +40,9 @@ _TURNED, _TURNED_SAMPLES, _TURNED_PART, _TURNED_MOST = 100, 60_000, 0.4, 3.0
 # smaller part of what it is without its sign: 0.49 and more, and 0.91 and more, two scanners included, against 0.39 and
 # less, and 0.79 and less, between CT and MR.
 _ALIKE, _SIGNED, _CONTRAST_SAMPLES = 0.45, 0.9, 30_000
+# Nor have those of which more than that rises and falls with the other: 0.0005 at most of one contrast, where it
+# arrives included, against 0.002 to 0.25 through curves that rise and fall. Of voxels that count by more than a part.
+_TURNING, _WHOLE = 0.001, 0.5
 # Times what stretching costs then, what moving must gain, and the part of the best value that suffices to stay near the
 # first start.
 _STIFFER, _STIFF_GAIN, _NEAR = 5.0, 0.025, 0.75
@@ -180,7 +184,7 @@ class Optimisation:
         # Landmarks may lead away from where the images are alike, and say nothing of their contrast.
         free = affines if aim.steering is None else self._best(begun, replace(aim, steering=None), watch)
         mean, signed = self._correlation(free[0].transform)
-        return mean >= _ALIKE and signed >= _SIGNED
+        return mean >= _ALIKE and signed >= _SIGNED and self._turning(free[0].transform) < _TURNING
 
     def _require_meeting(self, begun: Candidates) -> None:
         """Raises GeometryError where masks have nothing in common, wherever it begins."""
@@ -288,6 +292,8 @@ class Optimisation:
         pair it is, it is told. With fewer samples, which is less exact than it is fast, and in a part of the time that
         `found` might take. None where `stop` ends it before.
         """
+        if stop():
+            return None
         other, start = self._exchanged(), None
         if found.begun is not None:
             start = CompositeTransform(
@@ -333,6 +339,16 @@ class Optimisation:
         local, share = LocalSimilarity(fixed.image, fixed.weight)(image, counts)
         total, whole = float((local * share).sum()), float((local.abs() * share).sum())
         return total / max(float(share.sum()), 1e-6), total / max(whole, 1e-6)
+
+    def _turning(self, transform: CompositeTransform) -> float:
+        """See `turning`, of what counts in both images."""
+        fixed, moving = self.levels(_CONTRAST_SAMPLES)
+        image, counts = warped(moving, transform, fixed.grid)
+        known = torch.ones_like(image) if counts is None else counts
+        if fixed.weight is not None:
+            known = known * fixed.weight
+        both = (known > _WHOLE).cpu()
+        return turning(fixed.image.cpu()[both].double().numpy(), image.cpu()[both].double().numpy())
 
     def _plan(
         self, watch: Watch, transform: CompositeTransform, aim: Aim, samples: float, *, fine: bool
