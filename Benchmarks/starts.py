@@ -1,9 +1,9 @@
 """One lung at two times, 35 mm apart as the scanner placed them: the same result from wherever it begins.
 
-    python Benchmarks/starts.py [--data DATA] [--refine 10]
+    python Benchmarks/starts.py [--data DATA] [--refine 100it]
 
-Both directions, without a model, one thread, so many seconds that this process computes: from what the search finds,
-and told to begin from the scanner's positions and from the centres. Distance between two results: at the voxels of the
+Both directions, without a model, one thread, so many steps that the plan is the same: from what the search finds, and
+told to begin from the scanner's positions and from the centres. Distance between two results: at the voxels of the
 fixed lung mask, mm. Prints and keeps results/starts.md.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from study import keep_tables, machine, on_own_time
+from study import keep_tables, machine
 from truth.store import default_data
 
 from dlir.io import read_image, read_landmarks, read_mask
 from dlir.metrics.landmarks import landmark_distances
-from dlir.optimization.budget import Budget
+from dlir.optimization.budget import Budget, budget_of
 from dlir.optimization.optimise import Optimisation
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
@@ -31,19 +31,21 @@ LIMIT = 0.3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=default_data())
-    parser.add_argument("--refine", type=float, default=10.0)
+    parser.add_argument("--refine", default="100it")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    budget = budget_of(options.refine)
+    if budget is None:
+        parser.error("--refine off compares nothing; give steps")
     rows, errors = list[tuple[str, ...]](), list[str]()
-    with on_own_time():
-        for fixed, moving in (("baseline", "followup"), ("followup", "baseline")):
-            found, told = compared(options.data / "lung_ct", fixed, moving, Budget(seconds=options.refine))
-            rows += found
-            errors.append(f"{fixed}: {told}")
-            print(*found, told, sep="\n", flush=True)
+    for fixed, moving in (("baseline", "followup"), ("followup", "baseline")):
+        found, told = compared(options.data / "lung_ct", fixed, moving, budget)
+        rows += found
+        errors.append(f"{fixed}: {told}")
+        print(*found, told, sep="\n", flush=True)
     most = max(float(row[2]) for row in rows)
     notes = [
-        f"Largest mean distance {most:.2f} mm ({LIMIT:g} mm is what is wanted), {options.refine:g} s.",
+        f"Largest mean distance {most:.2f} mm ({LIMIT:g} mm is what is wanted), {budget}.",
         f"Error of ten landmarks, mm: {'; '.join(errors)}.",
         machine(),
     ]

@@ -30,7 +30,7 @@ from dlir.transforms.lattice import inside, lookup
 from dlir.transforms.spatial import AffineTransform, CompositeTransform, Points
 
 # Samples and steps that the time of a step is measured with, and how much of the time that is left is planned for.
-_PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 100_000, 3, 0.9
+_PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 100_000, 3, 0.97
 # A stage that is to converge ends after so many times its steps.
 _LONGER = 5
 # The way back is found by so many steps, with so many samples at the finest; in no more than such a part of the time
