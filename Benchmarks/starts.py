@@ -64,7 +64,7 @@ def compared(folder: Path, fixed: str, moving: str, budget: Budget) -> tuple[lis
     starts = {"search": None, "scanner": CompositeTransform(()), "centers": CompositeTransform((middle,))}
     results, told = dict[str, CompositeTransform](), list[str]()
     for name, start in starts.items():
-        results[name] = Optimisation(*images).run(budget, start=start).transform
+        results[name] = Optimisation(images[0], images[1]).run(budget, start=start).transform
         told.append(f"{name} {landmark_distances(results[name].apply(points[0]), points[1]).mean():.2f}")
     rows = list[tuple[str, ...]]()
     for one, other in combinations(starts, 2):
