@@ -15,7 +15,7 @@ from dlir.transforms.files import read_transform
 from methods.base import Found, read_json, run_alone
 
 # Steps of a report that are no registration: before it, and what is told of the result.
-_AROUND = frozenset({"read", "load", "labels", "figures", "verdict", "write"})
+_AROUND = frozenset({"read", "load", "labels", "figures", "verdict", "way back", "write"})
 
 
 class Product:

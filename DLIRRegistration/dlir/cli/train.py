@@ -83,7 +83,7 @@ def train(
     use_threads(threads, processes=devices)
     if init_config is not None:
         print_plan(init_config)
-        return
+        raise typer.Exit
     with training_packages():
         from dlir.training.run import is_first_process, train
         from dlir.training.run_folder import RunFolder, RunOptions

@@ -1,4 +1,4 @@
-"""Bending energy of a B-spline displacement field, analytic and in millimetres (§2.4)."""
+"""Bending energy of a B-spline displacement field, analytic and in millimetres (§2.4), and its change of volume."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlir.transforms.bspline import basis_matrix, expand
+from dlir.transforms.bspline import basis_matrix, evaluate_lattice, expand
 
 # (order along x, y, z) and weight of the six second-derivative terms.
 _TERMS = (((2, 0, 0), 1), ((0, 2, 0), 1), ((0, 0, 2), 1), ((1, 1, 0), 2), ((1, 0, 1), 2), ((0, 1, 1), 2))
@@ -35,6 +35,19 @@ def bending_energy(coefficients: Tensor, ends: Sequence[tuple[float, float]], co
         scale = math.prod(control_spacing[:, axis] ** n for axis, n in enumerate(order))
         energy = energy + weight * (expand(coefficients, grams) * coefficients).sum((1, 2, 3, 4)) / scale**2
     return energy
+
+
+def squared_divergence(coefficients: Tensor, positions: Sequence[Tensor]) -> Tensor:
+    """Mean over a lattice of the squared divergence of the displacement, which small volumes change by.
+
+    coefficients: (B, 3, gz, gy, gx), displacements of the control points, each axis in its own control spacings.
+    positions: of the lattice along (z, y, x), each (n_a,), in control-point units. Returns (B,).
+    """
+    along = [
+        evaluate_lattice(coefficients[:, axis : axis + 1], positions, [int(axis == 2 - own) for own in range(3)])
+        for axis in range(3)
+    ]
+    return torch.stack(along).sum(0).square().mean((1, 2, 3, 4))
 
 
 @lru_cache(maxsize=256)

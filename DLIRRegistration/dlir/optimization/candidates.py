@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,8 +29,16 @@ _OVERLAP = 0.3
 _PEAKS, _CLOSE = 2, 3
 
 
-def candidates(fixed: Pyramid, moving: Pyramid, given: CompositeTransform | None = None) -> Candidates:
-    """All of them; where a start is given, that one. Raises TransformError for one that is not linear."""
+def candidates(
+    fixed: Pyramid,
+    moving: Pyramid,
+    given: CompositeTransform | None = None,
+    proceed: Callable[[], bool] = lambda: True,
+) -> Candidates:
+    """All of them; where a start is given, that one. Raises TransformError for one that is not linear.
+
+    proceed: asked before each turn that is tried, of which none is the first; False leaves out the rest.
+    """
     if given is not None:
         return Candidates(torch.from_numpy(given.matrix)[None], ("given transform",))
     spacing = max(spacing_for(fixed.grid, _SAMPLES), (math.prod(moving.grid.extent) / _MOST) ** (1 / 3))
@@ -41,7 +49,7 @@ def candidates(fixed: Pyramid, moving: Pyramid, given: CompositeTransform | None
         "centers of mass": _center_of_mass(turned) - _center_of_mass(still),
     }
     starts = [(name, _moved(np.eye(3), np.zeros(3), shift)) for name, shift in shifts.items()]
-    starts += _searched(still, turned, spacing)
+    starts += _searched(still, turned, spacing, proceed)
     matrices = torch.from_numpy(np.stack([matrix for _, matrix in starts]))
     return Candidates(matrices, tuple(name for name, _ in starts))
 
@@ -66,17 +74,22 @@ def _center_of_mass(level: Level) -> NDArray[np.float64]:
 # -- shifts and turns ---------------------------------------------------------------------------------
 
 
-def _searched(fixed: Level, moving: Level, spacing: float) -> list[tuple[str, NDArray[np.float64]]]:
+def _searched(
+    fixed: Level, moving: Level, spacing: float, proceed: Callable[[], bool]
+) -> list[tuple[str, NDArray[np.float64]]]:
     """The shifts of each turn by which the images, or their edges, correlate best."""
     grid = fixed.grid.with_spacing((spacing,) * 3)
-    still = _sampled(fixed, grid, np.eye(4))
+    image = _sampled(fixed, grid, np.eye(4))
+    still = {edges: _Still(*(_edges(*image) if edges else image)) for edges in (False, True)}
     middle, found = moving.grid.center, []
     for turn in _turns(fixed.grid.direction_matrix):
+        if not proceed():
+            break
         reach = _reach(moving.grid, turn, grid)
         # The moving image, turned the other way about its own centre, is shifted over the fixed one.
         other = _sampled(moving, reach, _moved(turn, middle, np.zeros(3)))
         for edges in (False, True):
-            for shift in _peaks(*(_edges(*image) if edges else image for image in (still, other))):
+            for shift in still[edges].peaks(*(_edges(*other) if edges else other)):
                 offset = reach.to_physical(np.array(shift[::-1], float)) - grid.to_physical(np.zeros(3))
                 # x + offset lies in the turned image where x lies in the fixed one.
                 matrix = _moved(turn, middle, np.zeros(3)) @ _moved(np.eye(3), np.zeros(3), offset)
@@ -121,35 +134,48 @@ def _edges(image: Tensor, within: Tensor) -> tuple[Tensor, Tensor]:
     return slopes.square().sum(0).sqrt() * whole, whole
 
 
-def _peaks(fixed: tuple[Tensor, Tensor], moving: tuple[Tensor, Tensor]) -> list[tuple[int, int, int]]:
-    """Shifts (z, y, x) by which the moving image correlates best with the fixed one over what both show.
+class _Still:
+    """The fixed image (z, y, x) and how far each voxel counts, under which others are shifted.
 
-    Voxel i of the fixed image then lies at voxel i + shift of the moving one. By Fourier transforms (Padfield 2012).
+    By Fourier transforms (Padfield 2012); those of the fixed image are done once for each size.
     """
-    shape = [_fast(n + m - 1) for n, m in zip(fixed[0].shape, moving[0].shape, strict=True)]
 
-    def spectrum(image: Tensor) -> Tensor:
-        found: Tensor = torch.fft.rfftn(image, shape)
-        return found
+    def __init__(self, image: Tensor, counts: Tensor) -> None:
+        self._image, self._counts = image, counts
+        self._known: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
 
-    def correlated(a: Tensor, b: Tensor) -> Tensor:
-        found: Tensor = torch.fft.irfftn(a.conj() * b, shape)
-        return found
+    def peaks(self, image: Tensor, counts: Tensor) -> list[tuple[int, int, int]]:
+        """Shifts (z, y, x) by which a moving image correlates best with the fixed one over what both show.
 
-    f, mf = fixed
-    g, mg = moving
-    sf, sf2, smf = (spectrum(part) for part in (f * mf, f * f * mf, mf))
-    sg, sg2, smg = (spectrum(part) for part in (g * mg, g * g * mg, mg))
-    count = correlated(smf, smg).clamp(min=1e-3)
-    sum_f, sum_g = correlated(sf, smg), correlated(smf, sg)
-    covariance = correlated(sf, sg) - sum_f * sum_g / count
-    variances = [
-        (correlated(sf2, smg) - sum_f**2 / count).clamp(min=0),
-        (correlated(smf, sg2) - sum_g**2 / count).clamp(min=0),
-    ]
-    enough = count > _OVERLAP * torch.minimum(mf.sum(), mg.sum())
-    value = torch.where(enough, covariance / torch.sqrt(variances[0] * variances[1] + 1e-6), -1.0)
-    return _highest(value, moving[0].shape)
+        Voxel i of the fixed image then lies at voxel i + shift of the moving one.
+        """
+        shape = tuple(_fast(n + m - 1) for n, m in zip(self._image.shape, image.shape, strict=True))
+
+        def correlated(a: Tensor, b: Tensor) -> Tensor:
+            found: Tensor = torch.fft.irfftn(a.conj() * b, shape)
+            return found
+
+        if shape not in self._known:
+            self._known[shape] = _spectra(self._image, self._counts, shape)
+        sf, sf2, smf = self._known[shape]
+        sg, sg2, smg = _spectra(image, counts, shape)
+        count = correlated(smf, smg).clamp(min=1e-3)
+        sum_f, sum_g = correlated(sf, smg), correlated(smf, sg)
+        covariance = correlated(sf, sg) - sum_f * sum_g / count
+        variances = [
+            (correlated(sf2, smg) - sum_f**2 / count).clamp(min=0),
+            (correlated(smf, sg2) - sum_g**2 / count).clamp(min=0),
+        ]
+        enough = count > _OVERLAP * torch.minimum(self._counts.sum(), counts.sum())
+        value = torch.where(enough, covariance / torch.sqrt(variances[0] * variances[1] + 1e-6), -1.0)
+        return _highest(value, image.shape)
+
+
+def _spectra(image: Tensor, counts: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of an image, its square, and of where it counts, enlarged by zeros."""
+    counted = image * counts
+    first, second, third = (torch.fft.rfftn(part, shape) for part in (counted, image * counted, counts))
+    return first, second, third
 
 
 def _fast(length: int) -> int:

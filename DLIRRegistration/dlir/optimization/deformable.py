@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid
 from dlir.losses.choices import Similarity
-from dlir.losses.regularization import bending_energy
+from dlir.losses.regularization import bending_energy, squared_divergence
 from dlir.optimization.adam import Adam
 from dlir.optimization.levels import Level, Pyramid, warped
 from dlir.optimization.objective import LocalSimilarity, Steering, WholeSimilarity
@@ -40,14 +40,15 @@ _RATES = (0.03, 0.006)
 
 @dataclass(frozen=True)
 class Stage:
-    """image, control: spacing of the samples and of the control points, mm. steps: of Adam. stiffness: what bending
-    costs, see `_Objective`.
+    """image, control: spacing of the samples and of the control points, mm. steps: of Adam. stiffness, tightness: what
+    bending and changes of volume cost, see `_Objective`.
     """
 
     image: float
     control: float
     steps: int
     stiffness: float
+    tightness: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def improve(
 
 
 class _Objective:
-    """Similarity less the stage's bending energy times its stiffness.
+    """Similarity less the stage's bending energy times its stiffness, and its squared divergence times its tightness.
 
     The energy is that of §2.4 in control spacings instead of millimetres, so that a stiffness means the same at every
     resolution: coefficients that alternate between neighbours by a tenth of the spacing cost about as much everywhere.
@@ -115,7 +116,7 @@ class _Objective:
         self._reach = [math.ceil(LIMIT * s) for s in self._steps]
         around = [n + 2 * r for n, r in zip(size, self._reach, strict=True)]
         image, weight = warped(moving, transform, onto.grid.lattice([-r for r in self._reach], (1, 1, 1), around))
-        self._grid, self._stiffness = onto.grid, stage.stiffness
+        self._grid, self._stiffness, self._tightness = onto.grid, stage.stiffness, stage.tightness
         self._content = image if weight is None else torch.cat([image, weight], 1)
         local = similarity is Similarity.local_ncc
         self._similarity = (
@@ -129,6 +130,8 @@ class _Objective:
         ]
         ends = [self._controls(torch.tensor([-0.5, size[axis] - 0.5]), axis).tolist() for axis in (2, 1, 0)]
         self._ends = [(low, high) for low, high in ends]
+        # Twice between control points: the divergence of a cubic spline changes no faster.
+        self._places = [torch.linspace(low, high, 2 * self.cells[axis] + 1) for axis, (low, high) in enumerate(ends)]
         self._points = onto.lattice.points(image.device)[None] + image.new_tensor(self._reach)
         self._size = image.new_tensor(around)
         self._spacing = image.new_tensor(self._steps)[:, None, None, None]
@@ -145,6 +148,8 @@ class _Objective:
         counts = found[:, 1:].detach() if found.shape[1] > 1 else None
         value = self._similarity.mean(found[:, :1], counts)
         value = value - self._stiffness * bending_energy(fractions, self._ends, fractions.new_ones(1, 3))
+        if self._tightness:
+            value = value - self._tightness * squared_divergence(fractions, self._places)
         if self._landmarks is not None:
             value = value - self._landmarks.cost(fractions)
         return value[0]

@@ -54,6 +54,11 @@ class Pyramid:
         self._mask = None if mask is None else torch.from_numpy(np.asarray(mask.array != 0, np.float32))
         self._levels: dict[ImageGrid, Level] = {}
 
+    @property
+    def masked(self) -> bool:
+        """Whether there is a mask."""
+        return self._mask is not None
+
     def at(self, spacing: float) -> Level:
         """With voxels of `spacing` mm; along axes where its own are as large, with these."""
         grid = grid_at(self.grid, spacing)

@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
@@ -20,25 +21,32 @@ from dlir.optimization.affine import GAIN, Candidates, FoundAffine, best_affines
 from dlir.optimization.budget import Budget
 from dlir.optimization.candidates import candidates
 from dlir.optimization.choices import Kind
+from dlir.optimization.contrast import turning
 from dlir.optimization.deformable import Stage, improve
 from dlir.optimization.levels import Level, Pyramid, grid_at, spacing_for, warped
 from dlir.optimization.objective import LocalSimilarity, Steering
 from dlir.optimization.perturbed import perturbations
-from dlir.optimization.plan import COARSE, SAMPLES, affordable_plan, plan, stiffened
+from dlir.optimization.plan import COARSE, SAMPLES, affordable_plan, plan, stiffened, work
+from dlir.optimization.watch import Progressed, Watch
+from dlir.transforms.lattice import inside, lookup
 from dlir.transforms.spatial import AffineTransform, CompositeTransform, Points
 
 # Samples and steps that the time of a step is measured with, and how much of the time that is left is planned for.
-_PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 150_000, 3, 0.9
-# A stage that is to converge ends where so many steps have gained less than this, and after so many times its steps.
-_WAITED, _GAIN, _LONGER = 15, 2e-4, 5
-# The way back is found by so many steps, with so many samples at the finest.
-_TURNED, _TURNED_SAMPLES = Budget(steps=100), 60_000
+_PROBED_SAMPLES, _PROBED_STEPS, _PLANNED = 100_000, 3, 0.97
+# A stage that is to converge ends after so many times its steps.
+_LONGER = 5
+# The way back is found by so many steps, with so many samples at the finest; in no more than such a part of the time
+# that was given, nor so many seconds.
+_TURNED, _TURNED_SAMPLES, _TURNED_PART, _TURNED_MOST = 100, 60_000, 0.4, 3.0
 # Fine stages that a displaced result is found again by.
 _AGAIN = 2
 # Images whose mean local correlation is lower after the affine part differ in contrast, and those of which it is a
 # smaller part of what it is without its sign: 0.49 and more, and 0.91 and more, two scanners included, against 0.39 and
 # less, and 0.79 and less, between CT and MR.
 _ALIKE, _SIGNED, _CONTRAST_SAMPLES = 0.45, 0.9, 30_000
+# Nor have those of which more than that rises and falls with the other: 0.0005 at most of one contrast, where it
+# arrives included, against 0.002 to 0.25 through curves that rise and fall. Of voxels that count by more than a part.
+_TURNING, _WHOLE = 0.001, 0.5
 # Times what stretching costs then, what moving must gain, and the part of the best value that suffices to stay near the
 # first start.
 _STIFFER, _STIFF_GAIN, _NEAR = 5.0, 0.025, 0.75
@@ -51,17 +59,6 @@ _AGREED, _AGREED_STEPS = 0.5, 60
 # lacked. Contrast that arrives: 0.3 to 0.6, 2 to 4, and up to 0.09. Two persons: 0.75 and more, 2 to 5, 0.11 and more.
 # Beating hearts: 0.1 to 0.25, 11 and more, 0.07 to 0.14.
 _SOMETHING, _LITTLE, _UNEVEN, _GAINED = 0.1, 0.8, 6.0, 0.12
-# The affine part's share of the progress bar.
-_AFFINE_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class Progressed:
-    """step: in words. done: part of the budget, 0 to 1. value: of the objective now."""
-
-    step: str
-    done: float
-    value: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +67,8 @@ class Optimised:
 
     affines: distinct optima of the affine part, the best first; none where there was no such part. stages: the
     objective before and after each. steps: of the stages, in all. planned: how many stages were to be. seconds: that it
-    took. alike: whether the images have the same contrast, as far as that was asked. similarity: of the stages.
-    stopped: whether it was ended before its plan's end.
+    took. alike: whether the images have the same contrast, as far as that was asked. slight: whether next to nothing
+    moves between them. similarity: of the stages. stopped: whether it was ended before its plan's end.
     """
 
     transform: CompositeTransform
@@ -82,6 +79,7 @@ class Optimised:
     planned: int
     seconds: float
     alike: bool
+    slight: bool
     similarity: Similarity
     stopped: bool
 
@@ -105,46 +103,6 @@ class Aim:
         return replace(self, steering=old and Steering(old.moving, old.fixed, old.weight))
 
 
-@dataclass
-class _Watch:
-    """Ends the work when its time is over or somebody wants it ended."""
-
-    budget: Budget
-    stop: Callable[[], bool]
-    tell: Callable[[Progressed], None]
-    began: float = field(default_factory=time.perf_counter)
-    steps: int = 0
-    ended: bool = False
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.began
-
-    @property
-    def left(self) -> float | None:
-        return None if self.budget.seconds is None else self.budget.seconds - self.seconds
-
-    def over(self) -> bool:
-        """Checked before each step."""
-        self.ended = self.ended or self.stop() or (self.left is not None and self.left <= 0)
-        return self.ended
-
-    def of_stage(self, number: int, planned: Sequence[Stage]) -> Callable[[int, float], bool]:
-        """What a stage asks before each step."""
-        gains = _Gains() if self.budget.converged else None
-        first, total = sum(own.steps for own in planned[:number]), sum(own.steps for own in planned)
-        told = f"stage {number + 1} of {len(planned)}"
-
-        def proceed(step: int, value: float) -> bool:
-            self.tell(Progressed(told, _AFFINE_SHARE + (1 - _AFFINE_SHARE) * (first + step) / total, value))
-            if self.over() or (gains and gains.over(value)):
-                return False
-            self.steps += 1
-            return True
-
-        return proceed
-
-
 class Optimisation:
     """One pair, ready to be optimised.
 
@@ -160,6 +118,7 @@ class Optimisation:
         device: torch.device | None = None,
     ) -> None:
         self._fixed, self._moving = Pyramid(fixed, fixed_mask, device), Pyramid(moving, moving_mask, device)
+        self._paces: dict[Similarity, float] = {}  # of a step, in seconds a sample, once that was measured
 
     def run(
         self,
@@ -174,34 +133,47 @@ class Optimisation:
         start: a linear one is where the affine part begins; one that is not is only made better by fine stages. None
         looks for one. stop: asked before each step; True ends the work with the best so far. tell: told of each step.
         """
-        return self._run(_Watch(budget, stop, tell), aim or Aim(), start, SAMPLES)
+        self._paces.clear()  # the machine may have become busier
+        return self._run(Watch(budget, stop, tell), aim or Aim(), start, SAMPLES)
 
-    def _run(self, watch: _Watch, aim: Aim, start: CompositeTransform | None, samples: float) -> Optimised:
+    def _run(
+        self, watch: Watch, aim: Aim, start: CompositeTransform | None, samples: float, known: Optimised | None = None
+    ) -> Optimised:
+        """known: what kind of pair it is, where that was found before."""
         fine = start is not None and not start.linear
         transform, affines, alike = start, list[FoundAffine](), True
         if transform is None or not fine:
-            begin = candidates(self._fixed, self._moving, start)
+            begin = candidates(self._fixed, self._moving, start, watch.searches)
+            self._require_meeting(begin)
             affines = self._best(begin, aim, watch)
-            if aim.similarity is None and not watch.over():
-                # Landmarks may lead away from where the images are alike, and say nothing of their contrast.
-                free = affines if aim.steering is None else self._best(begin, replace(aim, steering=None), watch)
-                mean, signed = self._correlation(free[0].transform)
-                alike = mean >= _ALIKE and signed >= _SIGNED
+            if known is not None:
+                alike = known.alike
+            elif aim.similarity is None and not watch.over():
+                alike = self._of_one_contrast(begin, affines, aim, watch)
             if not alike:
                 affines = self._stiff_affine(begin, aim, watch)
             transform = affines[0].transform
-        stages, expected = list[tuple[float, float]](), 0
+        stages, expected, slight = list[tuple[float, float]](), 0, False
         bends = aim.kind is Kind.deformable and not watch.over()
         if aim.kind is Kind.deformable and not bends:
             expected = len(plan(self._fixed.grid, samples, fine=fine))  # it was ended before the first of them
         if bends and not alike:
-            bends = self._agrees(transform, watch)
+            bends = self._agrees(transform, watch) if known is None else bool(known.stages)
             aim = replace(aim, similarity=ACROSS)
         if bends:
             planned = self._plan(watch, transform, aim, samples, fine=fine)
             begun = 0 if fine else min(COARSE, len(planned))  # few steps leave some stages out
-            moved = self._improved(transform, planned, range(begun), aim, watch, stages)
-            if not alike or self._slight(moved, transform.affine_part):
+            tried = 0 if known is not None and (known.slight or not alike) else begun
+            moved = self._improved(transform, planned, range(tried), aim, watch, stages)
+            slight = self._slight(moved, transform.affine_part) if known is None else known.slight
+            if slight and known is None and watch.left is not None:
+                surely = plan(self._fixed.grid, SAMPLES, fine=fine)
+                if surely[0].image < planned[0].image:  # so few samples do not show what moves
+                    stages.clear()
+                    moved = self._improved(transform, surely, range(begun), aim, watch, stages)
+                    slight = self._slight(moved, transform.affine_part)
+                    planned = self._plan(watch, transform, aim, samples, fine=fine)
+            if not alike or slight:
                 planned = stiffened(planned)
                 if not fine:
                     moved = transform
@@ -210,9 +182,36 @@ class Optimisation:
             transform = self._improved(moved, planned, range(begun, len(planned)), aim, watch, stages)
         used = aim.similarity or DEFAULT
         counts = watch.steps, expected
-        return Optimised(transform, start, affines, stages, *counts, watch.seconds, alike, used, watch.ended)
+        return Optimised(transform, start, affines, stages, *counts, watch.seconds, alike, slight, used, watch.ended)
 
-    def _agrees(self, transform: CompositeTransform, watch: _Watch) -> bool:
+    def _of_one_contrast(self, begun: Candidates, affines: list[FoundAffine], aim: Aim, watch: Watch) -> bool:
+        # Landmarks may lead away from where the images are alike, and say nothing of their contrast.
+        free = affines if aim.steering is None else self._best(begun, replace(aim, steering=None), watch)
+        mean, signed = self._correlation(free[0].transform)
+        return mean >= _ALIKE and signed >= _SIGNED and self._turning(free[0].transform) < _TURNING
+
+    def _require_meeting(self, begun: Candidates) -> None:
+        """Raises GeometryError where masks have nothing in common, wherever it begins."""
+        if not (self._fixed.masked or self._moving.masked):
+            return
+        fixed, moving = self.levels(_CONTRAST_SAMPLES)
+        points = fixed.grid.voxel_centers().reshape(-1, 3)
+        if fixed.weight is not None:
+            points = points[(fixed.weight > 0).cpu().numpy().ravel()]
+        for matrix in begun.matrices.numpy():
+            index = moving.grid.to_index(AffineTransform(matrix).apply(points))
+            places = torch.from_numpy(index).to(moving.image.device)[None]
+            counts = inside(moving.lattice, places)
+            if moving.weight is not None:
+                counts = counts & (lookup(moving.weight, moving.lattice, places.float())[:, 0] > 0)
+            if bool(counts.any()):
+                return
+        raise GeometryError(
+            "the masks of the two images have nothing in common where the registration begins; draw them about the "
+            "same structure, give another start, or leave one out"
+        )
+
+    def _agrees(self, transform: CompositeTransform, watch: Watch) -> bool:
         """Whether stages of an affine map lead back where they came from, if the images exchange their roles: between
         CT and MR they do not, and every one that was tried made such pairs worse.
         """
@@ -251,14 +250,20 @@ class Optimisation:
         planned: Sequence[Stage],
         which: Sequence[int],
         aim: Aim,
-        watch: _Watch,
+        watch: Watch,
         stages: list[tuple[float, float]],
     ) -> CompositeTransform:
         """With some of the planned stages; what each does to its objective is added to `stages`."""
         for number in which:
             if watch.over():
                 break
-            proceed = watch.of_stage(number, planned)
+            for image in (self._fixed, self._moving):  # which takes time, of large ones
+                image.at(planned[number].image)
+                if watch.over():
+                    return transform
+            left = work(self._fixed.grid, planned[number:])
+            later = work(self._fixed.grid, planned[number + 1 :]) / left if left else 0.0
+            proceed = watch.of_stage(number, planned, later)
             similarity = aim.similarity or DEFAULT
             found = improve(self._fixed, self._moving, transform, planned[number], proceed, similarity, aim.steering)
             transform = found.transform
@@ -282,19 +287,26 @@ class Optimisation:
         spacing = spacing_for(self._fixed.grid, samples)
         return self._fixed.at(spacing), self._moving.at(spacing)
 
-    def turned(self, found: Optimised, aim: Aim) -> CompositeTransform:
+    def turned(
+        self, found: Optimised, budget: Budget, aim: Aim, stop: Callable[[], bool] = lambda: False
+    ) -> CompositeTransform | None:
         """What is found with the roles of the images exchanged (moving point -> fixed point, LPS mm).
 
-        By itself, so that it can disagree; only from where it was told to begin does it begin too. With fewer samples,
-        which is less exact than it is fast.
+        By itself, so that it can disagree; only from where it was told to begin does it begin too, and what kind of
+        pair it is, it is told. With fewer samples, which is less exact than it is fast, and in a part of the time that
+        `found` might take. None where `stop` ends it before.
         """
+        if stop():
+            return None
         other, start = self._exchanged(), None
         if found.begun is not None:
             start = CompositeTransform(
                 (AffineTransform(np.asarray(np.linalg.inv(found.begun.affine_part.matrix), float)),)
             )
-        watch = _Watch(_TURNED, lambda: False, lambda told: None)
-        return other._run(watch, aim.turned(), start, _TURNED_SAMPLES).transform
+        seconds = None if budget.seconds is None else min(_TURNED_MOST, _TURNED_PART * budget.seconds)
+        watch = Watch(Budget(seconds, _TURNED), stop, lambda told: None)
+        way = other._run(watch, aim.turned(), start, _TURNED_SAMPLES, found).transform
+        return None if stop() else way
 
     def found_again(self, found: Optimised) -> list[CompositeTransform]:
         """What the stages on top of a result make of it once it is displaced by each of the `perturbations`: it again
@@ -323,7 +335,7 @@ class Optimisation:
         )
         return best_affines(self._fixed, self._moving, Candidates(begun, ("mirrored",) * 3))[0].value / best.value
 
-    def _stiff_affine(self, begun: Candidates, aim: Aim, watch: _Watch) -> list[FoundAffine]:
+    def _stiff_affine(self, begun: Candidates, aim: Aim, watch: Watch) -> list[FoundAffine]:
         """For images of different contrast: they tell less, and are mostly of one person, so that more is taken from
         where they lie.
         """
@@ -334,12 +346,8 @@ class Optimisation:
         return distinct([near[0], *found], self._fixed.grid)
 
     def _best(
-        self, begun: Candidates, aim: Aim, watch: _Watch, stiffness: float = 1.0, gain: float = GAIN
+        self, begun: Candidates, aim: Aim, watch: Watch, stiffness: float = 1.0, gain: float = GAIN
     ) -> list[FoundAffine]:
-        def proceed(steps: int) -> bool:
-            watch.tell(Progressed("affine", _AFFINE_SHARE * steps / affine.STEPS))
-            return not watch.over()
-
         rigid = aim.kind is Kind.rigid
         return best_affines(
             self._fixed,
@@ -350,7 +358,7 @@ class Optimisation:
             gain=gain,
             second=aim.second,
             steering=aim.steering,
-            proceed=proceed,
+            share=watch.of_affine(affine.STEPS),
         )
 
     def _correlation(self, transform: CompositeTransform) -> tuple[float, float]:
@@ -363,27 +371,43 @@ class Optimisation:
         total, whole = float((local * share).sum()), float((local.abs() * share).sum())
         return total / max(float(share.sum()), 1e-6), total / max(whole, 1e-6)
 
-    def _plan(
-        self, watch: _Watch, transform: CompositeTransform, aim: Aim, samples: float, *, fine: bool
-    ) -> tuple[Stage, ...]:
-        grid = self._fixed.grid
-        if watch.left is not None:
-            affordable = _PLANNED * max(0.0, watch.left) / self._seconds_per_sample(transform, aim)
-            return affordable_plan(grid, affordable, fine=fine)
-        stages = plan(grid, samples, watch.budget.steps, fine=fine)
-        return stages if watch.budget.steps else tuple(replace(own, steps=_LONGER * own.steps) for own in stages)
+    def _turning(self, transform: CompositeTransform) -> float:
+        """See `turning`, of what counts in both images."""
+        fixed, moving = self.levels(_CONTRAST_SAMPLES)
+        image, counts = warped(moving, transform, fixed.grid)
+        known = torch.ones_like(image) if counts is None else counts
+        if fixed.weight is not None:
+            known = known * fixed.weight
+        both = (known > _WHOLE).cpu()
+        return turning(fixed.image.cpu()[both].double().numpy(), image.cpu()[both].double().numpy())
 
-    def _seconds_per_sample(self, transform: CompositeTransform, aim: Aim) -> float:
+    def _plan(
+        self, watch: Watch, transform: CompositeTransform, aim: Aim, samples: float, *, fine: bool
+    ) -> tuple[Stage, ...]:
+        grid, steps = self._fixed.grid, watch.budget.steps
+        stages = plan(grid, samples, steps, fine=fine)
+        if watch.left is not None:
+            used = aim.similarity or DEFAULT
+            if used not in self._paces:
+                self._paces[used] = self._seconds_per_sample(transform, used, watch)
+            affordable = _PLANNED * max(0.0, watch.left) / self._paces[used]
+            if steps is None:
+                return affordable_plan(grid, affordable, fine=fine)
+            part = min(1.0, affordable / work(grid, stages))
+            return plan(grid, samples, max(1, round(part * steps)), fine=fine)
+        return stages if steps else tuple(replace(own, steps=_LONGER * own.steps) for own in stages)
+
+    def _seconds_per_sample(self, transform: CompositeTransform, used: Similarity, watch: Watch) -> float:
         """Of a step, on this machine, now."""
         times = list[float]()
 
         def proceed(step: int, value: float) -> bool:
             times.append(time.perf_counter())
-            return True
+            return not watch.over() or len(times) < 2
 
         spacing = spacing_for(self._fixed.grid, _PROBED_SAMPLES)
         probe = Stage(spacing, 4 * spacing, _PROBED_STEPS, 0.0)
-        improve(self._fixed, self._moving, transform, probe, proceed, aim.similarity or DEFAULT)
+        improve(self._fixed, self._moving, transform, probe, proceed, used)
         return float(np.median(np.diff(times))) / math.prod(self._fixed.at(spacing).grid.size)
 
 
@@ -405,15 +429,3 @@ def there_and_back(
     if not within.any():
         return float("nan")
     return float(np.percentile(np.linalg.norm(back.apply(sent[within]) - points[within], axis=1), percent))
-
-
-@dataclass
-class _Gains:
-    """Whether a stage that is to converge still gains."""
-
-    values: list[float] = field(default_factory=list)
-
-    def over(self, value: float) -> bool:
-        """With the objective of one more step."""
-        self.values.append(value)
-        return len(self.values) > _WAITED and max(self.values) - max(self.values[:-_WAITED]) < _GAIN

@@ -22,9 +22,9 @@ _WORTH, _THICK = 600_000, 3.0
 # On top of what is nearly right: of a network, or of an optimisation before.
 _FINE = ((2, 8, 30, 0.1), (1, 8, 20, 0.1), (1, 4, 40, 0.03))
 # What bending costs where next to nothing moves: what differs there is noise and contrast more than place.
-_STIFF = 10.0
+_STIFF, _TIGHT = 10.0, 30.0
 # Samples of the finest stage, at least and at most; the more the time allows, the better the result.
-_FEWEST, _MOST = 30_000, 1_500_000
+_FEWEST, _MOST, _RUNG = 30_000, 1_500_000, 1.2
 SAMPLES = 600_000
 
 
@@ -60,7 +60,7 @@ def _planned(grid: ImageGrid, samples: float, recipe: _Recipe, steps: int | None
 
 def stiffened(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """For images of which next to nothing moves."""
-    return tuple(replace(stage, stiffness=_STIFF) for stage in stages)
+    return tuple(replace(stage, stiffness=_STIFF, tightness=_TIGHT) for stage in stages)
 
 
 def work(grid: ImageGrid, stages: Sequence[Stage]) -> float:
@@ -69,12 +69,12 @@ def work(grid: ImageGrid, stages: Sequence[Stage]) -> float:
 
 
 def _samples_for(grid: ImageGrid, affordable: float, recipe: _Recipe) -> float:
-    """Samples of the finest stages for which the work is about what is affordable."""
-    low, high = float(_FEWEST), float(_MOST)
-    for _ in range(20):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if work(grid, _planned(grid, middle, recipe)) < affordable else (low, middle)
-    return low
+    """Samples of the finest stages for which the work is at most what is affordable; of a ladder of such numbers, so
+    that a time measured a little differently makes the same plan.
+    """
+    rungs = [_FEWEST * _RUNG**k for k in range(1 + math.floor(math.log(_MOST / _FEWEST, _RUNG)))]
+    affords = [work(grid, _planned(grid, samples, recipe)) <= affordable for samples in rungs]
+    return rungs[max(0, affords.index(False) - 1) if False in affords else -1]
 
 
 def _shared(total: int | None, parts: Sequence[int]) -> list[int]:

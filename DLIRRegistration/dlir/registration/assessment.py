@@ -47,7 +47,8 @@ class Assessment:
     another order of size. ambiguity: the objective of the second distinct affine optimum, as a part of the best one's.
     affine_volume: determinant of the affine part, where a pair was optimised. affine_turn_degrees: how far it turns.
     mirrored: how alike the images are by the best affine map that mirrors, as a part of the best one's. sample_mm:
-    spacing at which such a pair's figures were taken.
+    spacing at which such a pair's figures were taken. not_turned: 1 where somebody ended such a pair's way back before
+    its end.
     """
 
     inverse_consistency_mm: float | None
@@ -63,6 +64,7 @@ class Assessment:
     affine_turn_degrees: float | None = None
     mirrored: float | None = None
     sample_mm: float | None = None
+    not_turned: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
         """Rounded for a report."""

@@ -94,7 +94,10 @@ def _optimised(done: Optimising) -> Signs:
     transform = done.found.transform
     sent = transform.apply(places)
     with torch.inference_mode(False), torch.enable_grad():
-        back, again = done.back, done.optimisation.found_again(done.found)
+        # Who ends an optimisation still wants the map that was asked for.
+        back = done.back or done.optimisation.turned(done.found, done.budget, done.aim)
+        assert back is not None
+        again = done.optimisation.found_again(done.found)
     apart = [np.linalg.norm(way.apply(places) - sent, axis=1) for way in again]
     return _signs(fixed, moving, transform, np.linalg.norm(back.apply(sent) - places, axis=1), apart, OPTIMISED)
 

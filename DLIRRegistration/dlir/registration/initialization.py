@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError
 from dlir.io.reading import Volume
-from dlir.model.preprocessing import intensity_range
+from dlir.model.preprocessing import NARROWEST, intensity_range
 from dlir.model.spec import Preprocessing
 from dlir.registration.choices import Initialization
 from dlir.transforms.lattice import Lattice, Samples
@@ -168,7 +168,7 @@ def _scaled(volume: Volume) -> torch.Tensor:
     low, high = intensity_range(volume.array[tuple(slice(None, None, f) for f in factors)], Preprocessing((1, 1, 1)))
     image = torch.from_numpy(np.asarray(volume.array, np.float32))[None, None]
     coarse = torch.nn.functional.avg_pool3d(image, factors) if max(factors) > 1 else image
-    return ((coarse[0, 0] - low) / max(high - low, 1e-12)).clamp(0, 1)
+    return ((coarse[0, 0] - low) / max(high - low, NARROWEST)).clamp(0, 1)
 
 
 def _lattice(image: torch.Tensor, volume: Volume) -> Lattice:

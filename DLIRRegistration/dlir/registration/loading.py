@@ -163,6 +163,12 @@ def _transform(source: TransformSource | None) -> CompositeTransform | None:
     from dlir.transforms.files import read_transform
 
     found, name = (read_transform(Path(source)), f" '{source}'") if isinstance(source, str) else (source, "")
-    if np.linalg.matrix_rank(found.bound()[0][:3, :3]) < 3:
+    linear = found.bound()[0][:3, :3]
+    if np.linalg.matrix_rank(linear) < 3:
         raise TransformError(f"initial transform{name} sends all points into a plane; give one that has an inverse")
+    if np.linalg.det(linear) < 0:
+        raise TransformError(
+            f"initial transform{name} mirrors the image, so that all that follows would fold; give one that does "
+            "not, or mirror the moving image itself"
+        )
     return found

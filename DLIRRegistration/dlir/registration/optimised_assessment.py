@@ -16,7 +16,7 @@ from dlir.optimization.levels import Level, warped
 from dlir.optimization.optimise import there_and_back
 from dlir.registration.assessment import Assessment
 from dlir.registration.optimising import Optimising
-from dlir.registration.progress import silent
+from dlir.registration.progress import Clock, silent
 from dlir.transforms.spatial import CompositeTransform, Points
 
 # Of the range from dark to bright, where an image shows something.
@@ -32,11 +32,13 @@ _SAMPLES = 100_000
 
 
 @torch.enable_grad()
-def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = silent) -> Assessment:
+def assess_optimised(
+    done: Optimising, offer: Callable[[Assessment], None] = silent, clock: Clock | None = None
+) -> Assessment:
     """Of a pair that was optimised without a model; it is optimised the other way round as well, for less long. What
     that says is taken at the edges of the fixed image.
 
-    offer: told all that is known before that.
+    offer: told all that is known before that. clock: times that by itself.
     """
     fixed, moving = done.optimisation.levels(_SAMPLES)
     transform = done.found.transform
@@ -58,9 +60,13 @@ def assess_optimised(done: Optimising, offer: Callable[[Assessment], None] = sil
         affine_turn_degrees=_turn(linear.matrix[:3, :3]),
     )
     offer(known)
-    if done.found.alike:
-        known = replace(known, mirrored=done.optimisation.mirrored(done.found))
-    apart = there_and_back(edges, transform.apply(edges), done.back, moving.grid, _BACK)
+    with (clock or Clock()).step("way back"):
+        if done.found.alike:
+            known = replace(known, mirrored=done.optimisation.mirrored(done.found))
+        back = done.back
+    if back is None:
+        return replace(known, not_turned=1.0)
+    apart = there_and_back(edges, transform.apply(edges), back, moving.grid, _BACK)
     return replace(known, inverse_consistency_mm=defined(apart))
 
 

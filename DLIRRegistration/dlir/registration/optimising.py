@@ -15,7 +15,8 @@ from dlir.losses.choices import Similarity
 from dlir.model.memory import require_credible_size
 from dlir.optimization.affine import FoundAffine
 from dlir.optimization.objective import Steering
-from dlir.optimization.optimise import Aim, Optimisation, Optimised, Progressed
+from dlir.optimization.optimise import Aim, Optimisation, Optimised
+from dlir.optimization.watch import Progressed
 from dlir.registration.choices import (
     AUTO_SIMILARITY,
     DEFAULT_REFINEMENT,
@@ -38,19 +39,25 @@ _FROM, _TO = 0.05, 0.65
 
 @dataclass(frozen=True, eq=False)
 class Optimising:
-    """A pair that has been optimised. start: how it lay before, whatever the optimisation began with."""
+    """A pair that has been optimised.
+
+    start: how it lay before, whatever the optimisation began with. stop: asked in the course of what follows, too.
+    """
 
     optimisation: Optimisation
     found: Optimised
     budget: Budget
     aim: Aim
     start: CompositeTransform
+    stop: Callable[[], bool]
 
     @cached_property
-    def back(self) -> CompositeTransform:
-        """What is found with the roles of the images exchanged, moving point -> fixed point, LPS mm."""
+    def back(self) -> CompositeTransform | None:
+        """What is found with the roles of the images exchanged, moving point -> fixed point, LPS mm; None where it was
+        ended before.
+        """
         with torch.enable_grad():
-            return self.optimisation.turned(self.found, self.aim)
+            return self.optimisation.turned(self.found, self.budget, self.aim, self.stop)
 
     def to_dict(self) -> dict[str, Any]:
         """For a report."""
@@ -150,7 +157,7 @@ class Refinement:
             found = pair.run(self.budget, aim, start, self.stop, tell)
         if self.second and len(found.affines) < 2:
             note("there is no second best position; the result begins from the only one that was found")
-        return Optimising(pair, found, self.budget, aim, loaded.start)
+        return Optimising(pair, found, self.budget, aim, loaded.start, self.stop)
 
 
 def _told(loaded: Loaded) -> CompositeTransform | None:

@@ -308,7 +308,7 @@ class _Job:
                 report["model"]["reason"] = route.reason
         with self.clock.step("verdict"):
             self.progress("judging", 0.85)
-            verdict = _verdict(self.session, outcome.value, header, report, request.device, self.offer)
+            verdict = _verdict(self.session, outcome.value, header, report, request.device, self.offer, self.clock)
             report["verdict"] = verdict.to_dict()
         return _Done(loaded, outcome.value, propagated, report, verdict)
 
@@ -371,6 +371,7 @@ def _verdict(
     report: dict[str, Any],
     device: str,
     offer: Offer,
+    clock: Clock,
 ) -> Verdict:
     """Of a result and its report; what is known before the way back is offered."""
     from dlir.registration.verdict import verdict_on
@@ -378,7 +379,8 @@ def _verdict(
     def tell(known: Assessment) -> None:
         offer(verdict_on(report, model, known))
 
-    return verdict_on(report, model, session.assess(result, None if model is None else model.path, device, tell))
+    path = None if model is None else model.path
+    return verdict_on(report, model, session.assess(result, path, device, tell, clock))
 
 
 def expected_start(model: ModelHeader | None) -> str:

@@ -35,7 +35,8 @@ def part_of(progress: Progress, low: float, high: float) -> Progress:
 
 @dataclass
 class Clock:
-    """Seconds of each step so far, in order; a step that comes again adds to its own.
+    """Seconds of each step so far, in order; a step that comes again adds to its own, and one within another counts
+    for itself alone.
 
     progress: is told each step that states how much is done. wait: returns when all that was begun is finished, for
     devices that compute while the program goes on.
@@ -44,16 +45,19 @@ class Clock:
     progress: Progress = silent
     wait: Callable[[], None] = silent
     seconds: dict[str, float] = field(default_factory=dict)
+    _within: float = 0.0
 
     @contextmanager
     def step(self, name: str, fraction: float | None = None) -> Iterator[None]:
         """Times what is done within. fraction: how much of the whole is done before it."""
         if fraction is not None:
             self.progress(name, fraction)
-        start = time.perf_counter()
+        start, before, self._within = time.perf_counter(), self._within, 0.0
         yield
         self.wait()
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        took = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + took - self._within
+        self._within = before + took
 
     def rounded(self) -> dict[str, float]:
         """The seconds as a report has them."""

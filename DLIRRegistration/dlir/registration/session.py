@@ -105,14 +105,15 @@ class Session:
         model: Path | None,
         device_name: str = "auto",
         offer: Callable[[Assessment], None] = silent,
+        clock: Clock | None = None,
     ) -> Assessment | None:
         """Figures for the verdict on a result of `register`; None where it keeps nothing of the networks.
 
-        offer: told those that are known before the pair is registered the other way round. Raises DeviceError and
-        ModelError.
+        offer: told those that are known before the pair is registered the other way round. clock: times that, where
+        it takes long. Raises DeviceError and ModelError.
         """
         with self._busy:
-            return self._assess(result, model, choose_device(device_name), offer)
+            return self._assess(result, model, choose_device(device_name), offer, clock)
 
     def _assess(
         self,
@@ -120,12 +121,13 @@ class Session:
         model: Path | None,
         device: torch.device,
         offer: Callable[[Assessment], None],
+        clock: Clock | None,
     ) -> Assessment | None:
         found, optimising = result.prediction, result.optimising
         if model is None or found is None:
             if optimising is None:
                 return None
-            return run_with_fallback(lambda device: assess_optimised(optimising, offer), device).value
+            return run_with_fallback(lambda device: assess_optimised(optimising, offer, clock), device).value
         kept = self._load(model)
 
         def run(device: torch.device) -> Assessment:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from dlir.geometry import ImageGrid
-from dlir.losses.regularization import bending_energy
+from dlir.losses.regularization import bending_energy, squared_divergence
 from dlir.transforms.bspline import evaluate_lattice
 from dlir.transforms.spatial import BSplineTransform
-from grids import make_grid
+from grids import Array, make_grid
 
 SPACING = (1.5, 2.0, 7.0)  # mm between control points
 SHAPE = (6, 7, 8)
@@ -162,3 +162,32 @@ def test_gradients_match_finite_differences() -> None:
     ends = [(1.0, 1.4), (1.5, 1.75), (1.2, 2.6)]
     spacing = torch.tensor([SPACING, (1.0, 1.0, 1.0)], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda c: bending_energy(c, ends, spacing), (coefficients,))
+
+
+# -- change of volume ---------------------------------------------------------------------------------
+
+PLACES = [torch.linspace(low, high, 5, dtype=torch.float64) for low, high in ENDS]
+
+
+@pytest.mark.parametrize(
+    ("linear", "divergence"),
+    [
+        (np.diag([0.1, 0.2, -0.05]), 0.25),
+        (np.diag([0.1, 0.1, -0.2]), 0.0),  # as much is gained as is lost
+        (np.array([[0, 0.3, 0.1], [-0.2, 0, 0], [0.4, 0, 0]]), 0.0),
+    ],
+)
+def test_of_a_linear_field_it_is_the_squared_trace(linear: Array, divergence: float) -> None:
+    z, y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in SHAPE), indexing="ij")
+    field = torch.einsum("ij,jzyx->izyx", torch.from_numpy(linear), torch.stack([x, y, z]))[None]
+    assert squared_divergence(field, PLACES).item() == pytest.approx(divergence**2, abs=1e-12)
+
+
+def test_the_divergence_is_that_of_finite_differences() -> None:
+    field = torch.randn(2, 3, *SHAPE, dtype=torch.float64, generator=torch.manual_seed(0))
+    step, total = 1e-5, torch.zeros(2, 5, 5, 5, dtype=torch.float64)
+    for axis in range(3):
+        moved = [[p + sign * step * (axis == 2 - own) for own, p in enumerate(PLACES)] for sign in (1, -1)]
+        ahead, behind = (evaluate_lattice(field, places)[:, axis] for places in moved)
+        total += (ahead - behind) / (2 * step)
+    torch.testing.assert_close(squared_divergence(field, PLACES), total.square().mean((1, 2, 3)))

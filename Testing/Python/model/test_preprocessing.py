@@ -214,6 +214,14 @@ def test_prepared_intensities_are_scaled_and_clipped() -> None:
     np.testing.assert_allclose(image[0, 0], [0, 0, 0.25, 0.5, 1, 1])
 
 
+@pytest.mark.parametrize("scale", [1e-27, 1e27])
+def test_small_and_large_values_are_an_image_too(scale: float) -> None:
+    array = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    wanted, _ = prepare(array, ImageGrid((3, 4, 5)), PLAIN)
+    found, _ = prepare(array * np.float32(scale), ImageGrid((3, 4, 5)), PLAIN)
+    torch.testing.assert_close(found, wanted)
+
+
 def test_a_constant_image_becomes_zero() -> None:
     image, _ = prepare(np.full((3, 4, 5), 42.0), ImageGrid((3, 4, 5)), PLAIN)
     assert not image.any()

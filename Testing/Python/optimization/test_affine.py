@@ -16,6 +16,7 @@ from dlir.optimization.affine import Candidates, FoundAffine, best_affines
 from dlir.optimization.candidates import candidates
 from dlir.optimization.levels import Pyramid
 from dlir.optimization.objective import Steering
+from dlir.optimization.watch import Share
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
 SMALL = min(FIXED.spacing)
@@ -114,7 +115,9 @@ def test_a_given_start_is_the_only_one() -> None:
 def test_an_end_before_the_first_step_leaves_the_start() -> None:
     fixed, moving = map(Pyramid, pair_by(STRETCHED))
     told: list[int] = []
-    (found,) = best_affines(fixed, moving, candidates(fixed, moving, RIGID), proceed=lambda step: told.append(step))
+    (found,) = best_affines(
+        fixed, moving, candidates(fixed, moving, RIGID), share=Share(proceed=lambda step: told.append(step))
+    )
     assert set(told) == {0}
     assert apart(found.transform, RIGID) < 1e-3
 
@@ -122,7 +125,9 @@ def test_an_end_before_the_first_step_leaves_the_start() -> None:
 def test_steps_are_told_one_by_one() -> None:
     fixed, moving = map(Pyramid, pair_by(STRETCHED))
     told: list[int] = []
-    best_affines(fixed, moving, candidates(fixed, moving, RIGID), proceed=lambda step: told.append(step) or True)
+    best_affines(
+        fixed, moving, candidates(fixed, moving, RIGID), share=Share(proceed=lambda step: told.append(step) or True)
+    )
     assert told == list(range(affine.STEPS))
 
 

@@ -77,3 +77,19 @@ def test_blank_images_have_the_simple_ones() -> None:
     starts = _starts((blank, blank))
     assert {"scanner positions", "image centers", "centers of mass"} <= starts.keys()
     assert all(np.isfinite(start.matrix).all() for several in starts.values() for start in several)
+
+
+def test_the_search_may_be_cut_short() -> None:
+    """Without turns it has begun, or it has not; the simple starts are there in any case."""
+    pair = list(map(Pyramid, pair_by(placed((8, 0, 0)))))
+    asked: list[None] = []
+
+    def proceed() -> bool:
+        asked.append(None)
+        return len(asked) <= 1
+
+    whole, short, none = (candidates(pair[0], pair[1], proceed=ask) for ask in (lambda: True, proceed, lambda: False))
+    assert len(none.names) == 3
+    assert 3 < len(short.names) <= 7
+    assert whole.names[: len(short.names)] == short.names
+    np.testing.assert_array_equal(whole.matrices[: len(short.names)], short.matrices)

@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 
 from blobs import CENTER, FIXED, MOVING, Blobs, about, apart, noise, pair_by, placed
+from dlir.errors import GeometryError
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
 from dlir.losses.similarity import local_ncc
-from dlir.optimization import optimise
+from dlir.optimization import optimise, watch
 from dlir.optimization.budget import Budget
 from dlir.optimization.choices import Kind
 from dlir.optimization.deformable import Improved, Stage, improve
 from dlir.optimization.levels import warped
 from dlir.optimization.objective import Steering
-from dlir.optimization.optimise import Aim, Optimisation, Optimised, Progressed
+from dlir.optimization.optimise import Aim, Optimisation, Optimised
 from dlir.optimization.plan import COARSE, stiffened
+from dlir.optimization.watch import Progressed
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from grids import Array, make_grid
 
@@ -326,7 +328,9 @@ class _Clock:
 
 @pytest.mark.parametrize("seconds", [2.0, 6.0, 20.0])
 def test_its_time_is_kept(pair: Optimisation, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimise, "time", SimpleNamespace(perf_counter=_Clock(0.05)))
+    clock = _Clock(0.05)
+    for module in (optimise, watch):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=clock))
     found = pair.run(Budget(seconds=seconds), start=NEAR)
     assert found.seconds <= seconds + 1.0
     assert found.stopped or found.steps
@@ -347,7 +351,8 @@ def test_it_ends_where_nothing_is_gained(pair: Optimisation) -> None:
 def test_the_other_way_round_leads_back(pair: Optimisation) -> None:
     aim = Aim(Kind.affine)
     found = pair.run(Budget(steps=5), aim, NEAR)
-    back = pair.turned(found, aim)
+    back = pair.turned(found, Budget(steps=5), aim)
+    assert back is not None
     points = CENTER + np.random.default_rng(0).uniform(-15, 15, (100, 3))
     assert np.linalg.norm(back.apply(found.transform.apply(points)) - points, axis=1).max() < 0.5 * SMALL
     assert not np.allclose(back.matrix, np.linalg.inv(found.transform.matrix), atol=1e-6)
@@ -358,6 +363,39 @@ def test_the_other_way_round_bends_too() -> None:
     bent = Optimisation(blobs.seen(FIXED, bump.apply), blobs.seen(MOVING))
     found = bent.run(Budget(steps=40), start=STILL)
     assert apart(found.transform, bump) < 0.5 * apart(STILL, bump)
-    back = bent.turned(found, Aim())
+    back = bent.turned(found, Budget(steps=40), Aim())
+    assert back is not None
     assert any(isinstance(part, BSplineTransform) for part in back.parts)
     assert apart(CompositeTransform((*found.transform.parts, *back.parts)), STILL) < 0.75 * apart(bump, STILL)
+
+
+@pytest.mark.parametrize("after", [0, 3, 30, 90])
+def test_the_other_way_round_can_be_ended_too(pair: Optimisation, after: int) -> None:
+    """In the search, the affine part and the stages: there is no way back then, rather than half of one."""
+    found, asked = pair.run(Budget(steps=5), start=None), list[None]()
+
+    def stop() -> bool:
+        asked.append(None)
+        return len(asked) > after
+
+    assert pair.turned(found, Budget(steps=5), Aim(), stop) is None
+    assert len(asked) <= after + 12
+
+
+def test_the_other_way_round_takes_a_part_of_the_time(pair: Optimisation, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, clock = pair.run(Budget(steps=5), start=NEAR), _Clock(0.05)
+    for module in (optimise, watch):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=clock))
+    began = clock()
+    assert pair.turned(found, Budget(seconds=10.0), Aim()) is not None
+    assert clock() - began <= 3.0 + 1.0
+
+
+def test_masks_that_never_meet_are_told_of_at_once() -> None:
+    fixed, moving = pair_by(placed())
+    left, right = (np.zeros(volume.grid.shape, bool) for volume in (fixed, moving))
+    left[..., :4] = True
+    right[..., -4:] = True
+    apart_by = Optimisation(fixed, moving, Volume(left, FIXED, "left"), Volume(right, MOVING, "right"))
+    with pytest.raises(GeometryError, match="nothing in common"):
+        apart_by.run(Budget(steps=1), start=STILL)

@@ -51,7 +51,14 @@ def test_more_time_never_means_coarser_samples(affordable: float, fine: bool) ->
 
 @given(st.floats(1e7, 7e7), st.booleans())
 def test_what_is_planned_can_be_afforded(affordable: float, fine: bool) -> None:
-    assert work(LARGE, affordable_plan(LARGE, affordable, fine=fine)) == pytest.approx(affordable, rel=0.15)
+    """With samples of a ladder, so that a little more or less time changes nothing."""
+    done = work(LARGE, affordable_plan(LARGE, affordable, fine=fine))
+    assert 0.7 * affordable < done <= affordable
+
+
+def test_time_measured_a_little_differently_makes_the_same_plan() -> None:
+    plans = [affordable_plan(LARGE, affordable, fine=False) for affordable in np.linspace(4e7, 5e7, 50)]
+    assert 1 < len(set(plans)) <= 4
 
 
 def test_time_that_is_left_goes_into_closer_control_points_but_not_along_thick_slices() -> None:

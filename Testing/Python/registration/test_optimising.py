@@ -333,3 +333,20 @@ def test_thin_images_pass_all_the_way() -> None:
     found = _alone(Loaded(fixed, moving, mode="scanner"), replace(FEW, budget=Budget(steps=4)))
     assert found.optimising is not None
     assert assess_optimised(found.optimising).inverse_consistency_mm < 0.5
+
+
+def test_ended_on_the_way_back_nothing_is_known_of_it(affine: RegistrationResult) -> None:
+    assert affine.optimising is not None
+    told: list[Assessment] = []
+    found = assess_optimised(replace(affine.optimising, stop=lambda: True), told.append)
+    assert found == replace(told[0], not_turned=1.0)
+    assert found.inverse_consistency_mm is None
+
+
+def test_the_way_back_is_timed_by_itself(affine: RegistrationResult) -> None:
+    assert affine.optimising is not None
+    clock = Clock()
+    with clock.step("verdict"):
+        assess_optimised(affine.optimising, clock=clock)
+    assert list(clock.seconds) == ["way back", "verdict"]
+    assert clock.seconds["way back"] > clock.seconds["verdict"]

@@ -425,3 +425,10 @@ def test_an_initial_transform_without_an_inverse_is_refused(asked: RegistrationR
     write_transform(flat, CompositeTransform((AffineTransform(np.diag([1.0, 1.0, 0.0, 1.0])),)))
     with pytest.raises(TransformError, match="give one that has an inverse"):
         run(replace(asked, initialize=None, initial_transform=str(flat)))
+
+
+def test_an_initial_transform_that_mirrors_is_refused_at_once(asked: RegistrationRequest, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror.h5"
+    write_transform(mirror, CompositeTransform((AffineTransform(np.diag([-1.0, 1.0, 1.0, 1.0])),)))
+    with pytest.raises(TransformError, match="mirrors the image"):
+        run(replace(asked, initialize=None, initial_transform=str(mirror)))
