@@ -27,7 +27,7 @@ from dlir.optimization.levels import Level, Pyramid, grid_at, spacing_for, warpe
 from dlir.optimization.objective import LocalSimilarity, Steering
 from dlir.optimization.perturbed import perturbations
 from dlir.optimization.plan import COARSE, SAMPLES, affordable_plan, plan, stiffened, work
-from dlir.optimization.watch import Progressed, Watch
+from dlir.optimization.watch import Progressed, Share, Watch
 from dlir.transforms.lattice import inside, lookup
 from dlir.transforms.spatial import AffineTransform, CompositeTransform, Points
 
@@ -38,6 +38,8 @@ _LONGER = 5
 # The way back is found by so many steps, with so many samples at the finest; in no more than such a part of the time
 # that was given, nor so many seconds.
 _TURNED, _TURNED_SAMPLES, _TURNED_PART, _TURNED_MOST = 100, 60_000, 0.4, 3.0
+# The part of the time that was given in which images are compared mirrored: a second and a half of ten.
+_MIRRORED_PART = 0.15
 # Fine stages that a displaced result is found again by.
 _AGAIN = 2
 # Images whose mean local correlation is lower after the affine part differ in contrast, and those of which it is a
@@ -322,9 +324,11 @@ class Optimisation:
             ways.append(way)
         return ways
 
-    def mirrored(self, found: Optimised) -> float | None:
+    def mirrored(self, found: Optimised, budget: Budget, stop: Callable[[], bool] = lambda: False) -> float | None:
         """How alike the images are by the best affine map that mirrors, as a part of how alike they are by the one that
         was found: an image whose voxels are in reverse order fits better so. None where there is nothing to compare.
+
+        It takes a part of the time that `found` might take, and ends where `stop` says so, with the best so far.
         """
         if not found.affines or found.affines[0].value <= 0:
             return None
@@ -333,7 +337,10 @@ class Optimisation:
         begun = torch.from_numpy(
             np.stack([_mirror(axis, middle) @ best.transform.matrix for axis in grid.direction_matrix.T])
         )
-        return best_affines(self._fixed, self._moving, Candidates(begun, ("mirrored",) * 3))[0].value / best.value
+        seconds = None if budget.seconds is None else _MIRRORED_PART * budget.seconds
+        share = Share(seconds, lambda done: not stop())
+        mirrored = best_affines(self._fixed, self._moving, Candidates(begun, ("mirrored",) * 3), share=share)
+        return mirrored[0].value / best.value
 
     def _stiff_affine(self, begun: Candidates, aim: Aim, watch: Watch) -> list[FoundAffine]:
         """For images of different contrast: they tell less, and are mostly of one person, so that more is taken from

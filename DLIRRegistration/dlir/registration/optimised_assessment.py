@@ -61,11 +61,11 @@ def assess_optimised(
     )
     offer(known)
     with (clock or Clock()).step("way back"):
-        if done.found.alike:
-            known = replace(known, mirrored=done.optimisation.mirrored(done.found))
         back = done.back
-    if back is None:
-        return replace(known, not_turned=1.0)
+        if back is None:
+            return replace(known, not_turned=1.0)
+        if done.found.alike:
+            known = replace(known, mirrored=done.optimisation.mirrored(done.found, done.budget, done.stop))
     apart = there_and_back(edges, transform.apply(edges), back, moving.grid, _BACK)
     return replace(known, inverse_consistency_mm=defined(apart))
 

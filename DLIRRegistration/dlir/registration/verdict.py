@@ -327,7 +327,7 @@ def _uncertain(report: Mapping[str, Any], inputs: Mapping[str, float | None]) ->
     done, planned = len(refinement.get("stages", ())), refinement.get("planned_stages", 0)
     if refinement.get("stopped") and done < planned:
         yield f"The optimisation was ended after {done} of {planned} stages; refine the result further."
-    if inputs.get("not_turned"):
+    if inputs.get("not_turned") == 1:
         yield "It was ended before the result was checked the other way round; look at the result."
     voxels = math.prod(report["fixed"]["shape"]) if "fixed" in report else FEWEST_VOXELS
     if inputs.get("sample_mm") is not None and voxels < FEWEST_VOXELS:

@@ -97,5 +97,6 @@ def test_finer_stages_bend_more_freely_unless_stiffened(fine: bool) -> None:
     (stiffness,) = {stage.stiffness for stage in stiff}
     assert stiffness > 10 * stages[0].stiffness
     assert stages == tuple(
-        replace(after, stiffness=before.stiffness) for before, after in zip(stages, stiff, strict=True)
+        replace(after, stiffness=before.stiffness, tightness=before.tightness)
+        for before, after in zip(stages, stiff, strict=True)
     )

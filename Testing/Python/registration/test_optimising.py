@@ -249,9 +249,10 @@ def test_an_image_in_reverse_order_fits_better_mirrored() -> None:
     fixed, moving = (Volume(np.ascontiguousarray(own), FIXED, "halves") for own in (both, both[..., ::-1]))
     pair = Optimisation(fixed, moving)
     found = pair.run(Budget(steps=1), Aim(Kind.rigid), CompositeTransform(()))
-    assert pair.mirrored(found) > 1.06
+    assert pair.mirrored(found, Budget(steps=1)) > 1.06
     right = Optimisation(fixed, fixed)
-    assert right.mirrored(right.run(Budget(steps=1), Aim(Kind.rigid), CompositeTransform(()))) < 0.95
+    once = Budget(steps=1)
+    assert right.mirrored(right.run(once, Aim(Kind.rigid), CompositeTransform(())), once) < 0.95
 
 
 class _OffBeyond:
