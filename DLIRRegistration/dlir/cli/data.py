@@ -14,12 +14,12 @@ from dlir.cli.train import ConfigOption, InitOption, PresetOption, read_configur
 if TYPE_CHECKING:
     from dlir.training.check import DataReport
 
-data = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Look at training data.")
+data = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Check images before a training.")
 
 
 @data.callback()
 def _group() -> None:
-    """Look at training data."""
+    """Check images before a training."""
 
 
 @data.command()
@@ -35,7 +35,9 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Open every image that a training would use; say what cannot be used and why.
+    """Open every image of a training, and say what cannot be used.
+
+    Each with the reason, before hours are spent.
 
     The exit code is 0 where all can be used, 1 where some would be left out, and 2 where nothing could be trained.
     """
