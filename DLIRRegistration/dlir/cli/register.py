@@ -54,7 +54,7 @@ def register(
     initialize: Annotated[
         Beginning | None,
         typer.Option(
-            help="Start where it fits best, at image centers, the scanner's positions, or, without a model, second best.",
+            help="Start where it fits best, at image centers, scanner's positions, or, without a model, second best.",
             show_default="auto",
         ),
     ] = None,
