@@ -45,7 +45,7 @@ def test_training_has_the_options_of_the_command_and_its_defaults() -> None:
 def test_a_model_is_continued_as_by_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(train_command, "train", lambda **options: given.update(options))
-    dlir.train("data", "run", init=Path("old.safetensors"), freeze=[1, 2], add_stages=1)
+    dlir.train("data", "run", init=Path("old.safetensors"), freeze="1,2", add_stages=1)
     assert (given["init"], given["freeze"], given["add_stages"]) == ("old.safetensors", "1,2", 1)
 
 
