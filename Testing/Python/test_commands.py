@@ -42,6 +42,13 @@ def test_training_has_the_options_of_the_command_and_its_defaults() -> None:
     }
 
 
+def test_a_model_is_continued_as_by_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(train_command, "train", lambda **options: given.update(options))
+    dlir.train("data", "run", init=Path("old.safetensors"), freeze="1,2", add_stages=1)
+    assert (given["init"], given["freeze"], given["add_stages"]) == ("old.safetensors", "1,2", 1)
+
+
 def test_training_refuses_what_the_command_refuses(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="give --data and --output"):
         dlir.train(preset="hippocampus")

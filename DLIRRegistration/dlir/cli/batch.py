@@ -16,7 +16,6 @@ from dlir.cli.common import (
     FullPathsOption,
     JsonOption,
     OverwriteOption,
-    ThreadsOption,
     interrupt_says,
     print_json,
     progress_bar,
@@ -52,14 +51,19 @@ def batch(
     ] = None,
     refine: Annotated[
         str | None,
-        typer.Option(help="Optimise each pair: 10s, 50it, converged or off.", show_default="off with a model"),
+        typer.Option(
+            help="Optimise each pair: 10s, 50it, converged or off.", show_default="off with a model, else 10s"
+        ),
     ] = None,
     kind: Annotated[Kind, typer.Option(help="How far the transforms may go.")] = Kind.deformable,
     similarity: Annotated[str, typer.Option(help=f"What is optimised: {', '.join(SIMILARITIES)}.")] = AUTO_SIMILARITY,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes that work at a time.", show_default="one for each core")
     ] = None,
-    threads: ThreadsOption = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of each process; else as DLIR_THREADS says.", show_default="cores by jobs"),
+    ] = None,
     device: DeviceOption = Device.auto,
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Every Nth row only, for the Ith of N commands on one --output.")
@@ -76,7 +80,7 @@ def batch(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Register every pair of a TABLE, or of the images in a FOLDER.
+    """Register every pair of a TABLE, or of images in a FOLDER.
 
     Each pair gets a folder of its own in --output, with what `dlir register` writes and preview.jpg; summary.csv has
     a row for each row of the table, with verdict, figures or the error, and summary.html shows the worst first.
@@ -92,7 +96,8 @@ def batch(
     columns of a table of pairs   fixed, moving, and as wanted fixed_label,
                                   moving_label, fixed_mask, moving_mask,
                                   fixed_landmarks, moving_landmarks,
-                                  subject, group, split, model
+                                  subject, or fixed_subject and
+                                  moving_subject, group, split, model
     columns of a table of images  image, and as wanted label, mask, subject,
                                   time, split
     names in a folder             NAME.nii.gz, with NAME_label, NAME_mask,

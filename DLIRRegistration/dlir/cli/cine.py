@@ -41,7 +41,10 @@ def cine(
         typer.Option(help="Phase on which they were drawn.", show_default="as in FILE#7, else the reference"),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="Name (see `dlir models`) or file of the model; auto picks one made for such images.")
+        str,
+        typer.Option(
+            help="Name (see `dlir models`) or file; auto picks the one made for such images; none does without."
+        ),
     ] = DEFAULT_MODEL,
     refine: Annotated[
         str | None,
@@ -52,7 +55,9 @@ def cine(
     kind: Annotated[Kind, typer.Option(help="How far the transforms may go.")] = Kind.deformable,
     initialize: Annotated[
         Initialization | None,
-        typer.Option(help="Start from image centers, the scanner's positions, or what fits best.", show_default="auto"),
+        typer.Option(
+            help="Start where it fits best, at image centers or the scanner's positions.", show_default="auto"
+        ),
     ] = None,
     cycle: Annotated[
         bool | None,

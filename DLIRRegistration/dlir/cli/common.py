@@ -27,7 +27,7 @@ DeviceOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads of the CPU; else the variable DLIR_THREADS says it.", show_default="cores here"),
+    typer.Option(min=1, help="Threads of the CPU; else as the variable DLIR_THREADS says.", show_default="cores here"),
 ]
 ErrorMapOption = Annotated[
     bool, typer.Option("--error-map", help="Also write error_map.nrrd, the error to expect in mm.")
@@ -36,7 +36,10 @@ FullPathsOption = Annotated[
     bool, typer.Option("--full-paths", help="Name files with the folders above them, in what is written or printed.")
 ]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is of another registration, or of none, and in the way.")
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace files in the way that something else wrote, such as another registration."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 

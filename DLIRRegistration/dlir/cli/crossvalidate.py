@@ -67,7 +67,10 @@ def crossvalidate(
     full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a model per fold without its subjects, evaluate it on them, and report all folds together.
+    """Train a model per fold, evaluate it on unseen subjects.
+
+    The subjects are dealt into folds; each fold's model is trained without its subjects and evaluated on them, and all
+    folds are reported together.
 
     A manifest's rows with split test stay out of it; its other splits do not count, the folds do.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,12 +15,12 @@ from dlir.cli.train import ConfigOption, InitOption, PresetOption, read_configur
 if TYPE_CHECKING:
     from dlir.training.check import DataReport
 
-data = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Look at training data.")
+data = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Check images before a training.")
 
 
 @data.callback()
 def _group() -> None:
-    """Look at training data."""
+    """Check images before a training."""
 
 
 @data.command()
@@ -35,7 +36,9 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Open every image that a training would use; say what cannot be used and why.
+    """Open every image of a training, and say what cannot be used.
+
+    Each with the reason, before hours are spent.
 
     The exit code is 0 where all can be used, 1 where some would be left out, and 2 where nothing could be trained.
     """
@@ -55,7 +58,7 @@ def check(
 
 def _print(report: DataReport, data: Path) -> None:
     if report.left_out:
-        print_table("left out", ["what", "why"], [_reason(entry, data) for entry in report.left_out])
+        print_table("left out", ["what", "why"], _grouped(_reason(entry, data) for entry in report.left_out))
     if report.sources:
         rows = [
             [entry["pairs"], str(entry["training"]), str(entry["validation"]), str(entry["images"]), _range(entry)]
@@ -66,10 +69,21 @@ def _print(report: DataReport, data: Path) -> None:
         say(f"error: {report.error}")
 
 
-def _reason(entry: dict[str, str], data: Path) -> list[str]:
-    """Without the folder that all share, and without the name twice."""
+def _grouped(reasons: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """A row for each; one for all that are left out of one folder for one reason, such as hundreds of label maps."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for what, why in reasons:
+        found.setdefault((what.rpartition("/")[0], why), []).append(what)
+    return [
+        [names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more there", why]
+        for (_, why), names in found.items()
+    ]
+
+
+def _reason(entry: dict[str, str], data: Path) -> tuple[str, str]:
+    """What is left out and why, without the folder that all share, and without the name twice."""
     what, why = entry["what"], entry["why"]
-    return [what.removeprefix(f"{data}/"), why.removeprefix(f"training image '{what}' ")]
+    return what.removeprefix(f"{data}/"), why.removeprefix(f"training image '{what}' ")
 
 
 def _range(entry: dict[str, object]) -> str:

@@ -83,7 +83,9 @@ def evaluate(
     subjects: Annotated[
         list[str] | None, typer.Option(help="Only pairs of these subjects; patterns like 'patient09?'. Repeatable.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pairs, spread over all.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many pairs, spread over all; both ways stay together.")
+    ] = None,
     initialize: Annotated[
         Initialization, typer.Option(help="Where all methods start from; auto chooses for each pair.")
     ] = Initialization.centers,

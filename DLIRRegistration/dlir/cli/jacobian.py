@@ -30,9 +30,10 @@ def jacobian(
     full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write the Jacobian determinant of TRANSFORM: 1 keeps volume, below 1 shrinks, 0 or less is folding.
+    """Write the Jacobian determinant of TRANSFORM.
 
-    It is that of the map from fixed to moving points, computed exactly, in slabs.
+    1 keeps volume, below 1 shrinks, 0 or less is folding. It is that of the map from fixed to moving points, computed
+    exactly, in slabs.
     """
     from dlir.io.writing import IMAGE_SUFFIXES
     from dlir.registration.former import require_unclaimed

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 models = typer.Typer(
     cls=CommandGroup,
     invoke_without_command=True,
-    help="List the models, show or check one: those that come with DLIR, and your own in the folder that Slicer's "
-    "module keeps or that the environment variable DLIR_MODELS names.",
+    help="List the models, show or check one.\n\nThey are those that come with DLIR, and your own in the folder that "
+    "Slicer's module keeps or that the environment variable DLIR_MODELS names.",
 )
 
 _LISTED = ("title", "anatomy", "modality", "licence")
@@ -44,7 +44,7 @@ def show(
     name: Annotated[str, typer.Argument(help="Name of a model, or a model file.")],
     json: JsonOption = False,
 ) -> None:
-    """Show the card of a model: data, licence, figures, stages and training."""
+    """Show the card of a model: data, licence, figures, stages, training."""
     from dlir.model.card import full_text
     from dlir.model.catalogue import resolve_model
     from dlir.model.file import read_header
@@ -61,7 +61,10 @@ def check(
     name: Annotated[str, typer.Argument(help="Name of a model, or a model file.")],
     json: JsonOption = False,
 ) -> None:
-    """Verify a model from its first byte to a registration; the exit code is 1 where something is wrong."""
+    """Verify a model from its first byte to a registration.
+
+    The exit code is 1 where something is wrong.
+    """
     from dlir.model.catalogue import resolve_model
     from dlir.registration.check import check_model
 

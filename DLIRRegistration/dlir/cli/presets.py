@@ -16,7 +16,8 @@ from dlir.errors import OutputError
 presets = typer.Typer(
     cls=CommandGroup,
     invoke_without_command=True,
-    help="List the configurations that come with DLIR, show one, write one to a file to change, or plan one from data.",
+    help="List configurations to train with; show, write or plan one.\n\nPresets are those that come with DLIR; one "
+    "written to a file can be changed, and one for other images is planned from them.",
 )
 
 NameArgument = Annotated[str, typer.Argument(help="Name of a preset.")]
@@ -46,7 +47,10 @@ def list_presets(context: typer.Context, json: JsonOption = False) -> None:
 
 @presets.command()
 def show(name: NameArgument, json: JsonOption = False) -> None:
-    """Print a preset as it is written; with --json all that it says, defaults and what it extends too."""
+    """Print a preset as it is written.
+
+    With --json all that it says, defaults and what it extends too.
+    """
     with training_packages():
         from dlir.training.config_file import load_config, preset_file
     path = preset_file(name)
@@ -62,7 +66,7 @@ def write(
     file: Annotated[Path, typer.Argument(help="Where to: a file for `dlir train --config`.")],
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a preset to a file, to be changed and given to `dlir train --config`."""
+    """Write a preset to a file, to be changed for `dlir train --config`."""
     with training_packages():
         from dlir.training.config_file import preset_file
     from dlir.io.writing import write_text
@@ -82,13 +86,19 @@ def plan(
         typer.Option(help="Pairs within a person or between persons.", show_default="guessed"),
     ] = None,
 ) -> None:
-    """Print a configuration planned from images, as `dlir train --init-config` does; messages go to stderr."""
+    """Print a configuration planned from images.
+
+    It is that of `dlir train --init-config`; messages go to stderr.
+    """
     print_plan(data, pairs and pairs.value)
 
 
 @presets.command()
 def keys() -> None:
-    """Print the reference of all keys of a configuration, as docs/training-keys.md has it."""
+    """Print the reference of all keys of a configuration.
+
+    It is docs/training-keys.md.
+    """
     with training_packages():
         from dlir.training.keys import reference
     print(reference(), end="")

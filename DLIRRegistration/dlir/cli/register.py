@@ -38,7 +38,10 @@ def register(
     moving: Annotated[str, typer.Option(help="Image that is brought onto the fixed one.")],
     output: Annotated[Path, typer.Option(help="Folder for the files; made where missing.")],
     model: Annotated[
-        str, typer.Option(help="Name (see `dlir models`) or file of the model; auto picks one made for such images.")
+        str,
+        typer.Option(
+            help="Name (see `dlir models`) or file; auto picks the one made for such images; none does without."
+        ),
     ] = DEFAULT_MODEL,
     moving_label: Annotated[str | None, typer.Option(help="Labels of the moving image, to be propagated.")] = None,
     fixed_label: Annotated[str | None, typer.Option(help="Labels of the fixed image, to score the result by.")] = None,
@@ -52,14 +55,15 @@ def register(
     initialize: Annotated[
         Beginning | None,
         typer.Option(
-            help="Start from image centers, the scanner's positions, what fits best, or, without a model, second best.",
+            help="Start where it fits best, at image centers, scanner's positions, or, without a model, second best.",
             show_default="auto",
         ),
     ] = None,
     refine: Annotated[
         str | None,
         typer.Option(
-            help="Optimise the result for this pair: 10s, 50it, converged or off.", show_default="off with a model"
+            help="Optimise the result for this pair: 10s, 50it, converged or off.",
+            show_default="off with a model, else 10s",
         ),
     ] = None,
     kind: Annotated[Kind, typer.Option(help="How far the transform may go.")] = Kind.deformable,

@@ -18,16 +18,18 @@ def number(value: float | None, form: str = ".3f") -> str:
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A plain table on stdout: first column left, the others right; never cut where stdout is a file."""
+    """A plain table on stdout: columns of figures right, words and the first left; never cut where stdout is a file."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    filled = list(rows)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left", overflow="fold")
-    for row in rows:
+        figures = i > 0 and not any(row[i][0].isalpha() for row in filled if row[i])
+        table.add_column(column, justify="right" if figures else "left", overflow="fold")
+    for row in filled:
         table.add_row(*(Text(shown(cell)) for cell in row))
     # A file has no width of its own: rich would assume 80 columns and fold names.
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)

@@ -75,10 +75,11 @@ def train(
         int | None, typer.Option(min=1, help="At most so many per stage: for a first try of data and configuration.")
     ] = None,
 ) -> Path:
-    """Train a model into a run folder, from which --resume continues it whenever it was ended.
+    """Train a model into a run folder; --resume goes on with it.
 
-    The run folder holds model.safetensors and history.json, best.safetensors, TensorBoard's files and, at the end,
-    curves.png. Needs the training packages: pip install 'dlir[train]', or, for a wheel, 'FILE.whl[train]'.
+    A new run needs --data, --output and --config, --preset or --init. The run folder holds model.safetensors and
+    history.json, best.safetensors, TensorBoard's files and, at the end, curves.png. Needs the training packages:
+    pip install 'dlir[train]', or, for a wheel, 'FILE.whl[train]'.
     """
     use_threads(threads, processes=devices)
     if init_config is not None:

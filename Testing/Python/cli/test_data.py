@@ -60,6 +60,15 @@ def test_bad_files_among_good_ones(data: Path, config: Path) -> None:
     ]
 
 
+def test_what_is_left_out_of_one_folder_for_one_reason_is_one_line(data: Path, config: Path) -> None:
+    for frame in ("31", "32", "33"):
+        write_volume(data / "first" / f"first_frame{frame}.nii.gz", np.zeros(SHAPE))
+    result = check(data, config)
+    assert result.stdout.count("has the value 0 in every voxel") == 1
+    assert "first_frame31.nii.gz and 2 more there" in result.stdout
+    assert len(json.loads(check(data, config, "--json").stdout)["left_out"]) == 3
+
+
 def test_data_that_make_no_training(data: Path, config: Path, tmp_path: Path) -> None:
     for file in data.rglob("*frame12.nii.gz"):
         file.unlink()

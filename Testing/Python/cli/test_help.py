@@ -11,7 +11,8 @@ import pytest
 from cli_runs import SOURCE, succeed
 from dlir import __version__
 
-COMMANDS = ["register", "batch", "apply", "jacobian", "models", "train", "evaluate", "crossvalidate", "demo"]
+COMMANDS = ["register", "batch", "cine", "apply", "jacobian", "models", "presets", "data", "train", "evaluate"]
+COMMANDS += ["crossvalidate", "demo"]
 
 
 def _run(*arguments: str) -> str:
@@ -23,7 +24,23 @@ def _run(*arguments: str) -> str:
 
 def test_help_lists_every_command() -> None:
     printed = _run("--help")
-    assert all(command in printed for command in COMMANDS)
+    listed = printed.partition("Commands:")[2]
+    assert {line.split()[0] for line in listed.splitlines() if line.strip()} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("group", [[], ["models"], ["presets"], ["data"]])
+def test_what_a_command_does_is_said_in_one_whole_line(group: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = succeed([*group, "--help"]).partition("Commands:")[2].splitlines()
+    assert len(listed) > 1
+    assert not [line for line in listed if line.endswith("...")]
+
+
+@pytest.mark.parametrize("command", ["register", "cine", "batch"])
+def test_help_tells_of_registering_without_a_model(command: str) -> None:
+    printed = " ".join(succeed([command, "--help"]).split())
+    assert "none" in printed.partition("--model")[2].partition("--")[0]
+    assert "off with a model, else 10s" in printed
 
 
 @pytest.mark.parametrize("command", COMMANDS)

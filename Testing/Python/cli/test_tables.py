@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dlir.cli.tables import print_report
+from dlir.cli.tables import print_report, print_table
 
 
 def scores(dice: float, distance: float | None) -> dict[str, float | None]:
@@ -51,3 +51,10 @@ def test_the_verdict_is_the_last_line_and_a_chosen_model_says_so(capfd: pytest.C
     assert last == "verdict   good: Nothing folds."
     assert "tiny (chosen; " in model
     assert "tiny 0.7, other 3.0)" in model
+
+
+def test_words_stand_left_and_figures_right(capfd: pytest.CaptureFixture[str]) -> None:
+    print_table(None, ["name", "title", "size"], [["a", "Hearts", "4.0 MB"], ["b", "Hippocampi", "12.0 MB"]])
+    head, _, first, second = (line.rstrip() for line in capfd.readouterr().out.splitlines())
+    assert head.index("title") == first.index("Hearts") == second.index("Hippocampi")
+    assert len(first) == len(second)
