@@ -59,6 +59,8 @@ def request_of(
     """
     if output is None and (displacement or full_paths or overwrite):
         raise OptionError("displacement, full_paths and overwrite are about files; give output, the folder for them")
+    if not isinstance(refine, (str, type(None))):
+        raise OptionError(f"refine is {refine!r}; give a text such as '10s', '50it', 'converged' or 'off'")
     outputs = None
     if output is not None:
         outputs = Outputs(os.fspath(output), displacement=displacement, full_paths=full_paths, overwrite=overwrite)
@@ -66,7 +68,7 @@ def request_of(
         image_source(fixed, "fixed image"),
         image_source(moving, "moving image"),
         outputs,
-        model=os.fspath(model if isinstance(model, (str, os.PathLike)) else model.path),
+        model=model_name(model),
         device=device,
         refine=refine,
         kind=kind,
@@ -102,6 +104,15 @@ def label_source(label: LabelLike, role: str) -> ImageSource:
     return labels_of(label, role)
 
 
+def model_name(model: Path | Model) -> str:
+    """As a request has it. Raises OptionError for what is no model."""
+    path = model if isinstance(model, (str, os.PathLike)) else getattr(model, "path", None)
+    if not isinstance(path, (str, os.PathLike)):
+        kind = type(model).__name__
+        raise OptionError(f"the model is a {kind}; give a name, a file, 'auto', 'none', or what load_model gave")
+    return os.fspath(path)
+
+
 def _points(points: PointsLike | None, role: str) -> PointSource | None:
     if points is None or isinstance(points, str):
         return points
@@ -115,6 +126,8 @@ def _points(points: PointsLike | None, role: str) -> PointSource | None:
         found = np.empty(0)
     if found.ndim != 2 or found.shape[1] != 3:
         raise ImageError(f"{role} are no points; give a file, or an array (N, 3) in LPS mm")
+    if not np.isfinite(found).all(1).any():
+        raise ImageError(f"{role} have no point that is known; give at least one, or leave them out")
     rows: Sequence[Sequence[float]] = found.tolist()
     return tuple((x, y, z) if np.isfinite((x, y, z)).all() else None for x, y, z in rows)
 

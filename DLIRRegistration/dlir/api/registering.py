@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlir.api.inputs import ImageLike, LabelLike, PointsLike, request_of
+from dlir.api.inputs import ImageLike, LabelLike, PointsLike, model_name, request_of
 from dlir.api.result import Result
 from dlir.errors import note
 from dlir.registration.choices import AUTO_SIMILARITY, DEFAULT_MODEL, Kind
@@ -144,12 +144,12 @@ def load_model(name: str | os.PathLike[str]) -> Model:
     >>> dlir.load_model("cardiac-cine").card["title"]
     'Short-axis cardiac cine MR, within one person'
 
-    Raises ModelError.
+    Raises ModelError, and OptionError for what is neither.
     """
     from dlir.model.catalogue import resolve_model
 
     prepare_threads(None)
-    path, session = resolve_model(os.fspath(name)), warm_session()
+    path, session = resolve_model(model_name(name)), warm_session()
     return Model(session.load(path), session.network(path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,11 @@ def _from_sitk(image: Any, role: str) -> Volume:
 
 
 def _from_nibabel(image: Any, role: str) -> Volume:
-    array = np.asanyarray(image.dataobj) if hasattr(image, "dataobj") else image.get_fdata()
+    try:
+        array = np.asanyarray(image.dataobj) if hasattr(image, "dataobj") else image.get_fdata()
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # its voxels are read only now
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ImageError(f"{role}: its voxels cannot be read by nibabel ({reason}); check its file") from error
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3:
@@ -123,10 +128,7 @@ def _from_ras(image: Any, shape: tuple[int, ...], role: str) -> ImageGrid:
 
 def _placed(array: Any, grid: ImageGrid, role: str) -> Volume:
     if hasattr(array, "detach"):  # a tensor of torch
-        array = array.detach().cpu()
-        if "bfloat16" in str(array.dtype):
-            array = array.float()
-        array = array.numpy()
+        array = _from_torch(array, role)
     array = np.asarray(array)
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
@@ -136,6 +138,16 @@ def _placed(array: Any, grid: ImageGrid, role: str) -> Volume:
             "give the grid of this array"
         )
     return _volume(array, grid, role, "array")
+
+
+def _from_torch(tensor: Any, role: str) -> NDArray[Any]:
+    try:
+        tensor = tensor.detach().cpu()
+        found: NDArray[Any] = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantised, without data
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ImageError(f"{role} is a tensor that is no array ({reason}); give a dense one of real numbers") from error
+    return found
 
 
 def _volume(array: NDArray[Any], grid: ImageGrid, role: str, name: str) -> Volume:

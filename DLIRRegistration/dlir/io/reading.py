@@ -18,7 +18,7 @@ from dlir.io.source import Source, parse_source
 
 Spec = str | os.PathLike[str]
 
-_LARGEST_LABEL = 2**31 - 1
+_LABELS_BELOW = 2.0**31
 # So many values, each strewn over the volume, are no structures: a grey image. Markers of a few voxels are strewn, too.
 _MANY_STREWN, _MARKER, _NO_MARKERS = 100, 20, 2000
 
@@ -143,8 +143,10 @@ def whole_numbers(array: NDArray[Any], name: str) -> NDArray[Any]:
     """
     if np.issubdtype(array.dtype, np.integer):
         return array
+    if array.dtype == np.float16:  # which does not reach the limit
+        array = array.astype(np.float32)
     # The range comes first, with a comparison that is also false for NaN.
-    if not (np.abs(array) <= _LARGEST_LABEL).all() or (array != np.round(array)).any():
+    if not (np.abs(array) < _LABELS_BELOW).all() or (array != np.round(array)).any():
         raise ImageError(
             f"{name} has values that are not whole numbers; give a label map, resampled with "
             "nearest-neighbour interpolation"

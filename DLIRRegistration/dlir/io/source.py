@@ -93,6 +93,8 @@ def parse_source(spec: str | os.PathLike[str], role: str) -> Source:
     path, phase = split_spec(typed)
     if not os.path.exists(path):
         raise ImageError(f"{_name(role, typed)} does not exist or its folder may not be read; check the path")
+    if not (os.path.isfile(path) or os.path.isdir(path)):  # reading a pipe would wait for whoever writes into it
+        raise ImageError(f"{_name(role, typed)} is neither a file nor a folder; give one")
     if phase is not None and not re.fullmatch(r"-?[0-9]+", phase):
         raise ImageError(f"{_name(role, typed)}: '{phase}' is not a time point; write a number from 0 after the '#'")
     return Source(role, typed, Path(path), None if phase is None else int(phase))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from dlir.errors import ModelError
 from dlir.geometry import ImageGrid, Shape3, Vector3
@@ -13,6 +15,9 @@ from dlir.networks.spec import StageSpec
 from dlir.transforms import INJECTIVITY_BOUND
 
 ORIENTATIONS = ("canonical", "slices")
+
+# Rows of a 3x3 matrix whose columns are directions.
+Axes: TypeAlias = "tuple[tuple[float, float, float], ...]"
 
 
 @dataclass(frozen=True)
@@ -48,21 +53,32 @@ class Preprocessing:
         if not 0 < self.percentile <= 100:
             raise ModelError(f"percentile {self.percentile} must lie in (0, 100]")
 
-    def oriented(self, grid: ImageGrid) -> ImageGrid:
-        """`grid` with its axes permuted and flipped, never interpolated."""
+    def oriented(self, grid: ImageGrid, along: Axes | None = None) -> ImageGrid:
+        """`grid` with its axes permuted and flipped, never interpolated.
+
+        along: the direction, LPS, of each axis of the image that this one is registered to; "slices" makes these axes
+        lie closest to them, for how a file runs through them says nothing of what it shows.
+        """
         if self.orientation == "canonical":
             return grid.canonical()
         thickest = max(range(3), key=lambda a: (grid.spacing[a], a))
-        return grid.permuted([a for a in range(3) if a != thickest] + [thickest])
+        axes = [a for a in range(3) if a != thickest] + [thickest]
+        if along is None:
+            return grid.permuted(axes)
+        # Rounded, so that of perpendicular axes none is turned by chance.
+        cosines = (np.asarray(along).T @ grid.direction_matrix).round(6)
+        orders = (axes, [axes[1], axes[0], axes[2]])
+        best = max(orders, key=lambda order: sum(abs(cosines[new, old]) for new, old in enumerate(order)))
+        return grid.permuted(best, [bool(cosines[new, old] < 0) for new, old in enumerate(best)])
 
-    def working_grid(self, grid: ImageGrid) -> ImageGrid:
-        """The grid on which the finest stage sees an image that lies on `grid`."""
-        return _working_grid(self, grid)
+    def working_grid(self, grid: ImageGrid, along: Axes | None = None) -> ImageGrid:
+        """The grid on which the finest stage sees an image that lies on `grid`. along: see `oriented`."""
+        return _working_grid(self, grid, along)
 
 
 @lru_cache(maxsize=64)  # every step of a registration asks for it, and images of one scan share it
-def _working_grid(preprocessing: Preprocessing, grid: ImageGrid) -> ImageGrid:
-    oriented = preprocessing.oriented(grid)
+def _working_grid(preprocessing: Preprocessing, grid: ImageGrid, along: Axes | None) -> ImageGrid:
+    oriented = preprocessing.oriented(grid, along)
     spacing = [
         own * max(1, round(nominal / own)) if native else nominal
         for own, nominal, native in zip(

@@ -127,7 +127,7 @@ def _mask(source: ImageSource | None, image: Volume, role: str) -> Volume | None
     volume = _volume(source)
     marked = in_place(Volume((volume.array != 0).view(np.uint8), volume.grid, volume.source), image.grid) > 0
     if not marked.any():
-        raise ImageError(f"mask '{volume.source}' marks no voxel of '{image.source}'; choose another mask or none")
+        raise ImageError(f"{role} '{volume.source}' marks no voxel of '{image.source}'; choose another mask or none")
     return Volume(marked, image.grid, volume.source)
 
 

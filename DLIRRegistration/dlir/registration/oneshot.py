@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -176,6 +176,9 @@ class Registration:
             image, other = threads.map(lambda volume: scale(volume.array, volume.grid, preprocessing), (fixed, moving))
         grid, matrix = image.working, np.eye(4)
         if start.linear:
+            x, y, z = (start.matrix[:3, :3] @ grid.direction_matrix).tolist()
+            along = (tuple(x), tuple(y), tuple(z))
+            other = replace(other, working=preprocessing.working_grid(moving.grid, along))
             matrix = other.working.physical_to_index @ start.matrix @ grid.index_to_physical
         else:
             index = other.working.to_index(start.apply(grid.voxel_centers().reshape(-1, 3)))

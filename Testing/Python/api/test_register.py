@@ -111,6 +111,10 @@ def test_masks_and_a_transform_in_memory(pair: Pair, options: dict[str, Any], tm
         ({"initial_transform": sitk.DisplacementFieldTransform(3)}, TransformError, "the initial transform"),
         ({"initial_transform": sitk.TranslationTransform(2)}, TransformError, "is not three-dimensional"),
         ({"model": "nonsense"}, ModelError, "there is no model 'nonsense'"),
+        ({"model": None}, OptionError, "the model is a NoneType; give a name"),
+        ({"refine": 10}, OptionError, "refine is 10; give a text such as '10s'"),
+        ({"moving_landmarks": np.zeros((0, 3))}, ImageError, "moving landmarks have no point that is known"),
+        ({"moving_landmarks": [[np.nan] * 3]}, ImageError, "moving landmarks have no point that is known"),
         ({"overwrite": True}, OptionError, "are about files; give output"),
         ({"threads": 0}, OptionError, "no number of threads"),
     ],
@@ -118,6 +122,11 @@ def test_masks_and_a_transform_in_memory(pair: Pair, options: dict[str, Any], tm
 def test_what_cannot_be_registered(pair: Pair, changes: dict[str, Any], kind: type[DLIRError], words: str) -> None:
     with pytest.raises(kind, match=words):
         dlir.register(**{"fixed": pair.fixed, "moving": pair.moving, **changes})
+
+
+def test_what_is_no_name_of_a_model_is_told() -> None:
+    with pytest.raises(OptionError, match="the model is a NoneType; give a name"):
+        dlir.load_model(None)  # type: ignore[arg-type]
 
 
 def test_a_misspelt_option_is_told(pair: Pair) -> None:

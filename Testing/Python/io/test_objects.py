@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from numpy.typing import NDArray
 
 from dlir.errors import DLIRError, GeometryError, ImageError, ImageNote, notes_to
 from dlir.geometry import ImageGrid
@@ -119,8 +120,42 @@ def test_labels_are_whole_numbers() -> None:
         found = labels_of((given, GRID), "moving label")
         assert found.array.dtype == kind
         np.testing.assert_array_equal(found.array, given)
-    with pytest.raises(ImageError, match="moving label 'array' has values that are not whole numbers"):
-        labels_of((ARRAY, GRID), "moving label")
+    for wrong in (ARRAY, np.full(ARRAY.shape, 2.0**31, np.float32), np.full(ARRAY.shape, np.inf, np.float16)):
+        with pytest.raises(ImageError, match="moving label 'array' has values that are not whole numbers"):
+            labels_of((wrong, GRID), "moving label")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_labels_of_any_floating_type_are_taken_without_a_warning(kind: type[np.floating[Any]]) -> None:
+    labels = (ARRAY > 0) * 300
+    np.testing.assert_array_equal(labels_of((labels.astype(kind), GRID), "moving label").array, labels)
+
+
+class Unread:
+    """What nibabel has for the voxels of a file, which it reads when they are asked for."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), "No such file or directory"),
+        (OSError("Expected 9 bytes\n - could the file be damaged?"), "Expected 9 bytes - could the file be damaged?"),
+        (EOFError("Compressed file ended"), "Compressed file ended"),
+    ],
+)
+def test_a_nibabel_image_whose_file_cannot_be_read_is_told(error: Exception, words: str) -> None:
+    image = NibabelImage.of(ARRAY, GRID)
+    image.dataobj = Unread(error)  # type: ignore[assignment]
+    with pytest.raises(ImageError) as caught:
+        volume_of(image, "fixed image")
+    assert str(caught.value).startswith(f"fixed image: its voxels cannot be read by nibabel ({words})")
 
 
 def cases() -> list[tuple[Any, type[DLIRError], str]]:
@@ -150,6 +185,8 @@ def cases() -> list[tuple[Any, type[DLIRError], str]]:
         (sheared, GeometryError, "not perpendicular"),
         (flat, GeometryError, "sends an axis nowhere"),
         (lost, GeometryError, "no 4x4 matrix of finite numbers"),
+        ((torch.from_numpy(ARRAY).to_sparse(), GRID), ImageError, "a tensor that is no array"),
+        ((torch.from_numpy(ARRAY).to("meta"), GRID), ImageError, "Cannot copy out of meta tensor"),
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from dlir.io.source import IMAGE_ENDINGS, reported_name, stem, without_folders
+from dlir.errors import ImageError
+from dlir.io.source import IMAGE_ENDINGS, parse_source, reported_name, stem, without_folders
 
 
 @pytest.mark.parametrize("ending", [*IMAGE_ENDINGS, ".zip", ".nii.gz#7", ".nrrd#12", ""])
@@ -68,3 +70,11 @@ def test_a_folder_is_not_named_in_a_message_that_is_passed_on(tmp_path: Path) ->
 def test_a_file_that_is_gone_is_named_without_folders_too(tmp_path: Path) -> None:
     assert reported_name(str(tmp_path / "ed.nrrd")) == "ed.nrrd"
     assert reported_name("T1/T2 of a node") == "T1/T2 of a node"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    """Whose reading would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    with pytest.raises(ImageError, match="is neither a file nor a folder"):
+        parse_source(tmp_path / "pipe.nii.gz", "moving image")

@@ -238,3 +238,18 @@ def test_any_bounded_output_is_free_of_folding(pair: tuple[Volume, Volume]) -> N
     assert model.spec.fold_free
     assert result.jacobian.min() > 0
     assert result.jacobian.std() > 0.2
+
+
+@pytest.mark.parametrize("orientation", ["slices", "canonical"])
+@pytest.mark.parametrize("way", [(1, 1, -1), (-1, -1, 1), (-1, 1, -1), (-1, -1, -1)])
+@pytest.mark.parametrize("across", [(0, 1, 2), (0, 2, 1), (1, 2, 0)])
+def test_how_the_moving_image_is_stored_does_not_matter(
+    pair: tuple[Volume, Volume], orientation: str, way: tuple[int, int, int], across: tuple[int, int, int]
+) -> None:
+    fixed, moving = pair
+    stored = moving.grid.permuted([2 - a for a in across[::-1]], [step < 0 for step in way[::-1]])
+    array = np.ascontiguousarray(moving.array.transpose(across)[tuple(slice(None, None, step) for step in way)])
+    model = make_model((AFFINE, *DEFORMABLE), orientation)
+    wanted = run(model, fixed, moving).warped
+    found = run(model, fixed, Volume(array, stored, "moving")).warped
+    assert np.abs(found - wanted).max() < 1e-3 * np.ptp(wanted)

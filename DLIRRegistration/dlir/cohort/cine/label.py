@@ -83,9 +83,13 @@ def _layers(label: str | Volume, sequence: ImageSequence) -> tuple[tuple[Volume,
 def _only_marked(label: str) -> int:
     """The one time point of a 4D label that marks something."""
     marked = [k for k, array in enumerate(read_sequence(label, _ROLE).arrays) if (array != 0).any()]
-    if len(marked) != 1:
-        found = f"{len(marked)} of its time points are" if marked else "no time point is"
-        raise ImageError(f"{_ROLE} '{label}' is 4D, and {found} drawn on; choose one, for example '{label}#0'")
+    if not marked:
+        raise ImageError(f"{_ROLE} '{label}' is empty at all its time points; give one that marks at least one voxel")
+    if len(marked) > 1:
+        raise ImageError(
+            f"{_ROLE} '{label}' is 4D, and {len(marked)} of its time points are drawn on; choose one, for example "
+            f"'{label}#{marked[0]}'"
+        )
     note(f"{_ROLE} '{label}' is 4D; the only time point that is drawn on is #{marked[0]}")
     return marked[0]
 

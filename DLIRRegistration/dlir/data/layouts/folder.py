@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dlir.data.pair import DataFolder, Pair, Scan, ordered_pairs
-from dlir.errors import EvaluationError
+from dlir.errors import EvaluationError, note
 from dlir.io.points import POINT_SUFFIXES
 from dlir.io.source import IMAGE_ENDINGS, stem
 
@@ -26,9 +27,16 @@ class ImageFolder(DataFolder):
         self.title = folder.resolve().name
 
     def groups(self) -> list[list[Scan]]:
-        """The images that belong together, by name, as their names alone tell."""
-        subfolders = sorted(path for path in self.folder.iterdir() if path.is_dir() and _images(path))
+        """The images that belong together, by name, as their names alone tell. Raises EvaluationError for a folder that
+        cannot be read.
+        """
+        subfolders = sorted(path for path in _entries(self.folder) if path.is_dir() and _shown(path) and _images(path))
         if subfolders:
+            if beside := _images(self.folder):
+                note(
+                    f"'{self.folder}' has subfolders of images, each a subject, and {len(beside)} images beside them, "
+                    f"such as '{beside[0].name}', which are left out; give them a folder of their own"
+                )
             return [[_scan(path, folder.name, stem(path)) for path in _images(folder)] for folder in subfolders]
         return [[_scan(path, stem(path), "") for path in _images(self.folder)]]
 
@@ -40,10 +48,27 @@ class ImageFolder(DataFolder):
         return pairs
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise EvaluationError(f"folder '{folder}' cannot be read ({error.strerror}); check its permissions") from None
+
+
 def _images(folder: Path) -> list[Path]:
     """The images of a folder that are not labels or masks of others."""
-    files = [path for path in folder.iterdir() if path.is_file() and path.name.endswith(IMAGE_ENDINGS)]
+    # A link that leads nowhere is an image, too: one that is missing.
+    files = [
+        path
+        for path in _entries(folder)
+        if path.name.endswith(IMAGE_ENDINGS) and _shown(path) and (path.is_file() or not os.path.exists(path))
+    ]
     return sorted(path for path in files if not stem(path).endswith((*_LABEL_ENDINGS, _MASK_ENDING)))
+
+
+def _shown(path: Path) -> bool:
+    """Whether it is not hidden, as what other systems leave beside files ("._NAME.nii.gz") is."""
+    return not path.name.startswith(".")
 
 
 def _scan(image: Path, subject: str, part: str) -> Scan:
@@ -59,5 +84,6 @@ def _scan(image: Path, subject: str, part: str) -> Scan:
 
 
 def _beside(base: Path, endings: tuple[str, ...], suffixes: tuple[str, ...]) -> str:
+    # os.path, for which a name that is too long is that of no file.
     candidates = (Path(f"{base}{ending}{suffix}") for ending in endings for suffix in suffixes)
-    return next((str(path) for path in candidates if path.exists()), "")
+    return next((str(path) for path in candidates if os.path.exists(path)), "")

@@ -439,11 +439,13 @@ def test_labels_that_do_not_fit(asked: CineRequest, session: Session, tmp_path: 
     every = tiny.write_sequence(tmp_path / "labels.nii.gz", tiny.labels())
     elsewhere = replace(tiny.GRID, origin=(0.0, 0.0, 0.7))
     off = tiny.write_sequence(tmp_path / "off.nii.gz", tiny.labels(), elsewhere)
+    none = tiny.write_sequence(tmp_path / "none.nii.gz", 0 * tiny.labels())
     empty = tiny.write_label(tmp_path / "empty.nii.gz", np.zeros(tiny.GRID.shape, np.uint8))
     wall = [("wall", 0, 1), ("wall", 0, 2)]
     twice = save_segmentation(tmp_path / "twice.seg.nrrd", tiny.labels()[:1], tiny.GRID, wall)
     for label, kind, words in (
         (str(every), ImageError, "4D, and 4 of its time points are drawn on; choose one"),
+        (str(none), ImageError, "is empty at all its time points"),
         (f"{off}#1", GeometryError, "does not lie on the voxels"),
         (str(empty), ImageError, "is empty; give one that marks at least one voxel"),
         (str(twice), ImageError, "names two structures 'wall'"),
