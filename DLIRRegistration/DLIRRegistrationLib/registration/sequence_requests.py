@@ -19,7 +19,8 @@ class SequenceInputs:
 
     sequence: a vtkMRMLSequenceNode of scalar volumes. reference: number of the frame, from 0, that the others are
     registered to. segmentation: drawn on that frame, to be carried to all; its parent transforms count. model,
-    initialize, device, refine, kind: as in RegistrationInputs, for each frame.
+    initialize, device, refine, kind: as in RegistrationInputs, for each frame; a model that is to be chosen is so for
+    the frame half a cycle from the reference.
     """
 
     sequence: Any
@@ -101,5 +102,6 @@ class SequenceNodes:
 
     @property
     def chosen_model(self) -> str | None:
-        """The name of the model, or "none", where that was left open: chosen for the first frame that is registered."""
-        return chosen_model(next(report for report in self.reports if report is not None))
+        """The name of the model, or "none", where that was left open: chosen for one of the frames."""
+        chosen = (chosen_model(report) for report in self.reports if report is not None)
+        return next((name for name in chosen if name is not None), None)

@@ -24,7 +24,7 @@ from dlir.cohort.cine.volumes import Ejection, ejection_table, ejections, heart_
 from dlir.errors import DLIRError, OptionError, note, notes_kept
 from dlir.io import OutputFolder, write_json, write_text
 from dlir.io.reading import Volume
-from dlir.io.sequences import ImageSequence, read_sequence
+from dlir.io.sequences import ImageSequence, half_a_cycle_away, read_sequence
 from dlir.io.source import reported_name, without_folders
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL
 from dlir.registration.former import content_of, take_over
@@ -184,8 +184,8 @@ class _Run:
         return phases
 
     def _far(self, reference: int) -> int:
-        """The phase half a cycle away. A model that is to be chosen is so for that: neighbours look alike to any."""
-        return (reference + len(self.sequence) // 2) % len(self.sequence)
+        """For which a model that is to be chosen is so."""
+        return half_a_cycle_away(reference, len(self.sequence))
 
     def _pair(
         self,
