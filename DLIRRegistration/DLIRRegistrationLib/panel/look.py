@@ -48,6 +48,10 @@ class LookSection(Section):
         """From now on other parameters are shown, such as those of another scene."""
         self._seen = None
 
+    def leave(self) -> None:
+        """The scene is about to be closed: nothing is left to be seen side by side."""
+        leave_side_by_side()
+
     def show(self) -> None:
         before, now = self._seen, self._now()
         self._seen = now

@@ -48,9 +48,11 @@ class Panel:
         self._idle.connect("timeout()", self._on_idle)
 
     def set_parameters(self, parameters: Any) -> None:
-        """Show other parameters; None, as while a scene is closed, ends what runs."""
+        """Show other parameters; None, as while a scene is closed, ends what runs, and nothing said of it stays."""
         if parameters is None:
+            self.host.status.clear()
             self.runner.cancel()
+            self.look.leave()
         if self.host.parameters is None or parameters is None:
             self.look.forget()
         self.host.parameters = parameters

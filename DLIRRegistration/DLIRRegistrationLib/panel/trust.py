@@ -67,7 +67,8 @@ class TrustSection(Section):
                 _put(widget, row, 1, after)
                 # Qt 5 would make it as high as if the words had one of the columns.
                 heights.setSectionResizeMode(row, qt.QHeaderView.Fixed)
-                widget.setRowHeight(row, _height(widget, after, widget.columnWidth(1) + widget.columnWidth(2)))
+                words = _height(widget, after, widget.columnWidth(1) + widget.columnWidth(2))
+                widget.setRowHeight(row, max(words, _height(widget, measure, widget.columnWidth(0))))
         line = widget.fontMetrics().height() + _LINE_MARGIN
         widget.setFixedHeight(min(len(rows), _ROWS_SHOWN) * line + header.sizeHint.height() + 2 * widget.frameWidth)
 

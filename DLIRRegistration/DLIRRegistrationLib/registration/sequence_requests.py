@@ -48,7 +48,7 @@ class SequenceInputs:
             yield f"The sequence '{name}' has less than two frames; choose another."
         elif not 0 <= self.reference < count:
             yield f"The sequence '{name}' has no frame {self.reference + 1}; choose one of 1 to {count}."
-        wrong = model_problem(self.model) or optimisation_problem(self.model, self.refine, self.kind)
+        wrong = model_problem(self.model) or optimisation_problem(self.model, self.refine, self.kind, self.initialize)
         if wrong:
             yield wrong
 

@@ -71,7 +71,11 @@ def test_apply_shows_the_steps_and_then_the_verdict(bench: Bench) -> None:
     bench.script.hold = True
     bench.click("applyButton")
     bench.wait(lambda: bench.ui.progressBar.value == 90)
-    assert [step for step in seen if step != "Starting"] == ["Reading", "Stage 2 of 3", "Figures"]
+    assert [step for step in seen if step != "Starting"] == [
+        "Reading the images",
+        "Stage 2 of 3",
+        "Measuring the result",
+    ]
     assert bench.ui.progressBar.visible
     assert bench.ui.progressBar.value == 90
     assert bench.ui.applyButton.text == "Cancel"
@@ -254,6 +258,18 @@ def test_the_scene_may_be_closed_while_it_runs(bench: Bench) -> None:
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)
     assert bench.parameters.resultWarped is not None
+
+
+def test_nothing_said_of_a_scene_stays_when_it_is_closed(bench: Bench) -> None:
+    bench.pair()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert "<b>Good.</b>" in bench.ui.statusLabel.text
+    bench.mrml.scene.Clear(0)
+    bench.settle()
+    assert not bench.ui.statusLabel.visible
+    assert bench.ui.statusLabel.text == ""
+    assert not bench.ui.reportTable.visible
 
 
 def test_a_result_that_came_while_another_module_was_shown_is_found(bench: Bench) -> None:

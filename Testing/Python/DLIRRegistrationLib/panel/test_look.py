@@ -126,7 +126,7 @@ def test_a_scene_that_is_opened_keeps_its_own_look(bench: Bench, asked: list[tup
     bench.exit()
     bench.enter()
     assert bench.ui.gridCheckBox.checked
-    assert asked == []
+    assert asked == [("leave_side_by_side",)], "of the scene that was closed"
     assert "<b>Good.</b>" in bench.ui.verdictReasonLabel.text
     assert bench.ui.reportTable.rowCount > 0
 

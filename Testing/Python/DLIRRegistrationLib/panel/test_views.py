@@ -85,6 +85,15 @@ def test_side_by_side_and_back(windows: Windows, seen: Bench) -> None:
     assert len(windows.shown) == 1
 
 
+def test_closing_the_scene_leaves_side_by_side(windows: Windows, seen: Bench) -> None:
+    seen.click("layoutButton")
+    assert len(windows.shown) == 3
+    seen.mrml.scene.Clear(0)
+    seen.settle()
+    assert len(windows.shown) == 1
+    assert seen.ui.layoutButton.text == "Show side by side"
+
+
 def test_the_layout_is_known_before_a_scene_is_opened(windows: Windows, bench: Bench) -> None:
     from DLIRRegistrationLib.display.layout import LAYOUT_ID
 
