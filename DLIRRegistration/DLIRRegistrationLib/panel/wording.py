@@ -37,6 +37,7 @@ def _steps() -> dict[str, str]:
         "labels": _("carrying segmentations over"),
         "figures": _("measuring the result"),
         "judging": _("judging the result"),
+        "error map": _("estimating where it may be wrong"),
         "writing": _("handing over the result"),
         "nodes": _("showing the result"),
     }

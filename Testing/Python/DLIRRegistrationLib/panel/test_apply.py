@@ -57,6 +57,26 @@ def test_the_first_two_volumes_of_the_scene_are_chosen_on_entering(bench: Bench)
     assert bench.ui.movingSelector.currentNode() is second
 
 
+def test_volumes_that_are_loaded_while_it_is_open_are_proposed(bench: Bench) -> None:
+    first, second = bench.volume("first"), bench.volume("second")
+    bench.widget.panel._on_idle()
+    assert (bench.parameters.fixedVolume, bench.parameters.movingVolume) == (first, second)
+    bench.parameters.fixedVolume = bench.parameters.movingVolume = None
+    bench.widget.panel._on_idle()
+    assert bench.parameters.fixedVolume is None, "the user wants none"
+
+
+def test_a_long_name_is_whole_in_the_tooltip(bench: Bench) -> None:
+    fixed, _ = bench.pair()
+    fixed.SetName("1.2.840.113619.2.55.3 short axis cine, end-diastole, second reading")
+    bench.widget.panel.show()
+    assert bench.ui.fixedSelector.toolTip.startswith(fixed.GetName())
+    assert "stays where it is" in bench.ui.fixedSelector.toolTip
+    bench.parameters.fixedVolume = None
+    bench.settle()
+    assert bench.ui.fixedSelector.toolTip == "The image that stays where it is."
+
+
 def test_an_input_cannot_be_overwritten(bench: Bench) -> None:
     _, moving = bench.pair()
     bench.ui.warpedSelector.setCurrentNode(moving)

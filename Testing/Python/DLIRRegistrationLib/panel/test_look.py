@@ -84,7 +84,7 @@ def test_each_choice_asks_for_its_own(bench: Bench, asked: list[tuple[Any, ...]]
         ("set_checkerboard", True, 20.0),
         ("set_checkerboard", True, 35.0),
         ("set_checkerboard", False, 35.0),
-        ("show_before", True, fixed, moving, warped, [], []),
+        ("show_before", True, fixed, moving, warped),
         ("show_grid", transform, True),
         ("show_glyphs", transform, True),
         ("show_grid", transform, False),

@@ -85,6 +85,19 @@ def test_side_by_side_and_back(windows: Windows, seen: Bench) -> None:
     assert len(windows.shown) == 1
 
 
+def test_after_side_by_side_the_panel_is_as_before(windows: Windows, seen: Bench) -> None:
+    seen.ui.fadeSlider.value = 0.4
+    seen.click("layoutButton")
+    box = seen.ui.jacobianCheckBox
+    assert (box.checked, box.enabled) == (True, False), "it is seen, in its own view"
+    assert not seen.parameters.showJacobian
+    assert seen.ui.fadeSlider.value == 1.0
+    seen.click("layoutButton")
+    assert (box.checked, box.enabled) == (False, True)
+    assert seen.ui.fadeSlider.value == 0.4
+    assert _layers(windows)[2] == 0.4
+
+
 def test_closing_the_scene_leaves_side_by_side(windows: Windows, seen: Bench) -> None:
     seen.click("layoutButton")
     assert len(windows.shown) == 3
