@@ -71,6 +71,7 @@ def test_side_by_side_and_back(windows: Windows, seen: Bench) -> None:
     assert button.text == "Show side by side"
     seen.click("layoutButton")
     assert len(windows.shown) == 3
+    assert 3 * max(windows.narrowest.values()) < 1280 - 420, "they fit beside the panel on a small screen"
     assert _layers(windows, JACOBIAN_VIEW)[1] is p.resultJacobian
     assert button.text == "Back to the former layout"
     seen.ui.jacobianSlider.value = 0.9
