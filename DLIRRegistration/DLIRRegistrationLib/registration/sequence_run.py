@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
-from dlir.io.sequences import half_a_cycle_away
-from dlir.registration.choices import AUTO_MODEL, NO_MODEL
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL, half_a_cycle_away
 from dlir.registration.progress import part_of
 from dlir.transforms.files import read_transform
 from dlir.transforms.spatial import CompositeTransform

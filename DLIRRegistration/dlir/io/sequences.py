@@ -54,14 +54,6 @@ class ImageSequence:
         return Volume(intensities(self.arrays[phase], f"time point '{name}'"), self.grid, name)
 
 
-def half_a_cycle_away(phase: int, count: int) -> int:
-    """The one of `count` time points, from 0, that is likely to look least like `phase`, as of a beating heart.
-
-    A model that is to be chosen for a whole sequence is so for these two: neighbours look alike to any.
-    """
-    return (phase + count // 2) % count
-
-
 def read_sequence(spec: Spec, role: str = "sequence") -> ImageSequence:
     """All time points of a 4D file, or of a folder or .zip of one DICOM series. role: how messages call it.
 

@@ -24,9 +24,9 @@ from dlir.cohort.cine.volumes import Ejection, ejection_table, ejections, heart_
 from dlir.errors import DLIRError, OptionError, note, notes_kept
 from dlir.io import OutputFolder, write_json, write_text
 from dlir.io.reading import Volume
-from dlir.io.sequences import ImageSequence, half_a_cycle_away, read_sequence
+from dlir.io.sequences import ImageSequence, read_sequence
 from dlir.io.source import reported_name, without_folders
-from dlir.registration.choices import AUTO_MODEL, NO_MODEL
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL, half_a_cycle_away
 from dlir.registration.former import content_of, take_over
 from dlir.registration.pipeline import Finished, run
 from dlir.registration.progress import Clock, Notify, Progress, part_of, silent
