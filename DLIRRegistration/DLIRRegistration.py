@@ -125,6 +125,7 @@ class DLIRRegistrationParameterNode:
     resultLandmarks: vtkMRMLMarkupsFiducialNode
     resultDrawn: list[vtkMRMLSegmentationNode]
     resultPropagated: list[vtkMRMLSegmentationNode]
+    resultScoredBy: vtkMRMLSegmentationNode
     verdictLevel: str
     verdictReason: str
 
@@ -133,6 +134,7 @@ class DLIRRegistrationParameterNode:
     checkerboard: bool = False
     checkerboardSize: Annotated[float, WithinRange(1, 200)] = 20.0
     showBefore: bool = False
+    showOutlines: bool = True
     showGrid: bool = False
     showGlyphs: bool = False
     showJacobian: bool = False

@@ -19,7 +19,13 @@ from dlir.registration.progress import Curve, Offer, Progress, silent
 from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.models import FORMER_DEFAULT
 from DLIRRegistrationLib.registration.outputs import Outputs
-from DLIRRegistrationLib.registration.requests import MaskInput, OutputSelection, RegistrationInputs, RegistrationNodes
+from DLIRRegistrationLib.registration.requests import (
+    MaskInput,
+    OutputSelection,
+    RegistrationInputs,
+    RegistrationNodes,
+    optimisation_problem,
+)
 from DLIRRegistrationLib.registration.result_nodes import finish_jacobian
 from DLIRRegistrationLib.registration.run import Run
 from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
@@ -44,6 +50,7 @@ __all__ = [
     "Task",
     "TrainingRun",
     "Verdict",
+    "optimisation_problem",
 ]
 
 Task = RegistrationTask[Any]

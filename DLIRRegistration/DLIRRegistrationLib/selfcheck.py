@@ -181,10 +181,12 @@ def _read(file: str, kind: str, storage_kind: str) -> Any:
     """A node with what a file of the sample holds."""
     path = resource_folder("SampleData") / file
     node = slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", file.partition(".")[0])
-    storage = slicer.mrmlScene.CreateNodeByClass(f"vtkMRML{storage_kind}Node")
-    storage.UnRegister(None)
+    # In the scene meanwhile: that of sequences would warn of every frame else.
+    storage = slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{storage_kind}Node")
     storage.SetFileName(str(path))
-    _check(bool(storage.ReadData(node)), f"'{path}' can be read")
+    done = bool(storage.ReadData(node))
+    slicer.mrmlScene.RemoveNode(storage)
+    _check(done, f"'{path}' can be read")
     if node.IsA("vtkMRMLDisplayableNode"):
         node.CreateDefaultDisplayNodes()
     return node

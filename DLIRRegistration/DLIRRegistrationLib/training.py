@@ -15,7 +15,7 @@ from DLIRRegistrationLib.worker.process import ChildProcess
 State = Literal["idle", "running", "stopping", "finished", "stopped", "failed"]
 
 # What `dlir train` keeps in the run folder: what it was asked for, its learning curve, and the model.
-OPTIONS, HISTORY, MODEL = "run.json", "history.json", "model.safetensors"
+OPTIONS, HISTORY, MODEL, CHECKPOINT = "run.json", "history.json", "model.safetensors", "last.pt"
 
 # Seconds for the process to write its checkpoint after it has been asked to stop; and at most when the program ends.
 _GRACE = 60.0
@@ -61,6 +61,11 @@ class TrainingRun:
     def resumable(self) -> bool:
         """Whether there is something to continue."""
         return not self.active and self.state != "finished" and (self.output / OPTIONS).is_file()
+
+    @property
+    def checkpointed(self) -> bool:
+        """Whether a checkpoint was written, which may come before the first row of the history."""
+        return (self.output / CHECKPOINT).is_file()
 
     @property
     def model(self) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +18,14 @@ from mrml import MRML, SliceView
 class Windows:
     """Stands in for qMRMLLayoutManager from now on: views appear as soon as the layout names them, Red at first.
 
-    size: of each view, (width, height). rendered: names of the views whose rendering was asked for. playing: the
-    browser node that the play button is for, with its tool bar in sight or not.
+    size: of each view, (width, height). narrowest: pixels that a view may be narrowed to, by its name. rendered: names
+    of the views whose rendering was asked for. playing: the browser node that the play button is for, with its tool bar
+    in sight or not.
     """
 
     def __init__(self, mrml: MRML, size: tuple[int, int] = (320, 400)) -> None:
         self.rendered: list[str] = []
+        self.narrowest: dict[str, int] = {}
         self.playing: Any = None
         self.tool_bar = False
         self._mrml, self._size = mrml, size
@@ -57,7 +60,8 @@ class Windows:
         if name not in self._views:
             return None
         view = SimpleNamespace(scheduleRender=lambda: self.rendered.append(name))
-        return SimpleNamespace(sliceView=lambda: view)
+        narrow = partial(self.narrowest.__setitem__, name)
+        return SimpleNamespace(sliceView=lambda: view, setMinimumWidth=narrow, children=list)
 
     def view(self, name: str) -> SliceView:
         return self._views[name]

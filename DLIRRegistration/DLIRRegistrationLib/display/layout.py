@@ -23,6 +23,8 @@ VIEW_NAMES = (FIXED_VIEW, WARPED_VIEW, JACOBIAN_VIEW)
 
 _LABELS = {FIXED_VIEW: ("Fixed", "#6EB04B"), WARPED_VIEW: ("Warped", "#EDD54C"), JACOBIAN_VIEW: ("Volume", "#4C9BED")}
 _FORMER_LAYOUT = "DLIR.FormerLayout"
+# Pixels that a view may be narrowed to, so that three fit beside the panel on a screen 1280 wide.
+_NARROWEST = 160
 # From this ratio of voxel sides on, an image is only good to look at along its slices.
 _ANISOTROPIC = 1.5
 
@@ -58,6 +60,7 @@ def side_by_side_views() -> dict[str, Any] | None:
     if layout.GetViewArrangement() != LAYOUT_ID:
         layout.SetAttribute(_FORMER_LAYOUT, str(layout.GetViewArrangement()))
         manager.setLayout(LAYOUT_ID)
+    _make_room(manager)
     # New views have no size before this, and what has no size cannot be fitted to an image.
     slicer.app.processEvents()
     views = {view.GetSliceNode().GetLayoutName(): view for view in current_views()}
@@ -118,6 +121,15 @@ def request_render(views: Sequence[Any]) -> None:
         widget = manager.sliceWidget(view.GetSliceNode().GetLayoutName())
         if widget:
             widget.sliceView().scheduleRender()
+
+
+def _make_room(manager: Any) -> None:
+    """Slicer would sooner widen the window than narrow a view; and it has room for a name of one letter."""
+    for name in VIEW_NAMES:
+        widget = manager.sliceWidget(name)
+        widget.setMinimumWidth(_NARROWEST)
+        for label in slicer.util.findChildren(widget, name="ViewLabel"):
+            label.setMinimumWidth(label.sizeHint.width())
 
 
 def _link(composite: Any) -> None:

@@ -23,6 +23,7 @@ from DLIRRegistrationLib.display.layout import (
     request_render,
     side_by_side_views,
 )
+from DLIRRegistrationLib.display.outlines import only_outlines
 from DLIRRegistrationLib.scene.error_colors import apply_error_colors, has_error_colors, show_error_legend
 from DLIRRegistrationLib.scene.frames import array_to_local
 from DLIRRegistrationLib.scene.jacobian_colors import (
@@ -78,6 +79,7 @@ def play_sequence(browser: Any, frames: Any, warped: Any | None, propagated: Any
     if images:
         _put(current_views(), images[0], images[1] if len(images) > 1 else None, fraction)
     if nodes[2] is not None:
+        only_outlines(nodes[2])
         nodes[2].SetDisplayVisibility(True)
     slicer.modules.sequences.setToolBarActiveBrowserNode(browser)
     slicer.modules.sequences.showSequenceBrowser(browser)  # unless the user has chosen not to see the tool bar

@@ -16,7 +16,7 @@ DEFAULT_MODEL = choices.DEFAULT_MODEL
 
 def no_model() -> str:
     """What the list of models calls optimisation without one."""
-    return _("None: optimise this pair")
+    return _("None: optimise")
 
 
 class Start(Enum):

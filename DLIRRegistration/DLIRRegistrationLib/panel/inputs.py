@@ -11,10 +11,12 @@ from slicer.i18n import tr as _
 from dlir.model.catalogue import all_models
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL
 from DLIRRegistrationLib import models
-from DLIRRegistrationLib.panel.choices import no_model
+from DLIRRegistrationLib.logic import optimisation_problem
+from DLIRRegistrationLib.panel.choices import Start, no_model
 from DLIRRegistrationLib.panel.masks import MaskChooser
 from DLIRRegistrationLib.panel.section import Host, Section, fill, put, silently
 from DLIRRegistrationLib.panel.values import all_present
+from DLIRRegistrationLib.panel.wording import in_panel_words
 
 
 class InputsSection(Section):
@@ -46,6 +48,7 @@ class InputsSection(Section):
             mask.show()
         self.ui.initializeSelector.enabled = parameters.initialTransform is None
         self.ui.initializeSelectorLabel.enabled = parameters.initialTransform is None
+        self._show_second(parameters)
 
     def close(self) -> None:
         for mask in self._masks:
@@ -56,6 +59,14 @@ class InputsSection(Section):
         if self._carded != name:
             self._carded = name
             self.ui.modelCardLabel.text = models.card_line(name)
+
+    def _show_second(self, parameters: Any) -> None:
+        """The second best start is greyed out where there is no such thing, and says why."""
+        refused = optimisation_problem(parameters.model, None, parameters.kind.value, Start.SECOND.value)
+        box, row = self.ui.initializeSelector, list(Start).index(Start.SECOND)
+        box.model().item(row).setEnabled(refused is None)
+        hint = in_panel_words(refused) if refused else _("The next best position that the optimisation has found.")
+        box.setItemData(row, hint, qt.Qt.ToolTipRole)
 
     def _show_segmentations(self, chosen: list[Any]) -> None:
         box = self.ui.segmentationsSelector

@@ -11,8 +11,9 @@ from slicer.i18n import tr as _
 from DLIRRegistrationLib.display import views
 from DLIRRegistrationLib.display.deformation import CAVEAT, show_glyphs, show_grid
 from DLIRRegistrationLib.display.layout import JACOBIAN_VIEW, current_views, leave_side_by_side, make_layout_known
-from DLIRRegistrationLib.panel.section import Host, Section
-from DLIRRegistrationLib.panel.values import all_present, present
+from DLIRRegistrationLib.panel.outlines import OutlinesSection
+from DLIRRegistrationLib.panel.section import Host, Section, put
+from DLIRRegistrationLib.panel.values import present
 
 _OF_WARPED = ("layoutButton", "fadeSlider", "checkerboardCheckBox", "checkerboardSpinBox", "beforeCheckBox")
 _OF_TRANSFORM = ("gridCheckBox", "glyphsCheckBox")
@@ -44,6 +45,8 @@ class LookSection(Section):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self._seen: _Seen | None = None
+        self._outlines = OutlinesSection(host)
+        self._former_fade: float | None = None
         self.ui.layoutButton.connect("clicked(bool)", self._on_layout)
         self.ui.lookNoteLabel.text = _(CAVEAT)
         make_layout_known()
@@ -51,6 +54,11 @@ class LookSection(Section):
     def forget(self) -> None:
         """From now on other parameters are shown, such as those of another scene."""
         self._seen = None
+        self._outlines.forget()
+
+    def leave(self) -> None:
+        """The scene is about to be closed: nothing is left to be seen side by side."""
+        leave_side_by_side()
 
     def show(self) -> None:
         before, now = self._seen, self._now()
@@ -70,6 +78,7 @@ class LookSection(Section):
         self._name_button()
         if before is not None and now.warped is not None:
             self._apply(before, now)
+        self._outlines.show()  # after what it belongs to
 
     def _now(self) -> _Seen:
         p = self.host.parameters
@@ -122,8 +131,7 @@ class LookSection(Section):
 
     def _show_before(self, now: _Seen) -> None:
         p = self.host.parameters
-        drawn, propagated = all_present(p.resultDrawn), all_present(p.resultPropagated)
-        views.show_before(now.before, p.resultFixed, p.resultMoving, now.warped, drawn, propagated)
+        views.show_before(now.before, p.resultFixed, p.resultMoving, now.warped)
 
     def _lay_over(self, now: _Seen) -> None:
         """The Jacobian, or the error map, over the fixed volume: in its own view where there is one, else in all."""
@@ -141,10 +149,13 @@ class LookSection(Section):
             return
         if _jacobian_views():
             leave_side_by_side()
+            if self._former_fade is not None and self.host.parameters.fade == 1.0:
+                self.write("fade", self._former_fade)
             self._restore(self._now())
         else:
             now = self._now()
             if views.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian):
+                self._former_fade = now.fade
                 self.write("fade", 1.0)  # in its own view the warped volume is seen alone
                 self._restore(self._now())
         self._name_button()
@@ -158,8 +169,16 @@ class LookSection(Section):
             views.set_checkerboard(*now.checkerboard)
 
     def _name_button(self) -> None:
-        button = self.ui.layoutButton
-        button.text = _("Back to the former layout") if _jacobian_views() else _("Show side by side")
+        button, own = self.ui.layoutButton, bool(_jacobian_views())
+        button.text = _("Back to the former layout") if own else _("Show side by side")
+        seen, parameters = self._seen, self.host.parameters
+        if seen is not None and seen.jacobian is not None:
+            box, apart = self.ui.jacobianCheckBox, own and not parameters.showErrorMap
+            put(box, "checked", apart or parameters.showJacobian)
+            box.enabled = not apart
+            box.toolTip = (
+                _("The Jacobian has a view of its own.") if apart else _("Lays the Jacobian over the fixed volume.")
+            )
 
 
 def _jacobian_views() -> list[Any]:

@@ -11,6 +11,7 @@ from DLIRRegistrationLib.panel.apply import ApplySection, RefineSection
 from DLIRRegistrationLib.panel.inputs import InputsSection
 from DLIRRegistrationLib.panel.look import LookSection
 from DLIRRegistrationLib.panel.models import ModelsSection
+from DLIRRegistrationLib.panel.names import NamesSection
 from DLIRRegistrationLib.panel.outputs import OutputsSection
 from DLIRRegistrationLib.panel.refining import RefiningView
 from DLIRRegistrationLib.panel.runner import Runner
@@ -19,6 +20,7 @@ from DLIRRegistrationLib.panel.sequence import SequenceSection
 from DLIRRegistrationLib.panel.status import StatusLine
 from DLIRRegistrationLib.panel.train import TrainSection
 from DLIRRegistrationLib.panel.trust import TrustSection
+from DLIRRegistrationLib.panel.values import choose_volumes, offered_volumes
 
 # While nothing runs: often enough to notice a worker that is ready or has died.
 _IDLE_MS = 1000
@@ -29,6 +31,7 @@ class Panel:
 
     def __init__(self, ui: Any, logic: Any) -> None:
         self._closed = False
+        self._offered: set[str] = set()
         status = StatusLine(ui.statusLabel)
         refining = RefiningView(ui.refiningLabel, ui.keepButton, ui.progressBar)
         self.runner = Runner(logic.poll, ui.progressBar, refining, status, self.show)
@@ -38,7 +41,7 @@ class Panel:
         self.look = LookSection(self.host)
         self.models = ModelsSection(self.host, self._on_catalogue)
         self.train = TrainSection(self.host, self.models.add)
-        others = (RefineSection, OutputsSection, TrustSection, SequenceSection)
+        others = (RefineSection, OutputsSection, TrustSection, SequenceSection, NamesSection)
         rest = [section(self.host) for section in others]
         self.sections = [self.inputs, self.apply, self.look, self.models, self.train, *rest]
         names = ("inputs", "moreInputs", "outputs", "look", "sequence", "train")
@@ -48,9 +51,11 @@ class Panel:
         self._idle.connect("timeout()", self._on_idle)
 
     def set_parameters(self, parameters: Any) -> None:
-        """Show other parameters; None, as while a scene is closed, ends what runs."""
+        """Show other parameters; None, as while a scene is closed, ends what runs, and nothing said of it stays."""
         if parameters is None:
+            self.host.status.clear()
             self.runner.cancel()
+            self.look.leave()
         if self.host.parameters is None or parameters is None:
             self.look.forget()
         self.host.parameters = parameters
@@ -63,6 +68,7 @@ class Panel:
 
     def enter(self) -> None:
         self.apply.warm_up()
+        self._offered = _offered()
         self.show()
         self._idle.start()
 
@@ -87,3 +93,14 @@ class Panel:
     def _on_idle(self) -> None:
         self.host.logic.poll()
         self.train.follow()
+        self._propose()
+
+    def _propose(self) -> None:
+        """Volumes that were loaded just now are proposed; a choice that was undone is not made again."""
+        before, self._offered = self._offered, _offered()
+        if self.host.settled and not self._offered <= before:
+            choose_volumes(self.host.parameters)
+
+
+def _offered() -> set[str]:
+    return {node.GetID() for node in offered_volumes()}

@@ -10,7 +10,7 @@ import qt
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.panel.refining import RefiningView
-from DLIRRegistrationLib.panel.wording import in_panel_words
+from DLIRRegistrationLib.panel.wording import in_panel_words, step_in_words
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.logic import Task
@@ -99,7 +99,7 @@ class Runner:
     def _progress(self, step: str, fraction: float) -> None:
         if self.busy:
             self._refining.step()
-            self._bar.format = step[:1].upper() + step[1:]
+            self._bar.format = step_in_words(step)
             self._bar.value = round(100 * min(max(fraction, 0.0), 1.0))
 
     def _curve(self, stage: str, value: float) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _VALIDATION, _VALIDATION_COLOR = "validation_similarity", "#d98200"
 _TRAINING, _TRAINING_COLOR = "similarity", "#1f77b4"
 _CURVE_HEIGHT = 130
+_FIELDS = ("trainingData", "trainingPreset", "trainingOutput")
 _FROM_FILE = "file"
 
 
@@ -39,6 +40,7 @@ class TrainSection(Section):
         super().__init__(host)
         self._add_model = add_model
         self._run: TrainingRun | None = None
+        self._begun_with: dict[str, str] = {}
         self._drawn: tuple[int, int] | None = None
         self._fill_presets()
         for edit, name in ((self.ui.trainingDataEdit, "trainingData"), (self.ui.trainingOutputEdit, "trainingOutput")):
@@ -54,6 +56,9 @@ class TrainSection(Section):
 
     def show(self) -> None:
         parameters, ui = self.host.parameters, self.ui
+        if self._active:  # whatever scene is open now
+            for name, value in self._begun_with.items():
+                self.write(name, value)
         put(ui.trainingDataEdit, "currentPath", parameters.trainingData)
         put(ui.trainingOutputEdit, "currentPath", parameters.trainingOutput)
         self._show_preset(parameters.trainingPreset)
@@ -173,6 +178,7 @@ class TrainSection(Section):
     def _begin(self, begin: Callable[[str], TrainingRun]) -> None:
         try:
             self._run = begin(self.host.parameters.device.value)
+            self._begun_with = {name: getattr(self.host.parameters, name) for name in _FIELDS}
         except DLIRError as error:
             self.host.status.error(str(error))
         self._show_run()
@@ -199,18 +205,26 @@ def shown_curve(history: list[dict[str, Any]]) -> Curve:
     return "similarity of this stage", _TRAINING_COLOR, stage
 
 
+def _stopped_text(run: TrainingRun, at: str) -> str:
+    if run.history:
+        return _("Stopped at {at}; it can be resumed.").format(at=at)
+    if run.checkpointed:
+        return _("Stopped before the first check; it can be resumed.")
+    return _("Stopped before the first checkpoint.")
+
+
 def _state_text(run: TrainingRun) -> str:
     last = run.history[-1] if run.history else None
     at = (
         _("stage {stage}, iteration {iteration}").format(stage=int(last["phase"]) + 1, iteration=int(last["iteration"]))
         if last
-        else _("reading the images")
+        else _("reading the images, then learning until the first check")
     )
     return {
         "idle": _("There is a run, at {at}.") if last else "",
         "running": _("Training: {at}."),
         "stopping": _("Stopping, after a checkpoint: {at}."),
-        "stopped": _("Stopped at {at}; it can be resumed.") if last else _("Stopped before the first checkpoint."),
+        "stopped": _stopped_text(run, at),
         "finished": _("Finished: {at}."),
         "failed": _("Failed: {error}"),
     }[run.state].format(at=at, error=run.error)

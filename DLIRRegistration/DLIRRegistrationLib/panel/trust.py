@@ -20,6 +20,16 @@ _SIDES = 8
 _LONG = 18
 
 
+def _hints() -> dict[str, str]:
+    """What a measure means, where its name does not say."""
+    return {
+        "Start": _(
+            "Scanner positions: each image where its scanner placed it. Image centres, centres of mass: the middle of "
+            "the moving image, or of what is bright in it, put on that of the fixed one."
+        ),
+    }
+
+
 class TrustSection(Section):
     """Shows the report table; the same figures stay in the scene as a table node."""
 
@@ -43,7 +53,7 @@ class TrustSection(Section):
             self._fill(table.GetTable())
 
     def _fill(self, table: Any) -> None:
-        widget = self.ui.reportTable
+        widget, hints = self.ui.reportTable, _hints()
         rows = [_cells(table, row) for row in range(table.GetNumberOfRows())]
         long = [not before and len(after) > _LONG for _measure, before, after in rows]
         widget.clearSpans()
@@ -63,11 +73,12 @@ class TrustSection(Section):
         for row, (measure, _before, after) in enumerate(rows):
             if long[row]:
                 widget.setSpan(row, 1, 1, 2)
-                _put(widget, row, 0, measure)
+                _put(widget, row, 0, measure, hints.get(measure))
                 _put(widget, row, 1, after)
                 # Qt 5 would make it as high as if the words had one of the columns.
                 heights.setSectionResizeMode(row, qt.QHeaderView.Fixed)
-                widget.setRowHeight(row, _height(widget, after, widget.columnWidth(1) + widget.columnWidth(2)))
+                words = _height(widget, after, widget.columnWidth(1) + widget.columnWidth(2))
+                widget.setRowHeight(row, max(words, _height(widget, measure, widget.columnWidth(0))))
         line = widget.fontMetrics().height() + _LINE_MARGIN
         widget.setFixedHeight(min(len(rows), _ROWS_SHOWN) * line + header.sizeHint.height() + 2 * widget.frameWidth)
 
@@ -94,7 +105,7 @@ def _height(widget: Any, text: str, width: int) -> int:
     return text_box.height() + _LINE_MARGIN
 
 
-def _put(widget: Any, row: int, column: int, text: str) -> None:
+def _put(widget: Any, row: int, column: int, text: str, hint: str | None = None) -> None:
     item = qt.QTableWidgetItem(text)
-    item.setToolTip(text)
+    item.setToolTip(hint or text)
     widget.setItem(row, column, item)

@@ -82,6 +82,7 @@ def keep_result(parameters: Any, choices: dict[str, Any], result: RegistrationNo
         parameters.resultLandmarks, parameters.resultErrorMap = result.landmarks, result.error_map
         parameters.resultDrawn = choices["segmentations"]
         parameters.resultPropagated = list(result.segmentations)
+        parameters.resultScoredBy = choices["fixedSegmentation"]
         parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
 
 
@@ -89,13 +90,18 @@ def choose_volumes(parameters: Any) -> None:
     """Where no volume is chosen yet, take the first two of the scene: that saves most users two clicks."""
     if parameters.fixedVolume is not None or parameters.movingVolume is not None:
         return
-    volumes = [
+    volumes = offered_volumes()
+    if len(volumes) >= 2:
+        parameters.fixedVolume, parameters.movingVolume = volumes[:2]
+
+
+def offered_volumes() -> list[Any]:
+    """The volumes of the scene that can be chosen to be registered."""
+    return [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
     ]
-    if len(volumes) >= 2:
-        parameters.fixedVolume, parameters.movingVolume = volumes[:2]
 
 
 def forget_node(parameters: Any, node: Any) -> None:

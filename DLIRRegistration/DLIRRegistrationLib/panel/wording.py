@@ -15,6 +15,36 @@ def in_panel_words(message: str) -> str:
     return message
 
 
+def step_in_words(step: str) -> str:
+    """A step of the progress, as a clinician would call it; what has no other name keeps its own."""
+    place, colon, own = step.rpartition(": ")
+    words = f"{place}{colon}{_steps().get(own, own)}"
+    return words[:1].upper() + words[1:]
+
+
+def _steps() -> dict[str, str]:
+    return {
+        "reading": _("reading the images"),
+        "handing over": _("handing over the images"),
+        "choosing model": _("choosing a model"),
+        "loading model": _("loading the model"),
+        "preprocess": _("preparing the images"),
+        "prepare": _("preparing the images"),
+        "preparing": _("preparing the images"),
+        "networks": _("aligning"),
+        "compose": _("putting the steps together"),
+        "resample": _("warping the moving image"),
+        "resampling": _("warping the moving image"),
+        "jacobian": _("looking for folds"),
+        "labels": _("carrying segmentations over"),
+        "figures": _("measuring the result"),
+        "judging": _("judging the result"),
+        "error map": _("estimating where it may be wrong"),
+        "writing": _("handing over the result"),
+        "nodes": _("showing the result"),
+    }
+
+
 def _labels() -> dict[str, str]:
     """What each option is called in the panel, by how messages name it."""
     return {

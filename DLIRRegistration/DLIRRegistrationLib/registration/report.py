@@ -81,9 +81,8 @@ def chosen_model(report: Mapping[str, Any]) -> str | None:
 def _images(report: Mapping[str, Any]) -> Iterator[Row]:
     figures, jacobian = report["similarity"], report["jacobian"]
     yield from _row(f"Similarity ({figures['measure']})", figures, "", ".3f")
-    yield Row("Folding", "", str(jacobian["folding_count"]), "voxels")
-    if jacobian["folding_percent"] is not None:
-        yield Row("Folding", "", f"{jacobian['folding_percent']:.3g}", "% of voxels")
+    part = jacobian["folding_percent"]
+    yield Row("Folding", "", str(jacobian["folding_count"]), "voxels" if part is None else f"voxels ({part:.3g} %)")
     for name, key in (("smallest", "min"), ("largest", "max"), ("SD", "sd")):
         yield from _row(f"Jacobian, {name}", {"after": jacobian[key]}, "× volume", ".2f")
 

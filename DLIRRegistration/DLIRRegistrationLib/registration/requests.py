@@ -86,7 +86,8 @@ class RegistrationInputs:
                 yield f"The {name} volume '{node.GetName()}' is a colour or vector image; choose a scalar one."
         if self.fixed is not None and self.fixed is self.moving:
             yield "Fixed and moving are the same volume; choose two different ones."
-        wrong = model_problem(self.model) or optimisation_problem(self.model, self.refine, self.kind)
+        start = None if self.initial_transform is not None else self.initialize
+        wrong = model_problem(self.model) or optimisation_problem(self.model, self.refine, self.kind, start)
         if wrong:
             yield wrong
         if self.continues and (self.initial_transform is None or self.initial_transform.GetScene() is None):
@@ -174,10 +175,10 @@ class RegistrationNodes:
         return chosen_model(self.report)
 
 
-def optimisation_problem(model: str, refine: str | None, kind: str) -> str | None:
+def optimisation_problem(model: str, refine: str | None, kind: str, initialize: str | None) -> str | None:
     """Why these do not go together, as one sentence; None where they do. The request itself is who knows."""
     try:
-        RegistrationRequest("", "", Outputs(""), model=model, refine=refine, kind=kind)
+        RegistrationRequest("", "", Outputs(""), model=model, refine=refine, kind=kind, initialize=initialize)
     except DLIRError as error:
         text = str(error)
         return f"{text[:1].upper()}{text[1:]}."

@@ -19,7 +19,8 @@ class SequenceInputs:
 
     sequence: a vtkMRMLSequenceNode of scalar volumes. reference: number of the frame, from 0, that the others are
     registered to. segmentation: drawn on that frame, to be carried to all; its parent transforms count. model,
-    initialize, device, refine, kind: as in RegistrationInputs, for each frame.
+    initialize, device, refine, kind: as in RegistrationInputs, for each frame; a model that is to be chosen is so for
+    the frame half a cycle from the reference.
     """
 
     sequence: Any
@@ -47,7 +48,7 @@ class SequenceInputs:
             yield f"The sequence '{name}' has less than two frames; choose another."
         elif not 0 <= self.reference < count:
             yield f"The sequence '{name}' has no frame {self.reference + 1}; choose one of 1 to {count}."
-        wrong = model_problem(self.model) or optimisation_problem(self.model, self.refine, self.kind)
+        wrong = model_problem(self.model) or optimisation_problem(self.model, self.refine, self.kind, self.initialize)
         if wrong:
             yield wrong
 
@@ -101,5 +102,6 @@ class SequenceNodes:
 
     @property
     def chosen_model(self) -> str | None:
-        """The name of the model, or "none", where that was left open: chosen for the first frame that is registered."""
-        return chosen_model(next(report for report in self.reports if report is not None))
+        """The name of the model, or "none", where that was left open: chosen for one of the frames."""
+        chosen = (chosen_model(report) for report in self.reports if report is not None)
+        return next((name for name in chosen if name is not None), None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
-from dlir.registration.choices import AUTO_MODEL, NO_MODEL
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL, half_a_cycle_away
 from dlir.registration.progress import part_of
 from dlir.transforms.files import read_transform
 from dlir.transforms.spatial import CompositeTransform
@@ -64,7 +64,7 @@ class _Frame:
 class SequenceRun(RegistrationTask[SequenceNodes]):
     """Registers every frame of a sequence; see `BackgroundTask` for how to start, poll, wait and cancel.
 
-    A model that is to be chosen, or none, is so for the first frame that is registered, and serves all.
+    A model that is to be chosen, or none, is so for the frame half a cycle away, which comes first then, for all.
     The frames are those at the start; should one be changed in place before its turn, the run ends and says so.
     Sequence nodes come into being at the very end, whole; cancelled before or within any frame, nothing has changed.
     """
@@ -107,12 +107,17 @@ class SequenceRun(RegistrationTask[SequenceNodes]):
     def _steps(self) -> Steps[SequenceNodes]:
         yield from self._shared.write(part_of(self._progress, 0.0, _HANDED_OVER))
         frames: dict[int, _Frame] = {self.inputs.reference: (yield from self._unmoved())}
-        for number in range(len(self._frames)):
-            if number != self.inputs.reference:
-                frames[number] = yield from self._registered(number, len(frames) - 1)
+        for number in self._order():
+            frames[number] = yield from self._registered(number, len(frames) - 1)
         self._progress("nodes", _COMPUTED)
         yield from self._shared.delete()
         return (yield from self._results([frames[number] for number in range(len(frames))]))
+
+    def _order(self) -> list[int]:
+        """The frames as they are registered to the reference: in their order, but that for which a model is chosen."""
+        reference, count = self.inputs.reference, len(self._frames)
+        first = half_a_cycle_away(reference, count) if self._model == AUTO_MODEL else None
+        return sorted(set(range(count)) - {reference}, key=lambda number: (number != first, number))
 
     def _registered(self, number: int, done_before: int) -> Steps[_Frame]:
         """One frame; its files live as long as its turn."""

@@ -31,6 +31,7 @@ __all__ = [
     "Kind",
     "OutputForm",
     "budget_of",
+    "half_a_cycle_away",
 ]
 
 # Whichever installed model was made for such a pair.
@@ -91,3 +92,11 @@ INITIALIZATIONS = tuple(mode.value for mode in Beginning)
 SIMILARITIES = (AUTO_SIMILARITY, *(similarity.value for similarity in Similarity))
 KINDS = tuple(kind.value for kind in Kind)
 OUTPUT_FORMS = tuple(form.value for form in OutputForm)
+
+
+def half_a_cycle_away(phase: int, count: int) -> int:
+    """The one of `count` time points, from 0, that is likely to look least like `phase`, as of a beating heart.
+
+    A model that is to be chosen for a whole sequence is so for these two: neighbours look alike to any.
+    """
+    return (phase + count // 2) % count

@@ -13,7 +13,7 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 import slicer
 
 from DLIRRegistrationLib import dependencies, selftest
-from DLIRRegistrationLib.selfcheck import SelfCheck
+from DLIRRegistrationLib.selfcheck import SelfCheck, _read
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.logic import DLIRRegistrationLogic
@@ -28,6 +28,20 @@ def test_it_passes_in_a_scene_without_slicer_s_application(logic: DLIRRegistrati
     assert told[-1] == "DLIR Registration: all as promised"
     assert len(told) == 8
     assert ticks
+
+
+def test_the_sample_is_read_without_a_warning_of_vtk(scene: MRML) -> None:
+    import vtk
+
+    former, said = vtk.vtkOutputWindow.GetInstance(), vtk.vtkStringOutputWindow()
+    vtk.vtkOutputWindow.SetInstance(said)
+    try:
+        cine = _read("cine.seq.nrrd", "Sequence", "VolumeSequenceStorage")
+    finally:
+        vtk.vtkOutputWindow.SetInstance(former)
+    assert cine.GetNumberOfDataNodes() > 1
+    assert said.GetOutput() == ""
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLStorageNode") == 0
 
 
 def test_slicer_s_test_class_runs_it_in_an_empty_scene(scene: MRML, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,12 @@ def everything(pair: Pair, out: Path, **more: str) -> dict[str, str]:
 # -- description and program --------------------------------------------------------------------------
 
 
+def test_a_program_that_asks_gets_the_description(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """As from Slicer's own command line modules; outside of Slicer too."""
+    assert module.main(["--xml"]) == 0
+    assert capsys.readouterr().out == (FOLDER / "DLIRRegister.xml").read_text("utf-8")
+
+
 def test_description_has_what_slicer_shows() -> None:
     root = ElementTree.parse(FOLDER / "DLIRRegister.xml").getroot()
     assert root.tag == "executable"

@@ -26,7 +26,7 @@ from dlir.io import OutputFolder, write_json, write_text
 from dlir.io.reading import Volume
 from dlir.io.sequences import ImageSequence, read_sequence
 from dlir.io.source import reported_name, without_folders
-from dlir.registration.choices import AUTO_MODEL, NO_MODEL
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL, half_a_cycle_away
 from dlir.registration.former import content_of, take_over
 from dlir.registration.pipeline import Finished, run
 from dlir.registration.progress import Clock, Notify, Progress, part_of, silent
@@ -184,8 +184,8 @@ class _Run:
         return phases
 
     def _far(self, reference: int) -> int:
-        """The phase half a cycle away. A model that is to be chosen is so for that: neighbours look alike to any."""
-        return (reference + len(self.sequence) // 2) % len(self.sequence)
+        """For which a model that is to be chosen is so."""
+        return half_a_cycle_away(reference, len(self.sequence))
 
     def _pair(
         self,

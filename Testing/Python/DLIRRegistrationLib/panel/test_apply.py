@@ -57,6 +57,26 @@ def test_the_first_two_volumes_of_the_scene_are_chosen_on_entering(bench: Bench)
     assert bench.ui.movingSelector.currentNode() is second
 
 
+def test_volumes_that_are_loaded_while_it_is_open_are_proposed(bench: Bench) -> None:
+    first, second = bench.volume("first"), bench.volume("second")
+    bench.widget.panel._on_idle()
+    assert (bench.parameters.fixedVolume, bench.parameters.movingVolume) == (first, second)
+    bench.parameters.fixedVolume = bench.parameters.movingVolume = None
+    bench.widget.panel._on_idle()
+    assert bench.parameters.fixedVolume is None, "the user wants none"
+
+
+def test_a_long_name_is_whole_in_the_tooltip(bench: Bench) -> None:
+    fixed, _ = bench.pair()
+    fixed.SetName("1.2.840.113619.2.55.3 short axis cine, end-diastole, second reading")
+    bench.widget.panel.show()
+    assert bench.ui.fixedSelector.toolTip.startswith(fixed.GetName())
+    assert "stays where it is" in bench.ui.fixedSelector.toolTip
+    bench.parameters.fixedVolume = None
+    bench.settle()
+    assert bench.ui.fixedSelector.toolTip == "The image that stays where it is."
+
+
 def test_an_input_cannot_be_overwritten(bench: Bench) -> None:
     _, moving = bench.pair()
     bench.ui.warpedSelector.setCurrentNode(moving)
@@ -71,7 +91,11 @@ def test_apply_shows_the_steps_and_then_the_verdict(bench: Bench) -> None:
     bench.script.hold = True
     bench.click("applyButton")
     bench.wait(lambda: bench.ui.progressBar.value == 90)
-    assert [step for step in seen if step != "Starting"] == ["Reading", "Stage 2 of 3", "Figures"]
+    assert [step for step in seen if step != "Starting"] == [
+        "Reading the images",
+        "Stage 2 of 3",
+        "Measuring the result",
+    ]
     assert bench.ui.progressBar.visible
     assert bench.ui.progressBar.value == 90
     assert bench.ui.applyButton.text == "Cancel"
@@ -254,6 +278,18 @@ def test_the_scene_may_be_closed_while_it_runs(bench: Bench) -> None:
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)
     assert bench.parameters.resultWarped is not None
+
+
+def test_nothing_said_of_a_scene_stays_when_it_is_closed(bench: Bench) -> None:
+    bench.pair()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert "<b>Good.</b>" in bench.ui.statusLabel.text
+    bench.mrml.scene.Clear(0)
+    bench.settle()
+    assert not bench.ui.statusLabel.visible
+    assert bench.ui.statusLabel.text == ""
+    assert not bench.ui.reportTable.visible
 
 
 def test_a_result_that_came_while_another_module_was_shown_is_found(bench: Bench) -> None:

@@ -48,7 +48,7 @@ def test_every_model_that_ships_can_be_chosen_and_says_what_it_is_for(bench: Ben
     from dlir.model.catalogue import all_models
 
     box, shipped = bench.ui.modelSelector, [entry.name for entry in all_models()]
-    assert _items(box) == ["Automatic", *shipped, "None: optimise this pair"]
+    assert _items(box) == ["Automatic", *shipped, "None: optimise"]
     assert {"cardiac-cine", "hippocampus"} <= set(shipped)
     cards = set()
     for index, name in enumerate(shipped):
@@ -184,6 +184,32 @@ def test_an_initial_transform_takes_the_place_of_the_start(bench: Bench) -> None
     assert _items(bench.ui.initializeSelector) == starts
     bench.ui.initialTransformSelector.setCurrentNode(bench.mrml.add("LinearTransform", "by hand"))
     assert not bench.ui.initializeSelector.enabled
+
+
+def test_the_second_best_start_is_greyed_out_where_there_is_none(bench: Bench) -> None:
+    from PySide6.QtCore import Qt
+
+    from DLIRRegistrationLib.panel.choices import Kind, Start
+
+    box, row = bench.ui.initializeSelector, 3
+    assert box.itemText(row) == "Second best"
+    for model, kind, free in (
+        ("auto", "DEFORMABLE", False),
+        ("cardiac-cine", "DEFORMABLE", False),
+        ("none", "DEFORMABLE", True),
+        ("auto", "RIGID", True),
+    ):
+        bench.parameters.model, bench.parameters.kind = model, Kind[kind]
+        bench.settle()
+        assert box.model().item(row).isEnabled() is free
+        hint = box.itemData(row, Qt.ItemDataRole.ToolTipRole)
+        assert ("Model: None" in hint) is not free
+    bench.pair()
+    bench.parameters.initialize = Start.SECOND
+    bench.parameters.kind = Kind.DEFORMABLE
+    bench.settle()
+    assert not bench.ui.applyButton.enabled, "said before it is asked for, not after"
+    assert "Model: None" in bench.ui.applyButton.toolTip
 
 
 def test_models_are_added_and_removed(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_what_is_chosen_is_asked_for(bench: Bench) -> None:
     bench.pair()
     _apply(bench)
     bench.unfold("moreInputsButton")
-    _choose(bench.ui.modelSelector, "None: optimise this pair")
+    _choose(bench.ui.modelSelector, "None: optimise")
     _choose(bench.ui.refinementSelector, "Until converged")
     _choose(bench.ui.kindSelector, "Rigid: turn and shift only")
     _apply(bench)
@@ -105,7 +105,7 @@ def test_what_does_not_go_together_is_said_in_the_words_of_the_panel(bench: Benc
     _choose(bench.ui.kindSelector, "Rigid: turn and shift only")
     assert not bench.ui.applyButton.enabled
     assert "“Kind: Rigid: turn and shift only” is found without a model" in bench.ui.applyButton.toolTip
-    assert "give “Model: None: optimise this pair”" in bench.ui.applyButton.toolTip
+    assert "give “Model: None: optimise”" in bench.ui.applyButton.toolTip
     bench.parameters.model = "none"
     assert bench.ui.applyButton.enabled
     _choose(bench.ui.refinementSelector, "Off")

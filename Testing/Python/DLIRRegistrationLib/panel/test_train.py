@@ -100,7 +100,7 @@ def test_start_stop_resume_and_use(bench: Bench, training: Any, tmp_path: Path) 
     assert "cardiac-cine" in training.started[-1]
     assert (ui.startTrainingButton.enabled, ui.stopTrainingButton.enabled) == (False, True)
     assert not ui.trainingOutputEdit.enabled
-    assert ui.trainingStatusLabel.text == "Training: reading the images."
+    assert ui.trainingStatusLabel.text == "Training: reading the images, then learning until the first check."
     assert not ui.curveLabel.visible
 
     _write(run.output, HISTORY[:6])
@@ -130,6 +130,32 @@ def test_start_stop_resume_and_use(bench: Bench, training: Any, tmp_path: Path) 
     bench.click("useModelButton")
     assert bench.parameters.model == "run"
     assert ui.modelSelector.currentText == "run"
+
+
+def test_a_training_stays_in_sight_when_the_scene_is_closed(bench: Bench, training: Any, tmp_path: Path) -> None:
+    ui = bench.ui
+    ui.presetSelector.currentIndex = ui.presetSelector.findData("cardiac-cine")
+    bench.click("startTrainingButton")
+    bench.mrml.scene.Clear(0)
+    bench.settle()
+    assert ui.trainingDataEdit.currentPath == str(tmp_path / "images")
+    assert ui.trainingOutputEdit.currentPath == str(tmp_path / "run")
+    assert ui.presetSelector.currentText == "cardiac-cine"
+    assert ui.stopTrainingButton.enabled
+    assert bench.parameters.trainingOutput == str(tmp_path / "run")
+
+
+def test_a_training_that_was_stopped_early_says_whether_it_can_go_on(bench: Bench, training: Any) -> None:
+    bench.ui.presetSelector.currentIndex = 0
+    for written, told in ((False, "Stopped before the first checkpoint."), (True, "can be resumed")):
+        bench.click("startTrainingButton")
+        run = training.newest
+        if written:  # as Stop has it do, before there is a figure to show
+            _write(run.output, [])
+            (run.output / "last.pt").touch()
+        run.end("stopped")
+        _seconds_pass(bench)
+        assert told in bench.ui.trainingStatusLabel.text
 
 
 @pytest.fixture

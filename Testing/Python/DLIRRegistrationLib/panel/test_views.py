@@ -71,6 +71,7 @@ def test_side_by_side_and_back(windows: Windows, seen: Bench) -> None:
     assert button.text == "Show side by side"
     seen.click("layoutButton")
     assert len(windows.shown) == 3
+    assert 3 * max(windows.narrowest.values()) < 1280 - 420, "they fit beside the panel on a small screen"
     assert _layers(windows, JACOBIAN_VIEW)[1] is p.resultJacobian
     assert button.text == "Back to the former layout"
     seen.ui.jacobianSlider.value = 0.9
@@ -83,6 +84,28 @@ def test_side_by_side_and_back(windows: Windows, seen: Bench) -> None:
     assert seen.parameters.resultJacobian is not p.resultWarped
     seen.click("layoutButton")
     assert len(windows.shown) == 1
+
+
+def test_after_side_by_side_the_panel_is_as_before(windows: Windows, seen: Bench) -> None:
+    seen.ui.fadeSlider.value = 0.4
+    seen.click("layoutButton")
+    box = seen.ui.jacobianCheckBox
+    assert (box.checked, box.enabled) == (True, False), "it is seen, in its own view"
+    assert not seen.parameters.showJacobian
+    assert seen.ui.fadeSlider.value == 1.0
+    seen.click("layoutButton")
+    assert (box.checked, box.enabled) == (False, True)
+    assert seen.ui.fadeSlider.value == 0.4
+    assert _layers(windows)[2] == 0.4
+
+
+def test_closing_the_scene_leaves_side_by_side(windows: Windows, seen: Bench) -> None:
+    seen.click("layoutButton")
+    assert len(windows.shown) == 3
+    seen.mrml.scene.Clear(0)
+    seen.settle()
+    assert len(windows.shown) == 1
+    assert seen.ui.layoutButton.text == "Show side by side"
 
 
 def test_the_layout_is_known_before_a_scene_is_opened(windows: Windows, bench: Bench) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CORE = Path(dlir.__file__).parent
 # What these say is not shown as the failure of a registration.
-NOT_SHOWN = {"cli", "evaluation", "training"}
+NOT_SHOWN = {"cli", "cohort", "evaluation", "training"}
 # Nor what is said of folders of image files: Slicer asks for arrays, in folders of the worker's own.
 FOR_FILES = {"former.py"}
 
@@ -40,6 +40,27 @@ def test_no_error_of_a_registration_names_an_option(qt_application: Any) -> None
     assert len(texts) >= 2
     for text in texts:
         assert not re.search(r"--\w", in_panel_words(text)), text
+
+
+def _told() -> Iterator[str]:
+    """Every step of a registration that progress is told of by a fixed word."""
+    for folder in (CORE / "registration", CORE / "model", CORE.parent / "DLIRRegistrationLib" / "registration"):
+        for file in sorted(folder.glob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and len(node.args) == 2 and isinstance(node.args[0], ast.Constant):
+                    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                    if called in ("progress", "_progress", "step", "timed"):
+                        yield str(node.args[0].value)
+
+
+def test_every_step_has_words_of_the_panel(qt_application: Any) -> None:
+    from DLIRRegistrationLib.panel.wording import _steps, step_in_words
+
+    told = set(_told())
+    assert {"reading", "compose", "prepare", "nodes"} <= told
+    assert told | {"preparing", "resampling"} <= set(_steps())  # the latter two as the session has them
+    assert step_in_words("frame 3 of 9: compose") == "Frame 3 of 9: putting the steps together"
+    assert step_in_words("stage 2 of 3") == "Stage 2 of 3"
 
 
 def test_the_panel_offers_what_the_core_knows(qt_application: Any) -> None:

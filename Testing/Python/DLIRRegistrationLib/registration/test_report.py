@@ -78,8 +78,7 @@ FULL: dict[str, Any] = {
 def test_rows_from_top_to_bottom() -> None:
     assert report_rows(FULL) == [
         Row("Similarity (NCC)", "0.918", "0.965", ""),
-        Row("Folding", "", "0", "voxels"),
-        Row("Folding", "", "0", "% of voxels"),
+        Row("Folding", "", "0", "voxels (0 %)"),
         Row("Jacobian, smallest", "", "0.07", "× volume"),
         Row("Jacobian, largest", "", "2.93", "× volume"),
         Row("Jacobian, SD", "", "0.16", "× volume"),
@@ -113,7 +112,7 @@ def test_rows_from_top_to_bottom() -> None:
 def test_a_figure_without_a_limit_and_one_that_is_not_known() -> None:
     inputs = {"inverse_consistency_mm": None, "inverse_consistency_mm_limit": 1.5, "displacement_mm": 3.0}
     rows = report_rows({**LEAST, "verdict": {"level": "check", "reason": "No.", "inputs": inputs}})
-    assert rows[6:] == [Row("Displacement", "", "3.0", "mm")]
+    assert rows[5:] == [Row("Displacement", "", "3.0", "mm")]
 
 
 def test_a_model_is_chosen_or_asked_for() -> None:
@@ -126,14 +125,14 @@ def test_a_pair_that_was_optimised_says_how_and_why() -> None:
     model = {"name": "none", "title": "no network: optimised for this pair", "distances": {"hippocampus": None}}
     report = {**LEAST, "model": {**model, "reason": "no installed model was made for such images"}}
     done = {"budget": "10s", "kind": "deformable", "steps": 141, "seconds": 9.84, "stopped": True}
-    assert report_rows({**report, "refinement": done})[6:] == [
+    assert report_rows({**report, "refinement": done})[5:] == [
         Row("Model", "", "no network: optimised for this pair", ""),
         Row("Chosen by distance", "", "hippocampus of another size", ""),
         Row("Why no model", "", "no installed model was made for such images", ""),
         Row("Refinement", "", "deformable, 10s: 141 steps in 9.8 s", ""),
     ]
     early = report_rows({**LEAST, "refinement": {**done, "budget": "converged"}})
-    assert early[6:] == [Row("Refinement", "", "deformable, converged: 141 steps in 9.8 s, ended early", "")]
+    assert early[5:] == [Row("Refinement", "", "deformable, converged: 141 steps in 9.8 s, ended early", "")]
     assert report_rows({**LEAST, "refinement": None}) == report_rows(LEAST)
     assert chosen_model(report) == "none"
 
@@ -144,7 +143,7 @@ def test_what_has_no_value_has_no_row() -> None:
         "jacobian": {"folding_count": 7, "folding_percent": None, "mean": None, "sd": None, "min": None, "max": None},
     }
     assert report_rows(undefined) == [Row("Folding", "", "7", "voxels")]
-    assert len(report_rows(LEAST)) == 6
+    assert len(report_rows(LEAST)) == 5
 
 
 def test_a_figure_that_is_known_afterwards_only() -> None:
@@ -154,7 +153,7 @@ def test_a_figure_that_is_known_afterwards_only() -> None:
 
 def test_little_folding_is_not_rounded_away() -> None:
     report = {**LEAST, "jacobian": {**LEAST["jacobian"], "folding_count": 1, "folding_percent": 0.000390625}}
-    assert report_rows(report)[2] == Row("Folding", "", "0.000391", "% of voxels")
+    assert report_rows(report)[1].unit == "voxels (0.000391 %)"
 
 
 def test_a_segment_that_was_empty_has_no_change() -> None:

@@ -221,6 +221,28 @@ def test_a_model_is_chosen_once_for_all_frames(cine: Any, tmp_path: Path) -> Non
     assert [asked.model for asked in named.asked] == 2 * [str(resolve_model("cardiac-cine"))]
 
 
+def test_a_model_is_chosen_for_the_frame_half_a_cycle_away(scene: MRML, pair: SmallPair, tmp_path: Path) -> None:
+    """And serves all, as on the command line: neighbours look alike to any model."""
+    figures = {
+        "similarity": {"measure": "NCC", "before": 0.9, "after": 0.97},
+        "jacobian": {"folding_count": 0, "folding_percent": 0.0, "mean": 1.0, "sd": 0.1, "min": 0.5, "max": 2.0},
+    }
+    chosen = {"name": "Hippocampi", "file": "hippocampus.safetensors", "distances": {"hippocampus": 0.4}}
+
+    class Choosing(Answering):
+        def submit(self, request: Register, on_event: Callable[[Event], None]) -> None:
+            auto = request.registration.model == "auto"
+            self.report = figures | {"model": chosen if auto else chosen | {"distances": {}}}
+            super().submit(request, on_event)
+
+    worker, nothing = Choosing(tmp_path, {}), SequenceOutputs(want_warped=False, want_transform=False)
+    task = SequenceRun(SequenceInputs(small_cine(scene, pair, 6), 1, "auto"), nothing, worker)  # type: ignore[arg-type]
+    task.start()
+    assert task.wait().chosen_model == "Hippocampi"
+    assert [asked.moving.name for asked in worker.asked] == [f"cine, frame {number}" for number in (5, 1, 3, 4, 6)]
+    assert [asked.model for asked in worker.asked] == ["auto", *4 * [str(resolve_model("hippocampus"))]]
+
+
 def test_where_no_model_fits_the_first_frame_none_is_looked_for_again(cine: Any, tmp_path: Path) -> None:
     report = {
         "similarity": {"measure": "NCC", "before": 0.9, "after": 0.97},
