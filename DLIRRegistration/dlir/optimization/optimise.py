@@ -46,9 +46,10 @@ _AGAIN = 2
 # smaller part of what it is without its sign: 0.49 and more, and 0.91 and more, two scanners included, against 0.39 and
 # less, and 0.79 and less, between CT and MR.
 _ALIKE, _SIGNED, _CONTRAST_SAMPLES = 0.45, 0.9, 30_000
-# Nor have those of which more than that rises and falls with the other: 0.0005 at most of one contrast, where it
-# arrives included, against 0.002 to 0.25 through curves that rise and fall. Of voxels that count by more than a part.
-_TURNING, _WHOLE = 0.001, 0.5
+# Nor have those of which more than that rises and falls with the other: 0.0005 at most of pairs of one contrast that
+# tune, where it arrives included, but 0.004 of one that does not; against 0.002 to 0.25 through curves that rise and
+# fall, of which the smallest do little harm. Of voxels that count by more than a part.
+_TURNING, _WHOLE = 0.01, 0.5
 # Times what stretching costs then, what moving must gain, and the part of the best value that suffices to stay near the
 # first start.
 _STIFFER, _STIFF_GAIN, _NEAR = 5.0, 0.025, 0.75
