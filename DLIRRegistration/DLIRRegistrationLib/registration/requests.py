@@ -109,14 +109,14 @@ class OutputSelection:
     warped: Any | None = None
     transform: Any | None = None
     jacobian: Any | None = None
-    error_map: Any | None = None
     segmentations: tuple[Any | None, ...] = ()
     landmarks: Any | None = None
     want_warped: bool = True
     want_transform: bool = True
     want_jacobian: bool = True
-    want_error_map: bool = False
     transform_kind: str = "native"
+    error_map: Any | None = None
+    want_error_map: bool = False
 
     def problem(self, inputs: RegistrationInputs) -> str | None:
         """Why results cannot go to the chosen nodes, as one sentence; None when they can."""

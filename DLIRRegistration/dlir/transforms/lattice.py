@@ -18,9 +18,6 @@ from torch import Tensor
 
 from dlir.geometry import Shape3, Vector3
 
-# Rows of an image that single precision divides by ten thousand each.
-_MOST_SINGLE_ROWS = 1 << 10
-
 
 def exact_dtype(device: torch.device) -> torch.dtype:
     """What positions need that an image is finally read at: in single precision the identity changes intensities.
@@ -109,14 +106,11 @@ class Samples:
         """(B, C, N): bilinear look-ups in the slices below and above each point, and what lies between them.
 
         torch's 2D sampling on the CPU is vectorized and its 3D sampling is not: this takes a quarter of the time. All
-        slices lie one below the other in one tall image. Single precision, which takes a third of the time again, tells
-        places between the rows of a low one apart to a ten thousandth, and is what points come in that need no more.
+        slices lie one below the other in one tall image, whose rows only double precision tells apart.
         """
         batch, channels, depth, height, width = self.values.shape
         taps = min(2, depth)
-        single = points.dtype == torch.float32 and depth * channels * height <= _MOST_SINGLE_ROWS
-        slices = self._slices if single else self._exact_slices
-        x, y, z = (points[..., axis].to(slices.dtype).reshape(len(points), -1) for axis in range(3))
+        x, y, z = (points[..., axis].double().reshape(len(points), -1) for axis in range(3))
         (x0, y0, z0), (dx, dy, dz) = self.lattice.start, self.lattice.step
         z = _counted(z, z0, dz).clamp(0, depth - 1)
         lowest = z.floor().clamp_(max=depth - taps)
@@ -127,7 +121,7 @@ class Samples:
         row.add_(lowest, alpha=channels * height)
         row.mul_(2 / rows).add_(1 / rows - 1)
         # The channels of a slice follow each other, so that those of the next slice are just more channels.
-        image = slices.as_strided(
+        image = self._slices.as_strided(
             (batch, taps * channels, rows, width),
             (channels * depth * height * width, height * width, width, 1),
         )
@@ -138,11 +132,6 @@ class Samples:
     @cached_property
     def _slices(self) -> Tensor:
         """(B, z, C, y, x)"""
-        return self.values.detach().transpose(1, 2).float().contiguous()
-
-    @cached_property
-    def _exact_slices(self) -> Tensor:
-        """The same in double precision."""
         return self.values.detach().transpose(1, 2).double().contiguous()
 
 

@@ -145,7 +145,7 @@ def test_landmarks_steer(turned: Pair, output: Path) -> None:
     given = [text for name in ("fixed", "moving") for text in (f"--{name}-landmarks", turned.folder / f"{name}.csv")]
     errors = []
     for weight in ("0", "1"):
-        more = ("--refine", "10it", "--landmark-weight", weight, "--overwrite", "--initialize", "scanner")
+        more = ("--refine", "20it", "--landmark-weight", weight, "--overwrite", "--initialize", "scanner")
         succeed(turned.register(output, *given, *more, model="none"))
         errors.append(_report(output)["landmarks"]["after"]["mean_mm"])
         assert _report(output)["refinement"]["landmark_weight"] == (1.0 if weight == "1" else None)
