@@ -142,12 +142,13 @@ class Session:
         self, loaded: Loaded, result: RegistrationResult, model: Path | None, device_name: str = "auto"
     ) -> Signs:
         """What tells of the error of a result of `register`, voxel by voxel. Raises DeviceError and ModelError."""
-        kept = None if model is None else self._load(model)
+        with self._busy:
+            kept = None if model is None else self._load(model)
 
-        def run(device: torch.device) -> Signs:
-            return signs_of(loaded, result, None if kept is None else Registration(kept.model, device))
+            def run(device: torch.device) -> Signs:
+                return signs_of(loaded, result, None if kept is None else Registration(kept.model, device))
 
-        return run_with_fallback(run, choose_device(device_name)).value
+            return run_with_fallback(run, choose_device(device_name)).value
 
     def _load(self, path: Path) -> _Kept:
         with self._busy:

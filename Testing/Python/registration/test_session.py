@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +107,21 @@ def test_a_full_graphics_card_is_told_and_the_cpu_takes_over(
 
 def test_the_start_is_computed_once(loaded: Loaded) -> None:
     assert loaded.start is loaded.start
+
+
+def test_threads_compute_one_after_the_other(loaded: Loaded, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signs of an error, too: two at once would watch the same network."""
+    session, within, most = Session(), 0, 0
+    result = session.register(loaded, model, "cpu").value
+
+    def judged(*given: object) -> None:
+        nonlocal within, most
+        within += 1
+        most = max(most, within)
+        time.sleep(0.05)
+        within -= 1
+
+    monkeypatch.setattr(module, "signs_of", judged)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda _: session.error_signs(loaded, result, model, "cpu"), range(6)))
+    assert most == 1
