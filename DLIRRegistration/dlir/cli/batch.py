@@ -12,10 +12,12 @@ from dlir.cli.common import (
     EXIT_INCOMPLETE,
     EXIT_VERDICT,
     DeviceOption,
+    DisplacementOption,
     ErrorMapOption,
     FullPathsOption,
     JsonOption,
     OverwriteOption,
+    SimilarityOption,
     interrupt_says,
     print_json,
     progress_bar,
@@ -26,7 +28,6 @@ from dlir.errors import OutputError, WorkerError
 from dlir.registration.choices import (
     AUTO_SIMILARITY,
     DEFAULT_MODEL,
-    SIMILARITIES,
     Device,
     FailOn,
     Initialization,
@@ -56,7 +57,7 @@ def batch(
         ),
     ] = None,
     kind: Annotated[Kind, typer.Option(help="How far the transforms may go.")] = Kind.deformable,
-    similarity: Annotated[str, typer.Option(help=f"What is optimised: {', '.join(SIMILARITIES)}.")] = AUTO_SIMILARITY,
+    similarity: SimilarityOption = AUTO_SIMILARITY,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes that work at a time.", show_default="one for each core")
     ] = None,
@@ -68,7 +69,7 @@ def batch(
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Every Nth row only, for the Ith of N commands on one --output.")
     ] = "1/1",
-    displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
+    displacement: DisplacementOption = False,
     error_map: ErrorMapOption = False,
     full_paths: FullPathsOption = False,
     overwrite: OverwriteOption = False,

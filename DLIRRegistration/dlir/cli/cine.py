@@ -10,8 +10,10 @@ import typer
 from dlir.cli.common import (
     EXIT_VERDICT,
     DeviceOption,
+    FailOnOption,
     FullPathsOption,
     JsonOption,
+    ModelOption,
     OverwriteOption,
     ThreadsOption,
     interrupt_says,
@@ -22,7 +24,7 @@ from dlir.cli.common import (
 from dlir.cli.tables import model_in_words, number, print_table
 from dlir.cohort.cine.request import END_DIASTOLE, CineRequest
 from dlir.errors import OptionError
-from dlir.registration.choices import DEFAULT_MODEL, Device, FailOn, Initialization, Kind
+from dlir.registration.choices import DEFAULT_MODEL, Device, Initialization, Kind
 from dlir.registration.threads import use_threads
 from dlir.registration.verdict import Verdict
 
@@ -40,12 +42,7 @@ def cine(
         int | None,
         typer.Option(help="Phase on which they were drawn.", show_default="as in FILE#7, else the reference"),
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Name (see `dlir models`) or file; auto picks the one made for such images; none does without."
-        ),
-    ] = DEFAULT_MODEL,
+    model: ModelOption = DEFAULT_MODEL,
     refine: Annotated[
         str | None,
         typer.Option(
@@ -71,9 +68,7 @@ def cine(
     threads: ThreadsOption = None,
     full_paths: FullPathsOption = False,
     overwrite: OverwriteOption = False,
-    fail_on: Annotated[
-        FailOn | None, typer.Option("--fail-on", help="Exit with code 3 where the verdict is this or worse.")
-    ] = None,
+    fail_on: FailOnOption = None,
     json: JsonOption = False,
 ) -> None:
     """Register every phase of CINE to its reference.

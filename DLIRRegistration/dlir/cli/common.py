@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from dlir.errors import DLIRError, OutputError, notes_to, shown
-from dlir.registration.choices import Device
+from dlir.registration.choices import SIMILARITIES, Device, FailOn
 from dlir.registration.progress import Progress, silent
 
 EXIT_INCOMPLETE = 1
@@ -25,6 +25,15 @@ EXIT_INTERRUPTED = 130
 DeviceOption = Annotated[
     Device, typer.Option(help="Processor; auto takes CUDA, else MPS, else the CPU.", show_default=True)
 ]
+ModelOption = Annotated[
+    str,
+    typer.Option(help="Name (see `dlir models`) or file; auto picks the one made for such images; none does without."),
+]
+SimilarityOption = Annotated[str, typer.Option(help=f"What is optimised: {', '.join(SIMILARITIES)}.")]
+FailOnOption = Annotated[
+    FailOn | None, typer.Option("--fail-on", help="Exit with code 3 where the verdict is this or worse.")
+]
+DisplacementOption = Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Threads of the CPU; else as the variable DLIR_THREADS says.", show_default="cores here"),

@@ -11,10 +11,14 @@ from dlir import api
 from dlir.cli.common import (
     EXIT_VERDICT,
     DeviceOption,
+    DisplacementOption,
     ErrorMapOption,
+    FailOnOption,
     FullPathsOption,
     JsonOption,
+    ModelOption,
     OverwriteOption,
+    SimilarityOption,
     ThreadsOption,
     interrupt_says,
     print_json,
@@ -25,10 +29,8 @@ from dlir.cli.tables import print_report
 from dlir.registration.choices import (
     AUTO_SIMILARITY,
     DEFAULT_MODEL,
-    SIMILARITIES,
     Beginning,
     Device,
-    FailOn,
     Kind,
 )
 
@@ -37,12 +39,7 @@ def register(
     fixed: Annotated[str, typer.Option(help="Image that stays: NIfTI, NRRD, MHA, DICOM folder or .zip; 4D as FILE#7.")],
     moving: Annotated[str, typer.Option(help="Image that is brought onto the fixed one.")],
     output: Annotated[Path, typer.Option(help="Folder for the files; made where missing.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Name (see `dlir models`) or file; auto picks the one made for such images; none does without."
-        ),
-    ] = DEFAULT_MODEL,
+    model: ModelOption = DEFAULT_MODEL,
     moving_label: Annotated[str | None, typer.Option(help="Labels of the moving image, to be propagated.")] = None,
     fixed_label: Annotated[str | None, typer.Option(help="Labels of the fixed image, to score the result by.")] = None,
     fixed_mask: Annotated[str | None, typer.Option(help="Where in the fixed image the report's figures count.")] = None,
@@ -67,19 +64,17 @@ def register(
         ),
     ] = None,
     kind: Annotated[Kind, typer.Option(help="How far the transform may go.")] = Kind.deformable,
-    similarity: Annotated[str, typer.Option(help=f"What is optimised: {', '.join(SIMILARITIES)}.")] = AUTO_SIMILARITY,
+    similarity: SimilarityOption = AUTO_SIMILARITY,
     landmark_weight: Annotated[
         float, typer.Option(help="How much landmarks of both images steer the optimisation; 1 is much.")
     ] = 0.0,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
-    displacement: Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")] = False,
+    displacement: DisplacementOption = False,
     error_map: ErrorMapOption = False,
     full_paths: FullPathsOption = False,
     overwrite: OverwriteOption = False,
-    fail_on: Annotated[
-        FailOn | None, typer.Option("--fail-on", help="Exit with code 3 where the verdict is this or worse.")
-    ] = None,
+    fail_on: FailOnOption = None,
     json: JsonOption = False,
 ) -> None:
     """Register MOVING to FIXED.

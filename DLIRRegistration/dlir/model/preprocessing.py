@@ -21,9 +21,8 @@ _BULK = (1.0, 99.0)
 # One value that so much of an image has, and that lies so many times the bulk's width below it, is padding; the rest
 # must be so much of the image.
 _PADDING_SHARE, _PADDING_APART, _LEAST_REST = 1e-3, 0.25, 0.05
-# Values that tell where the bulk lies.
-_GOLDEN = (5**0.5 - 1) / 2
-_ENOUGH = 1 << 14
+# Values that tell where the bulk lies, and the part of an image by which each lies beyond the one before.
+_ENOUGH, _GOLDEN = 1 << 14, (5**0.5 - 1) / 2
 # So many times that width below it, whatever lies there is no part of the image.
 _STRAY_APART = 1.0
 # Slices are told apart in images of so many at least, by one voxel in so many along both axes; those that are so many
