@@ -4,7 +4,7 @@
     python Benchmarks/error_map.py table [--output FOLDER]
 
 The pairs are those of truth/errors.py. `run` registers each on one thread, by a model or without one for 8 s, takes the
-signs that dlir.registration.error_map weighs, and keeps them in FOLDER beside the errors: about half an hour. An
+signs that dlir.registration.judging.error_map weighs, and keeps them in FOLDER beside the errors: half an hour. An
 interrupted run goes on where it was. `table` prints the weights that pairs for tuning give, which are those of the
 module, and keeps results/error_map.md, and in FOLDER a figure: rank correlations on the pairs that are reported.
 """
@@ -28,7 +28,7 @@ from truth.store import default_data
 
 from dlir.errors import DLIRError
 from dlir.model.catalogue import resolve_model
-from dlir.registration.error_map import ONE_SHOT, OPTIMISED
+from dlir.registration.judging.error_map import ONE_SHOT, OPTIMISED
 from dlir.registration.loading import Loaded
 from dlir.registration.optimising import Refinement
 from dlir.registration.pipeline import expected_start

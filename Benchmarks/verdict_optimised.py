@@ -38,14 +38,14 @@ from dlir.errors import DLIRError
 from dlir.io.source import without_folders
 from dlir.model.catalogue import resolve_model
 from dlir.model.file import read_header
-from dlir.registration.assessment import Assessment
 from dlir.registration.choices import NO_MODEL, Kind, budget_of
+from dlir.registration.judging.assessment import Assessment
+from dlir.registration.judging.verdict import LEVELS, verdict_on
 from dlir.registration.loading import Loaded
 from dlir.registration.optimising import Refinement
 from dlir.registration.pipeline import expected_start
-from dlir.registration.report import build_report
+from dlir.registration.results.report import build_report
 from dlir.registration.session import Session
-from dlir.registration.verdict import LEVELS, verdict_on
 
 RECORDS = KEPT / "verdict_optimised.jsonl"
 # What of a report a verdict looks at.

@@ -147,7 +147,7 @@ def run(options: argparse.Namespace) -> None:
     with notes_to(warn):
         use_threads(options.threads or None)  # before the others import what reads it
     from dlir.io import replacing, write_json
-    from dlir.io.segments import segments_of_layer
+    from dlir.io.formats.segments import segments_of_layer
     from dlir.io.source import parse_source
     from dlir.registration.pipeline import run as register
 

@@ -15,8 +15,8 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from dlir.errors import DLIRError
 from dlir.registration.choices import NO_MODEL, Kind
+from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import Curve, Offer, Progress, silent
-from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.models import FORMER_DEFAULT
 from DLIRRegistrationLib.registration.outputs import Outputs
 from DLIRRegistrationLib.registration.requests import (

@@ -19,8 +19,8 @@ from dlir.cohort.origin import origin_of, stamped
 from dlir.cohort.rows import Options, Row, Source
 from dlir.errors import DiskFullError, ImageError
 from dlir.io.writing import write_bytes, write_json
-from dlir.registration.former import take_over
 from dlir.registration.pipeline import open_outputs
+from dlir.registration.results.former import take_over
 
 OUTPUTS = {"warped": "warped.nrrd", "jacobian": "jacobian.nrrd", "transform": "transform.h5", "report": "report.json"}
 

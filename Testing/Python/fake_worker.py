@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from dlir.errors import ImageError
+from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import Curve, Notify, Offer, Progress
 from dlir.registration.request import ArrayFile, Outputs, RegistrationRequest
-from dlir.registration.verdict import Verdict
 from dlir.worker.protocol import Register
 
 # Run first, this makes it the real worker, on a computer that has no torch.
@@ -109,7 +109,7 @@ ENVIRONMENT = {
 
 def main() -> None:
     for name, content in (
-        ("dlir.registration.report", {"versions": lambda: {"dlir": "fake"}}),
+        ("dlir.registration.results.report", {"versions": lambda: {"dlir": "fake"}}),
         ("dlir.registration.session", {"Session": object}),
         ("dlir.registration.pipeline", {"run": work}),
     ):

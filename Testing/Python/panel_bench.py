@@ -21,8 +21,8 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QScrollArea, QVBoxLayout
 
 from dlir.model.catalogue import resource_folder
+from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import Curve, Offer, silent
-from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.registration.report import fill_table, report_rows
 from DLIRRegistrationLib.registration.requests import RegistrationNodes
 from DLIRRegistrationLib.registration.sequence_requests import SequenceNodes

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.io import Volume, read_image, read_label
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results.result import RegistrationResult
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -51,8 +51,8 @@ def register_sample() -> SampleRegistration:
     from dlir.metrics.scores import structure_scores
     from dlir.model.catalogue import resolve_model
     from dlir.registration.loading import Loaded
-    from dlir.registration.propagation import propagate
-    from dlir.registration.report import build_report
+    from dlir.registration.results.propagation import propagate
+    from dlir.registration.results.report import build_report
     from dlir.registration.session import Session
 
     fixed = read_image(str(SAMPLE / "fixed_ed.nrrd"), "fixed image")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from dlir.io.arrays import write_array
 from dlir.registration.choices import OutputForm
+from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import silent
 from dlir.registration.request import ArrayFile, Outputs, RegistrationRequest
-from dlir.registration.verdict import Verdict
 from dlir.worker.protocol import Done, Failed, Notice, Progress, Provisional, Register
 from DLIRRegistrationLib.registration.task import WAITING, WORKING, RunError, Steps
 

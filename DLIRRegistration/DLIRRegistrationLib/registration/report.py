@@ -8,7 +8,7 @@ Keys of a report, all but `similarity` and `jacobian` optional, and every figure
     labels:     {segment name: {before: {dice, hd_mm, asd_mm}, after: {...}}}
     error_map:  {median_mm, p95_mm, structures: {segment name: median in mm}}
     landmarks:  {count, before: {mean_mm, sd_mm, max_mm}, after: {...}}, on the moving image
-    verdict:    {level, reason, inputs: {name: figure}}, see `dlir.registration.verdict`
+    verdict:    {level, reason, inputs: {name: figure}}, see `dlir.registration.judging.verdict`
     refinement: {budget, kind, steps, seconds, stopped}; None where the pair was not optimised
     seconds:    {step: seconds}, device, model: {name, title, distances: {name: figure}, where it was chosen, reason},
     initialization: {mode, center_distance_mm, reason}
@@ -22,7 +22,7 @@ from typing import Any
 
 import vtk
 
-from dlir.registration.verdict import scored_labels
+from dlir.registration.judging.verdict import scored_labels
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from dlir.errors import DLIRError
 from dlir.registration.choices import Kind
+from dlir.registration.judging.verdict import Verdict
 from dlir.registration.request import Outputs, RegistrationRequest
-from dlir.registration.verdict import Verdict
 from DLIRRegistrationLib.models import FORMER_DEFAULT, model_problem
 from DLIRRegistrationLib.registration.report import chosen_model
 

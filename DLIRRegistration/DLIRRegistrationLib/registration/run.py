@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import Offer, part_of, silent
-from dlir.registration.verdict import Verdict
 from dlir.transforms.files import read_transform
 from DLIRRegistrationLib.registration.initial_transform import write_initial_transform
 from DLIRRegistrationLib.registration.landmarks import LandmarkNodes

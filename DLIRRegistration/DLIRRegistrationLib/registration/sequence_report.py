@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 import vtk
 
-from dlir.registration.verdict import Verdict, worst_of
+from dlir.registration.judging.verdict import Verdict, worst_of
 from DLIRRegistrationLib.registration.report import fill_columns
 
 _NAN = float("nan")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from dlir.api.inputs import ImageLike, image_source, label_source
 from dlir.errors import ImageError
-from dlir.registration.verdict import Verdict
+from dlir.registration.judging.verdict import Verdict
 
 if TYPE_CHECKING:
     import numpy as np

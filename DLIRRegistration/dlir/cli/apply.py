@@ -49,7 +49,7 @@ def apply(
     """
     from dlir.io.points import POINT_SUFFIXES
     from dlir.io.writing import IMAGE_SUFFIXES
-    from dlir.registration.former import require_unclaimed
+    from dlir.registration.results.former import require_unclaimed
 
     given = {"image": image, "label": label, "points": points}
     kinds = [kind for kind, spec in given.items() if spec]

@@ -25,8 +25,8 @@ from dlir.cli.tables import model_in_words, number, print_table
 from dlir.cohort.cine.request import END_DIASTOLE, CineRequest
 from dlir.errors import OptionError
 from dlir.registration.choices import DEFAULT_MODEL, Device, Initialization, Kind
+from dlir.registration.judging.verdict import Verdict
 from dlir.registration.threads import use_threads
-from dlir.registration.verdict import Verdict
 
 
 def cine(

@@ -63,7 +63,7 @@ def run_demo(output: Path, model: str, device: str, progress: Progress, *, overw
     is no figure, and a line says so.
     """
     from dlir.io import write_json
-    from dlir.registration.former import take_over
+    from dlir.registration.results.former import take_over
 
     sample, figures = sample_pair(), _import_figures()
     request = RegistrationRequest(

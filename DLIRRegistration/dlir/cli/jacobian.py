@@ -36,7 +36,7 @@ def jacobian(
     exactly, in slabs.
     """
     from dlir.io.writing import IMAGE_SUFFIXES
-    from dlir.registration.former import require_unclaimed
+    from dlir.registration.results.former import require_unclaimed
 
     check_suffix(output, IMAGE_SUFFIXES)
     if not overwrite:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from dlir.registration.verdict import Verdict
+from dlir.registration.judging.verdict import Verdict
 
 
 @dataclass(frozen=True)

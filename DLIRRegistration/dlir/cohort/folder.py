@@ -17,8 +17,8 @@ from dlir.cohort.origin import differences, read_result
 from dlir.cohort.rows import Options, Row
 from dlir.errors import OptionError, OutputError, notes_to, shown
 from dlir.io.writing import settle, writable, write_json
-from dlir.registration.former import REPORT
 from dlir.registration.progress import silent
+from dlir.registration.results.former import REPORT
 
 TABLE, PAGE = "summary.csv", "summary.html"
 

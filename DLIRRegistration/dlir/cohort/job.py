@@ -29,8 +29,8 @@ class RowWorker:
     def __call__(self, row: Row) -> Figures:
         """Raises the errors of the pipeline; nothing is written then."""
         from dlir.io import write_json
-        from dlir.registration.former import take_over
         from dlir.registration.pipeline import open_outputs, run_into
+        from dlir.registration.results.former import take_over
 
         notes: list[str] = []
         with notes_to(notes.append):

@@ -13,8 +13,8 @@ from typing import Any
 from dlir.errors import DLIRError, ImageError
 from dlir.io.source import Source, parse_source
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL
-from dlir.registration.former import REPORT, read_former
 from dlir.registration.request import RegistrationRequest
+from dlir.registration.results.former import REPORT, read_former
 
 # In a report: what a batch adds to it.
 BATCH = "batch"

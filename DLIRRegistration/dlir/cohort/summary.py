@@ -16,7 +16,7 @@ from dlir.errors import shown
 from dlir.io.page import Page
 from dlir.io.source import reported_name, split_spec, without_folders
 from dlir.io.writing import replacing, write_text
-from dlir.registration.verdict import LEVELS
+from dlir.registration.judging.verdict import LEVELS
 
 # Of the worst results pictures are shown.
 PICTURES = 12

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, note
 from dlir.geometry import ImageGrid, Shape3, Vector3
-from dlir.io.lengths import unit_of
-from dlir.io.nifti import NiftiHeader
+from dlir.io.formats.lengths import unit_of
+from dlir.io.formats.nifti import NiftiHeader
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
-from dlir.io.dicom import count_dicom_phases, is_dicom_source, read_dicom
-from dlir.io.files import count_file_phases, read_file
-from dlir.io.segments import Segment, segments_of_layer
+from dlir.io.dicom.series import count_dicom_phases, is_dicom_source, read_dicom
+from dlir.io.formats.files import count_file_phases, read_file
+from dlir.io.formats.segments import Segment, segments_of_layer
 from dlir.io.source import Source, parse_source
 
 Spec = str | os.PathLike[str]

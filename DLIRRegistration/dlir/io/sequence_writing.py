@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import OutputError
 from dlir.geometry import ImageGrid
-from dlir.io.integrity import is_damaged
+from dlir.io.formats.integrity import is_damaged
 from dlir.io.writing import replacing, write_image
 
 NIFTI_SUFFIX, SLICER_SUFFIX = ".nii.gz", ".seq.nrrd"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dlir.errors import ImageError, note
 from dlir.geometry import ImageGrid
-from dlir.io.dicom import is_dicom_source, read_dicom_phases
-from dlir.io.files import read_file_phases
+from dlir.io.dicom.series import is_dicom_source, read_dicom_phases
+from dlir.io.formats.files import read_file_phases
 from dlir.io.reading import Spec, Volume, intensities
 from dlir.io.source import parse_source
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import DiskFullError, OutputError, shown
 from dlir.geometry import ImageGrid
-from dlir.io.integrity import is_damaged
+from dlir.io.formats.integrity import is_damaged
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
 from dlir.io.source import split_spec

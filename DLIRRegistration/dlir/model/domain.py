@@ -115,7 +115,7 @@ class Domain:
 
     pairs: how many it was learned from, whole and cropped. spacing, extent: smallest and largest (x, y, z), mm, of the
     grids of whole images. images: of the figures of images. stages: of the features of each stage. figures: what most
-    of the model's own pairs stay below, by names of `dlir.registration.assessment`.
+    of the model's own pairs stay below, by names of `dlir.registration.judging.assessment`.
     """
 
     pairs: int

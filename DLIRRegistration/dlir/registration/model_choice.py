@@ -12,8 +12,8 @@ from dlir.model.domain import OTHER_SIZE, Domain, in_words
 from dlir.model.file import ModelHeader
 from dlir.model.memory import require_memory
 from dlir.model.preprocessing import scale
-from dlir.registration.assessment import seen_figures
-from dlir.registration.verdict import DOUBTFUL_IMAGES, UNLIKE_IMAGES, made_for
+from dlir.registration.judging.assessment import seen_figures
+from dlir.registration.judging.verdict import DOUBTFUL_IMAGES, UNLIKE_IMAGES, made_for
 
 
 @dataclass(frozen=True)

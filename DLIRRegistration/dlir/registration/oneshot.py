@@ -29,8 +29,8 @@ from dlir.model.stages import PairBatch, Progressed, run_stages
 from dlir.registration.choices import Initialization
 from dlir.registration.initialization import Start, initialize
 from dlir.registration.progress import Clock, Progress, silent
-from dlir.registration.resampled import resampled
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results.resampled import resampled
+from dlir.registration.results.result import RegistrationResult
 from dlir.transforms.chain import to_millimetres
 from dlir.transforms.lattice import Lattice, lookup
 from dlir.transforms.spatial import AffineTransform, CompositeTransform, Part

@@ -29,8 +29,8 @@ from dlir.registration.choices import (
 from dlir.registration.loading import Loaded
 from dlir.registration.progress import Clock, Curve, Progress, silent
 from dlir.registration.request import RegistrationRequest
-from dlir.registration.resampled import resampled
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results.resampled import resampled
+from dlir.registration.results.result import RegistrationResult
 from dlir.transforms.spatial import CompositeTransform
 
 # Parts of a registration's progress: the networks come before, resampling after.

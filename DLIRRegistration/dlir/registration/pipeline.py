@@ -19,15 +19,15 @@ from dlir.registration.request import Outputs, RegistrationRequest
 if TYPE_CHECKING:
     from dlir.errors import ModelError
     from dlir.io import OutputFolder
-    from dlir.io.segments import Segment
+    from dlir.io.formats.segments import Segment
     from dlir.model.file import ModelHeader
-    from dlir.registration.assessment import Assessment
-    from dlir.registration.former import Former
+    from dlir.registration.judging.assessment import Assessment
+    from dlir.registration.judging.verdict import Verdict
     from dlir.registration.loading import Loaded
-    from dlir.registration.propagation import Propagated
-    from dlir.registration.result import RegistrationResult
+    from dlir.registration.results.former import Former
+    from dlir.registration.results.propagation import Propagated
+    from dlir.registration.results.result import RegistrationResult
     from dlir.registration.session import Session
-    from dlir.registration.verdict import Verdict
 
 SessionSource: TypeAlias = "Session | Callable[[], Session] | None"
 
@@ -95,7 +95,7 @@ def open_outputs(request: RegistrationRequest) -> OutputFolder:
     """
     from dlir.io import OutputFolder
     from dlir.model.catalogue import resolve_model
-    from dlir.registration.outputs import outputs_of
+    from dlir.registration.results.outputs import outputs_of
 
     models = [] if request.model in (AUTO_MODEL, NO_MODEL) else [str(resolve_model(request.model))]
     return OutputFolder(outputs_of(request).folder, [*request.input_files(), *models])
@@ -134,8 +134,8 @@ def in_parts(
     """As `run_into`, in three parts: it pauses when all is read, and when all is computed. Each part may be done in
     another thread, so that the files of one pair are read and written while another is computed.
     """
-    from dlir.registration.layers import by_layers
     from dlir.registration.loading import load
+    from dlir.registration.results.layers import by_layers
 
     clock = Clock()
     with notes_kept() as told_first:
@@ -202,8 +202,8 @@ class _Target:
     @classmethod
     def of(cls, outputs: OutputFolder, request: RegistrationRequest) -> _Target:
         """Raises OutputError where a file would replace what it may not."""
-        from dlir.registration.former import take_over
-        from dlir.registration.outputs import output_names, outputs_of
+        from dlir.registration.results.former import take_over
+        from dlir.registration.results.outputs import output_names, outputs_of
 
         asked, names = outputs_of(request), output_names(request)
         for name in names.values():
@@ -219,7 +219,7 @@ class _Target:
     def written(self, finished: Finished, clock: Clock, progress: Progress) -> Finished:
         """With all files, the report last, and their names in it."""
         from dlir.io import write_json
-        from dlir.registration.outputs import write_outputs
+        from dlir.registration.results.outputs import write_outputs
 
         with clock.step("write"):
             write_outputs(
@@ -281,8 +281,8 @@ class _Job:
 
     def by(self, route: _Route, loaded: Loaded) -> _Done:
         from dlir.registration.optimising import Refinement
-        from dlir.registration.propagation import propagate
-        from dlir.registration.report import build_report
+        from dlir.registration.results.propagation import propagate
+        from dlir.registration.results.report import build_report
 
         request, header = self.request, route.header
         loaded = replace(loaded, expected=expected_start(header))
@@ -313,7 +313,7 @@ class _Job:
         return _Done(loaded, outcome.value, propagated, report, verdict)
 
     def with_error_map(self, route: _Route, done: _Done, segments: Sequence[Segment]) -> _Done:
-        from dlir.registration.error_map import describe_error, structure_errors
+        from dlir.registration.judging.error_map import describe_error, structure_errors
 
         path = None if route.header is None else route.header.path
         with self.clock.step("error map"):
@@ -374,7 +374,7 @@ def _verdict(
     clock: Clock,
 ) -> Verdict:
     """Of a result and its report; what is known before the way back is offered."""
-    from dlir.registration.verdict import verdict_on
+    from dlir.registration.judging.verdict import verdict_on
 
     def tell(known: Assessment) -> None:
         offer(verdict_on(report, model, known))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from dlir.registration.verdict import Verdict
+    from dlir.registration.judging.verdict import Verdict
 
 # Gets the present step, in words, and the fraction done, 0 to 1.
 Progress: TypeAlias = Callable[[str, float], None]

@@ -12,15 +12,15 @@ import torch
 from dlir.errors import ModelError
 from dlir.model.file import ModelHeader, load_model
 from dlir.model.multistage import MultiStageModel
-from dlir.registration.assessment import Assessment, assess, refined
 from dlir.registration.devices import Outcome, choose_device, run_with_fallback
-from dlir.registration.error_map import Signs, signs_of
+from dlir.registration.judging.assessment import Assessment, assess, refined
+from dlir.registration.judging.error_map import Signs, signs_of
+from dlir.registration.judging.optimised_assessment import assess_optimised
 from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
-from dlir.registration.optimised_assessment import assess_optimised
 from dlir.registration.optimising import Optimising, Refinement
 from dlir.registration.progress import Clock, Notify, Progress, silent
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results.result import RegistrationResult
 from dlir.transforms.spatial import CompositeTransform
 
 

@@ -12,9 +12,9 @@ from dlir.io.reading import Volume, read_image
 from dlir.model.domain import Domain, Observed
 from dlir.model.multistage import MultiStageModel
 from dlir.model.spec import ModelSpec
-from dlir.registration.assessment import Assessment, assess, observed
 from dlir.registration.choices import Initialization
 from dlir.registration.initialization import initialize
+from dlir.registration.judging.assessment import Assessment, assess, observed
 from dlir.registration.oneshot import Registration
 from dlir.registration.progress import Progress, silent
 from dlir.training.draws import Draw, Drawn, InterPairs

@@ -39,9 +39,9 @@ from dlir.worker.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dlir.registration.judging.verdict import Verdict
     from dlir.registration.pipeline import Finished
     from dlir.registration.session import Session
-    from dlir.registration.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Server:
         try:
             use_threads()  # before these import what reads it
             from dlir.registration.pipeline import run
-            from dlir.registration.report import versions
+            from dlir.registration.results.report import versions
             from dlir.registration.session import Session
         except ImportError as error:
             log.exception("a package is missing")

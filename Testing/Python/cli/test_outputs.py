@@ -156,12 +156,12 @@ def test_interrupt_after_the_last_file_says_so(pair: Pair, output: Path) -> None
 
 
 def test_unexpected_error_leaves_nothing(pair: Pair, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dlir.registration.report
+    import dlir.registration.results.report
 
     def fail(*_: object) -> None:
         raise RuntimeError("a fault in the code")
 
-    monkeypatch.setattr(dlir.registration.report, "build_report", fail)
+    monkeypatch.setattr(dlir.registration.results.report, "build_report", fail)
     before = snapshot(pair.folder)
     result = CliRunner().invoke(app, pair.register(output))
     assert result.exit_code == 1

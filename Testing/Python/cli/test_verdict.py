@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from cli_runs import Pair
 from dlir.cli import app
-from dlir.registration import verdict as module
-from dlir.registration.verdict import Verdict
+from dlir.registration.judging import verdict as module
+from dlir.registration.judging.verdict import Verdict
 
 
 @pytest.fixture(params=["good", "check", "failed"])

@@ -16,8 +16,9 @@ from dlir.model import catalogue
 from dlir.model.catalogue import USER_FOLDER_VARIABLE
 from dlir.model.domain import Domain, Observed
 from dlir.model.file import load_model, read_header, save_model
-from dlir.registration import model_choice, verdict
-from dlir.registration.assessment import observed
+from dlir.registration import model_choice
+from dlir.registration.judging import verdict
+from dlir.registration.judging.assessment import observed
 from dlir.registration.model_choice import choose_model
 from dlir.registration.oneshot import Registration
 from dlir.registration.pipeline import run

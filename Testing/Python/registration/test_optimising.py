@@ -18,14 +18,14 @@ from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
 from dlir.optimization import optimise
 from dlir.optimization.optimise import Aim, Optimisation
-from dlir.registration.assessment import Assessment
 from dlir.registration.choices import Budget, Kind
+from dlir.registration.judging.assessment import Assessment
+from dlir.registration.judging.optimised_assessment import assess_optimised
 from dlir.registration.loading import Loaded
-from dlir.registration.optimised_assessment import assess_optimised
 from dlir.registration.optimising import Refinement
 from dlir.registration.progress import Clock
 from dlir.registration.request import Outputs, RegistrationRequest
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results.result import RegistrationResult
 from dlir.transforms.spatial import AffineTransform, CompositeTransform, Points
 from grids import make_grid
 

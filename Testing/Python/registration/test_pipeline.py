@@ -17,11 +17,11 @@ from dlir.errors import DLIRError, GeometryError, ImageError, ModelError, Output
 from dlir.geometry import ImageGrid
 from dlir.io.arrays import write_array
 from dlir.metrics.labels import dice
-from dlir.registration.former import content_of
+from dlir.registration.judging.verdict import Verdict
 from dlir.registration.pipeline import Finished, run, save
 from dlir.registration.request import ArrayFile, Comparison, Outputs, RegistrationRequest
+from dlir.registration.results.former import content_of
 from dlir.registration.session import Session
-from dlir.registration.verdict import Verdict
 from dlir.transforms.files import read_transform, write_transform
 from dlir.transforms.inverse import InverseTransform
 from dlir.transforms.jacobian import jacobian_map

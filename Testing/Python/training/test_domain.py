@@ -18,7 +18,7 @@ from dlir.model.card import seen_images
 from dlir.model.domain import Domain
 from dlir.model.file import load_model, read_header, save_model
 from dlir.model.multistage import MultiStageModel
-from dlir.registration.assessment import assess
+from dlir.registration.judging.assessment import assess
 from dlir.registration.oneshot import Registration
 from dlir.training.cache import Cache
 from dlir.training.config_file import load_config

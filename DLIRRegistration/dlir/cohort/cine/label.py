@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dlir.cohort.cine.request import CineRequest
 from dlir.errors import ImageError, OptionError, note
 from dlir.io import read_label
+from dlir.io.formats.segments import Segment, read_segments
 from dlir.io.reading import Volume, count_phases, require_labels
-from dlir.io.segments import Segment, read_segments
 from dlir.io.sequences import ImageSequence, read_sequence
 from dlir.io.source import parse_source
 
@@ -67,7 +67,7 @@ def _layers(label: str | Volume, sequence: ImageSequence) -> tuple[tuple[Volume,
         require_labels(label.array, f"{_ROLE} '{label.source}'")
         return (replace(label, array=in_place(label, sequence.grid), grid=sequence.grid),), None
     if read_segments(label, _ROLE):
-        from dlir.registration.layers import layers_of
+        from dlir.registration.results.layers import layers_of
 
         sources = [str(source) for source in layers_of((label,), _ROLE).sources]
         return tuple(read_label(source, sequence.grid, _ROLE) for source in sources), None

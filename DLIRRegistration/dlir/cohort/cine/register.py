@@ -27,11 +27,11 @@ from dlir.io.reading import Volume
 from dlir.io.sequences import ImageSequence, read_sequence
 from dlir.io.source import reported_name, without_folders
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL, half_a_cycle_away
-from dlir.registration.former import content_of, take_over
+from dlir.registration.judging.verdict import Verdict, worst_of
 from dlir.registration.pipeline import Finished, run
 from dlir.registration.progress import Clock, Notify, Progress, part_of, silent
 from dlir.registration.request import RegistrationRequest
-from dlir.registration.verdict import Verdict, worst_of
+from dlir.registration.results.former import content_of, take_over
 
 if TYPE_CHECKING:
     from dlir.cohort.cine.cycle import Cycle

@@ -13,7 +13,7 @@ import numpy as np
 from dlir.data.layouts.contours import fill, polygon_area, read_polygon, slice_of
 from dlir.data.pair import DataFolder, Pair, Scan, existing, ordered_pairs
 from dlir.errors import DLIRError, EvaluationError
-from dlir.io.dicom import instance_positions
+from dlir.io.dicom.series import instance_positions
 from dlir.io.reading import Volume, read_grid, read_label
 from dlir.io.source import parse_source
 

@@ -20,7 +20,7 @@ from dlir.model.spec import ModelSpec
 from dlir.registration.devices import run_with_fallback
 from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results.result import RegistrationResult
 
 
 class NetworkMethod:

@@ -13,7 +13,7 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 import slicer
 
-from dlir.registration.verdict import judge
+from dlir.registration.judging.verdict import judge
 from DLIRRegistrationLib.display import deformation, views
 from DLIRRegistrationLib.display.layout import FIXED_VIEW, JACOBIAN_VIEW, VIEW_NAMES, WARPED_VIEW, look_along_slices
 from sample_registration import register_sample, sample_nodes

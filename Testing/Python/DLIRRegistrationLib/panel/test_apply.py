@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dlir.registration.verdict import Level, Verdict
+from dlir.registration.judging.verdict import Level, Verdict
 
 if TYPE_CHECKING:
     from panel_bench import Bench

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dlir.data.layouts.contours import fill, polygon_area, read_polygon, slice_of
 from dlir.data.layouts.sunnybrook import ContouredScan, Sunnybrook
 from dlir.errors import DLIRError, EvaluationError, ImageError
-from dlir.io.dicom import instance_positions
+from dlir.io.dicom.series import instance_positions
 from dlir.io.reading import read_grid, read_label
 from dlir.io.source import parse_source
 

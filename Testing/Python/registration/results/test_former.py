@@ -11,9 +11,9 @@ import pytest
 
 from dlir.io.reading import Volume
 from dlir.io.writing import write_json
-from dlir.registration.former import content_of, read_former
-from dlir.registration.outputs import output_names
 from dlir.registration.request import Outputs, RegistrationRequest
+from dlir.registration.results.former import content_of, read_former
+from dlir.registration.results.outputs import output_names
 from grids import make_grid
 
 GRID = make_grid((5, 6, 7))

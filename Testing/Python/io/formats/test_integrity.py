@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dlir.errors import ImageError
-from dlir.io.integrity import is_damaged, is_dicom_cut
+from dlir.io.formats.integrity import is_damaged, is_dicom_cut
 from dlir.io.reading import read_grid, read_image
 
 Refusal = Callable[..., Any]

@@ -19,9 +19,9 @@ from dlir.model.file import ModelHeader
 from dlir.model.preprocessing import Preprocessing
 from dlir.model.spec import ModelSpec
 from dlir.networks.spec import StageSpec
-from dlir.registration import verdict
-from dlir.registration.assessment import Assessment
-from dlir.registration.verdict import LEVELS, UNLIKE_IMAGES, UNLIKE_NETWORKS, Verdict, judge, limits, verdict_on
+from dlir.registration.judging import verdict
+from dlir.registration.judging.assessment import Assessment
+from dlir.registration.judging.verdict import LEVELS, UNLIKE_IMAGES, UNLIKE_NETWORKS, Verdict, judge, limits, verdict_on
 from grids import make_grid
 
 # As measured: a held-out heart, end-systole to end-diastole.
@@ -168,7 +168,7 @@ def test_everything_undefined_has_a_verdict() -> None:
 def test_looking_needs_nothing_that_slicer_lacks() -> None:
     pytest.importorskip("slicer", reason="needs slicer-core")
     code = (
-        "import sys, DLIRRegistrationLib.display.views, dlir.registration.verdict;"
+        "import sys, DLIRRegistrationLib.display.views, dlir.registration.judging.verdict;"
         "print(*{'torch', 'safetensors', 'typer', 'rich', 'SimpleITK', 'qt'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

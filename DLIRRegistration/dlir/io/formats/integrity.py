@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from dlir.io.nifti import ENDINGS, read_nifti_header
-from dlir.io.packed import beginning, blocks
+from dlir.io.formats.nifti import ENDINGS, read_nifti_header
+from dlir.io.formats.packed import beginning, blocks
 
 _BLOCK = 1 << 22
 

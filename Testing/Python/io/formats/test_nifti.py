@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError, ImageNote
 from dlir.geometry import ImageGrid
-from dlir.io.nifti import read_nifti_header
+from dlir.io.formats.nifti import read_nifti_header
 from dlir.io.reading import count_phases, read_grid, read_image, read_label, read_mask
 
 Refusal = Callable[..., Any]
@@ -310,7 +310,7 @@ def test_analyze_says_nothing_of_orientation(tmp_path: Path) -> None:
 def test_more_voxels_than_memory_are_told_from_the_header(
     tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dlir.io.files.memory_limit", lambda: 1e9)
+    monkeypatch.setattr("dlir.io.formats.files.memory_limit", lambda: 1e9)
     path = write(tmp_path / "a.nii.gz", ("3h", DIM + 2, (32000, 32000, 32000)))
     with refusal(ImageError, "a.nii.gz", "32000 x 32000 x 32000 voxels by its header", "more than the memory holds"):
         read_image(path)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dlir.errors import ImageError, ProtocolError, notes_to
-from dlir.registration.layers import by_layers
 from dlir.registration.request import Comparison, Outputs, RegistrationRequest
+from dlir.registration.results.layers import by_layers
 from grids import make_grid
 from segment_files import save_segmentation
 

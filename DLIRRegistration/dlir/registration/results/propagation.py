@@ -14,7 +14,7 @@ from dlir.metrics.landmarks import error_statistics, landmark_distances
 from dlir.metrics.scores import defined, structure_scores
 from dlir.registration.loading import Loaded, in_place
 from dlir.registration.request import Comparison
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results.result import RegistrationResult
 from dlir.transforms.inverse import InverseTransform
 from dlir.transforms.resample import carry_to_moving, resample
 from dlir.transforms.spatial import CompositeTransform

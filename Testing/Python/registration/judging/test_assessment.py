@@ -14,7 +14,7 @@ from dlir.io.reading import Volume
 from dlir.model.domain import OTHER_SIZE, Domain, Observed
 from dlir.model.multistage import MultiStageModel
 from dlir.model.spec import ModelSpec, Preprocessing
-from dlir.registration.assessment import Assessment, assess, observed, refined
+from dlir.registration.judging.assessment import Assessment, assess, observed, refined
 from dlir.registration.oneshot import Registration
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform
 from grids import make_grid

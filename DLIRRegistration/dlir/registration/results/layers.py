@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dlir.errors import ImageError, ProtocolError, note, shown
-from dlir.io.segments import Segment, read_segments
+from dlir.io.formats.segments import Segment, read_segments
 from dlir.registration.request import ArrayFile, Comparison, ImageSource, RegistrationRequest
 
 

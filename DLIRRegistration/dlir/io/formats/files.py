@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
-from dlir.io.integrity import is_damaged
-from dlir.io.lengths import sequence_times
+from dlir.io.formats.integrity import is_damaged
+from dlir.io.formats.lengths import sequence_times
+from dlir.io.formats.nifti import NiftiHeader, read_nifti_header
+from dlir.io.formats.packed import beginning, is_gzip
 from dlir.io.memory import memory_limit
 from dlir.io.names import require_utf8
-from dlir.io.nifti import NiftiHeader, read_nifti_header
-from dlir.io.packed import beginning, is_gzip
 from dlir.io.placing import grid_of
 from dlir.io.quiet import quiet
 from dlir.io.source import Source

@@ -9,7 +9,7 @@ import torch
 from blobs import CENTER, FIXED, MOVING, Blobs, about, placed
 from chains import random_bspline
 from dlir.registration.progress import Clock
-from dlir.registration.resampled import resampled
+from dlir.registration.results.resampled import resampled
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import CompositeTransform
 from grids import make_grid

@@ -11,7 +11,7 @@ import pytest
 from dlir.errors import ImageError
 from dlir.geometry import ImageGrid
 from dlir.io import read_label, read_mask, write_image
-from dlir.io.segments import Segment, read_segments
+from dlir.io.formats.segments import Segment, read_segments
 from segment_files import save_segmentation
 
 SEGMENTS = (("cavity", 0, 1), ("wall", 0, 2), ("wall and cavity", 1, 1))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.geometry import Vector3
-from dlir.io.packed import beginning, blocks, is_gzip
+from dlir.io.formats.packed import beginning, blocks, is_gzip
 
 ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 

@@ -14,7 +14,7 @@ from dlir.losses.similarity import local_ncc, ncc
 from dlir.metrics.scores import defined
 from dlir.optimization.levels import Level, warped
 from dlir.optimization.optimise import there_and_back
-from dlir.registration.assessment import Assessment
+from dlir.registration.judging.assessment import Assessment
 from dlir.registration.optimising import Optimising
 from dlir.registration.progress import Clock, silent
 from dlir.transforms.spatial import CompositeTransform, Points

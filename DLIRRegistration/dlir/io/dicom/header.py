@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.io.dicom_time import CLOCKS
+from dlir.io.dicom.time import CLOCKS
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -15,10 +15,10 @@ from dlir.io.reading import Volume
 from dlir.model.file import ModelHeader
 from dlir.model.spec import ModelSpec, Preprocessing
 from dlir.networks.spec import StageSpec
-from dlir.registration import report as module
 from dlir.registration.loading import Loaded
-from dlir.registration.report import build_report, correlation
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results import report as module
+from dlir.registration.results.report import build_report, correlation
+from dlir.registration.results.result import RegistrationResult
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
 GRID = ImageGrid((2, 3, 4))

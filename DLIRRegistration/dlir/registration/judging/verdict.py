@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 if TYPE_CHECKING:
     from dlir.model.domain import Domain
     from dlir.model.file import ModelHeader
-    from dlir.registration.assessment import Assessment
+    from dlir.registration.judging.assessment import Assessment
 
 Level = Literal["good", "check", "failed"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -127,8 +127,8 @@ def worst_of(verdicts: Mapping[int, Verdict], noun: str) -> Verdict:
 def judge(report: Mapping[str, Any], inputs: Mapping[str, float | None] | None = None, unlike: str = "") -> Verdict:
     """The verdict on a registration. What is not known does not count against it.
 
-    report: as `dlir.registration.report` builds it, with what `propagation` adds. inputs: `Assessment` and the limits
-    of the model, see `limits`; None where only the report is left. unlike: in words, why the pair is not the model's
+    report: as `results.report` builds it, with what `results.propagation` adds. inputs: `Assessment` and the limits of
+    the model, see `limits`; None where only the report is left. unlike: in words, why the pair is not the model's
     business, where it is not.
     """
     inputs = {**_own_inputs(report), **_without_padding(report, inputs or {})}

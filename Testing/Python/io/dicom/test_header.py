@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dicom_files import write_dicom
 from dlir.errors import GeometryError, ImageError
-from dlir.io.dicom import instance_positions
+from dlir.io.dicom.series import instance_positions
 from dlir.io.reading import count_phases, read_grid, read_image
 from dlir.io.source import parse_source
 

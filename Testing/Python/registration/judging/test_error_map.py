@@ -20,9 +20,9 @@ from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.io.writing import write_image
 from dlir.optimization.perturbed import COUNT, perturbations
-from dlir.registration import error_map
 from dlir.registration.choices import Budget, Kind
-from dlir.registration.error_map import ONE_SHOT, OPTIMISED, Signs, describe_error, signs_of, structure_errors
+from dlir.registration.judging import error_map
+from dlir.registration.judging.error_map import ONE_SHOT, OPTIMISED, Signs, describe_error, signs_of, structure_errors
 from dlir.registration.loading import Loaded
 from dlir.registration.optimising import Refinement
 from dlir.registration.pipeline import run

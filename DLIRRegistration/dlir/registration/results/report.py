@@ -1,6 +1,6 @@
 """The record of one registration, for people, pipelines and Slicer alike: plain values, ready for JSON.
 
-What is carried from one image to the other is not in here; `dlir.registration.propagation` reports on that.
+What is carried from one image to the other is not in here; `dlir.registration.results.propagation` reports on that.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dlir.metrics.scores import defined
 from dlir.model.card import licence_of
 from dlir.model.file import ModelHeader, name_of
 from dlir.registration.choices import NO_MODEL
-from dlir.registration.former import content_of
 from dlir.registration.loading import Loaded
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results.former import content_of
+from dlir.registration.results.result import RegistrationResult
 from dlir.transforms.resample import resample
 from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 

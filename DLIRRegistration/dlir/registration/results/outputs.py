@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from dlir.geometry import ImageGrid
     from dlir.registration.loading import Loaded
-    from dlir.registration.propagation import Propagated
-    from dlir.registration.result import RegistrationResult
+    from dlir.registration.results.propagation import Propagated
+    from dlir.registration.results.result import RegistrationResult
 
 
 def outputs_of(request: RegistrationRequest) -> Outputs:

@@ -24,7 +24,7 @@ from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
 from dlir.registration.optimising import Optimising
 from dlir.registration.request import structure_name
-from dlir.registration.result import RegistrationResult
+from dlir.registration.results.result import RegistrationResult
 from dlir.transforms.spatial import CompositeTransform
 
 # Samples of the fixed image at which signs are taken, about.

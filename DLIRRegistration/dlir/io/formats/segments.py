@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from dlir.errors import ImageError, shown
-from dlir.io.files import read_metadata
+from dlir.io.formats.files import read_metadata
 from dlir.io.source import Source, parse_source
 
 _NAMES_SHOWN = 200

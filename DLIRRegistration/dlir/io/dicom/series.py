@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError, shown
 from dlir.geometry import ImageGrid
-from dlir.io.archive import unpacked
-from dlir.io.dicom_header import CONTRASTS, Slice, claims_image, header, new_reader, unknown_compression
-from dlir.io.dicom_time import order_in_time, seconds_of
-from dlir.io.files import FilePhases
-from dlir.io.integrity import is_dicom_cut
+from dlir.io.dicom.header import CONTRASTS, Slice, claims_image, header, new_reader, unknown_compression
+from dlir.io.dicom.time import order_in_time, seconds_of
+from dlir.io.formats.archive import unpacked
+from dlir.io.formats.files import FilePhases
+from dlir.io.formats.integrity import is_dicom_cut
 from dlir.io.memory import memory_limit
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet

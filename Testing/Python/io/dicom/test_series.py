@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
-from dlir.io import archive
+from dlir.io.formats import archive
 from dlir.io.reading import count_phases, read_image
 
 SHAPE = (4, 5, 6)
