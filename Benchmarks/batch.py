@@ -15,6 +15,7 @@ import argparse
 import csv
 import multiprocessing
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -39,16 +40,20 @@ SHARE = 4
 # `dlir register` runs so often, as it takes longer.
 CALLS = 10
 POLL = 0.2
+SEED = 14
 
 Row = dict[str, str]
 
 
 def rows_of(data: Path, count: int) -> list[Row]:
-    """Each image with the next one, then each with the one after that, and so on."""
-    files = sorted((data / "images").glob("*.nii*"))
+    """Each image with the next one, then each with the one after that, and so on; shuffled, so that images of one kind
+    do not lie together and memory at the end is compared with memory for the same work at the beginning.
+    """
+    files = sorted((data.resolve() / "images").glob("*.nii*"))
     every = len(files)
     pairs = [(files[i], files[(i + step) % every]) for step in range(1, every) for i in range(every)][:count]
-    labels = data / "labels"
+    random.Random(SEED).shuffle(pairs)
+    labels = data.resolve() / "labels"
     return [
         dict(zip(COLUMNS, map(str, (fixed, moving, labels / fixed.name, labels / moving.name)), strict=True))
         for fixed, moving in pairs
@@ -174,7 +179,7 @@ def timed_batch(table: Path, output: Path, scratch: Path) -> tuple[float, list[S
     while process.poll() is None:
         found = sample(process, output)
         samples += [] if found is None else [found]
-        time.sleep(5 * POLL)
+        time.sleep(POLL)
     return time.perf_counter() - start, samples
 
 
@@ -182,14 +187,17 @@ def timed_batch(table: Path, output: Path, scratch: Path) -> tuple[float, list[S
 
 
 def memory_table(samples: Sequence[Sample], rows: int) -> list[list[str]]:
-    first = [s for s in samples if 0 < s.done <= rows // SHARE]
-    last = [s for s in samples if rows - rows // SHARE < s.done < rows]
-    table = [["rows", "memory of all processes (MiB)", "open files", "processes"]]
+    """Of the samples for which all processes were there."""
+    full = [s for s in samples if s.processes == max(s.processes for s in samples)]
+    first = [s for s in full if 0 < s.done <= rows // SHARE]
+    last = [s for s in full if rows - rows // SHARE < s.done < rows]
+    table = [["rows", "memory of all processes (MiB), mean", "largest", "open files", "processes"]]
     for name, own in ((f"first {rows // SHARE}", first), (f"last {rows // SHARE}", last)):
-        middle = [statistics.median(getattr(s, key) for s in own) for key in ("memory", "files", "processes")]
-        table.append([name, f"{middle[0] / 2**20:.0f}", f"{middle[1]:.0f}", f"{middle[2]:.0f}"])
-    ratio = statistics.median(s.memory for s in last) / statistics.median(s.memory for s in first)
-    return [*table, ["last / first", f"{ratio:.3f}", "", ""]]
+        memory = [s.memory / 2**20 for s in own]
+        others = [f"{statistics.median(getattr(s, key) for s in own):.0f}" for key in ("files", "processes")]
+        table.append([name, f"{statistics.mean(memory):.0f}", f"{max(memory):.0f}", *others])
+    ratios = [which(s.memory for s in last) / which(s.memory for s in first) for which in (statistics.mean, max)]
+    return [*table, ["last / first", *(f"{ratio:.3f}" for ratio in ratios), "", ""]]
 
 
 def time_table(batch: float, warm: float, single: Sequence[float], rows: int) -> list[list[str]]:
@@ -230,7 +238,7 @@ def main() -> None:
     notes = [
         f"{len(rows)} pairs of hippocampi with labels, model `{MODEL}`, {os.cpu_count()} processors that had other "
         f"work, too. Temporary and half written files left by the batch: {left}. Memory is the proportional set "
-        "size, the median of samples taken while these rows were done.",
+        "size, sampled while these rows were done and all processes were there.",
         machine(),
     ]
     keep_tables("batch", sections, notes)

@@ -35,6 +35,9 @@ def use_threads(asked: int | None = None, processes: int = 1) -> int:
     # Threads that wait for each other in a loop take the time of those that they wait for. Measured with four other
     # programs on two cores: the first registration of a process took 6.3 s with such waiting, and 1.4 s without.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What convolutions prepare for a size of image would be kept for 1024 of them. A pair needs some dozens, and in a
+    # cohort each may have sizes of its own: they were half of what a process grew by over 100 such pairs.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(count)
     if sitk := sys.modules.get("SimpleITK"):

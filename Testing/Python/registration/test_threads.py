@@ -158,23 +158,28 @@ def test_libraries_that_are_there_already_obey() -> None:
         assert sitk.BinaryThresholdImageFilter().GetNumberOfThreads() == count
 
 
+# Variables of libraries that are set unless the user has set them, and other values than ours.
+LEFT_TO_USERS = {"OMP_WAIT_POLICY": "ACTIVE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}
+
+
 def test_libraries_that_come_later_obey() -> None:
     code = (
         "import sys, json\nfrom dlir.registration.threads import use_threads\nuse_threads(1)\n"
         "assert not {'torch', 'SimpleITK', 'numpy'} & set(sys.modules)\nimport torch, SimpleITK as sitk, os\n"
         "print(json.dumps([torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(),"
-        "os.environ['OMP_WAIT_POLICY']]))"
+        "os.environ['OMP_WAIT_POLICY'], os.environ['ONEDNN_PRIMITIVE_CACHE_CAPACITY']]))"
     )
-    unset = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_WAIT_POLICY")
+    unset = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", *LEFT_TO_USERS)
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SOURCE, env=environment)
-    assert json.loads(done.stdout) == [1, 1, "PASSIVE"], done.stderr
+    assert json.loads(done.stdout) == [1, 1, "PASSIVE", "128"], done.stderr
 
 
-def test_what_the_user_says_of_waiting_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+@pytest.mark.parametrize(("name", "value"), LEFT_TO_USERS.items())
+def test_what_the_user_says_stays(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
     use_threads(1)
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert os.environ[name] == value
 
 
 # -- the commands -------------------------------------------------------------------------------------
