@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dlir.errors import ImageError, OptionError
-from dlir.registration.choices import AUTO_SIMILARITY, DEFAULT_MODEL, Kind
+from dlir.registration.choices import AUTO_SIMILARITY, DEFAULT_FORMAT, DEFAULT_MODEL, Kind
 from dlir.registration.request import Outputs, RegistrationRequest
 
 if TYPE_CHECKING:
@@ -51,19 +51,24 @@ def request_of(
     output: Path | None = None,
     displacement: bool = False,
     error_map: bool = False,
+    format: str = DEFAULT_FORMAT,
     full_paths: bool = False,
     overwrite: bool = False,
 ) -> RegistrationRequest:
     """The request that `register` with the same arguments makes. Raises OptionError, ImageError, GeometryError and
     TransformError for what cannot be one.
     """
-    if output is None and (displacement or full_paths or overwrite):
-        raise OptionError("displacement, full_paths and overwrite are about files; give output, the folder for them")
+    if output is None and (displacement or full_paths or overwrite or format != DEFAULT_FORMAT):
+        raise OptionError(
+            "displacement, format, full_paths and overwrite are about files; give output, the folder for them"
+        )
     if not isinstance(refine, (str, type(None))):
         raise OptionError(f"refine is {refine!r}; give a text such as '10s', '50it', 'converged' or 'off'")
     outputs = None
     if output is not None:
-        outputs = Outputs(os.fspath(output), displacement=displacement, full_paths=full_paths, overwrite=overwrite)
+        outputs = Outputs(
+            os.fspath(output), displacement=displacement, full_paths=full_paths, overwrite=overwrite, format=format
+        )
     return RegistrationRequest(
         image_source(fixed, "fixed image"),
         image_source(moving, "moving image"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dlir.api.inputs import ImageLike, LabelLike, PointsLike, model_name, request_of
 from dlir.api.result import Result
 from dlir.errors import note
-from dlir.registration.choices import AUTO_SIMILARITY, DEFAULT_MODEL, Kind
+from dlir.registration.choices import AUTO_SIMILARITY, DEFAULT_FORMAT, DEFAULT_MODEL, Kind
 from dlir.registration.progress import Notify, Progress, silent
 from dlir.registration.threads import use_threads
 
@@ -73,6 +73,7 @@ def register(
     output: str | os.PathLike[str] | None = None,
     displacement: bool = False,
     error_map: bool = False,
+    format: str = DEFAULT_FORMAT,
     full_paths: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
@@ -98,7 +99,8 @@ def register(
     moving_landmarks, fixed_landmarks: a file, or (N, 3) in LPS mm, NaN for a point that is not known.
     initial_transform: a file or a SimpleITK transform, fixed to moving point.
     refine: for how long the pair is optimised, such as "10s", "50it" or "converged"; None is "off" with a model.
-    output: a folder for what the command writes; None writes nothing. displacement, full_paths, overwrite: about that.
+    output: a folder for what the command writes; None writes nothing. displacement, format, full_paths,
+    overwrite: about that; format is "nrrd", "nii.gz" or "mha".
     error_map: whether the error to expect in each voxel is estimated, which takes time.
     threads: of the CPU; None leaves torch's as they are, if that is imported already, and is else what the environment
     says or the cores here. progress: gets the step, in words, and the fraction done. notify: gets what the user should
@@ -130,6 +132,7 @@ def register(
         output=output,
         displacement=displacement,
         error_map=error_map,
+        format=format,
         full_paths=full_paths,
         overwrite=overwrite,
     )

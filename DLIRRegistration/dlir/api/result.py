@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from dlir.api.inputs import ImageLike, image_source, label_source
 from dlir.errors import ImageError
+from dlir.registration.choices import DEFAULT_FORMAT
 from dlir.registration.judging.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -153,15 +154,20 @@ class Result:
         return Arrays(found.grid, tensor(found.warped), tensor(found.jacobian), labels)
 
     def save(
-        self, folder: str | os.PathLike[str], *, displacement: bool = False, overwrite: bool = False
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        displacement: bool = False,
+        format: str = DEFAULT_FORMAT,
+        overwrite: bool = False,
     ) -> dict[str, Path]:
         """Write what `dlir register --output FOLDER` writes; the files' paths, by what they are. All or none.
 
-        displacement: whether displacement.nrrd too. overwrite: whether files that are another registration's, or of
+        displacement: whether that too. format: of images, "nrrd", "nii.gz" or "mha". overwrite: whether files that are another registration's, or of
         none, may be replaced. Raises OutputError.
         """
         from dlir.registration.pipeline import save
         from dlir.registration.request import Outputs
 
-        outputs = Outputs(os.fspath(folder), displacement=displacement, overwrite=overwrite)
+        outputs = Outputs(os.fspath(folder), displacement=displacement, overwrite=overwrite, format=format)
         return {key: Path(path) for key, path in save(self._finished, outputs).files.items()}

@@ -14,6 +14,7 @@ from dlir.cli.common import (
     DeviceOption,
     DisplacementOption,
     ErrorMapOption,
+    FormatOption,
     FullPathsOption,
     JsonOption,
     OverwriteOption,
@@ -30,6 +31,7 @@ from dlir.registration.choices import (
     DEFAULT_MODEL,
     Device,
     FailOn,
+    ImageFormat,
     Initialization,
     Kind,
 )
@@ -71,6 +73,7 @@ def batch(
     ] = "1/1",
     displacement: DisplacementOption = False,
     error_map: ErrorMapOption = False,
+    format: FormatOption = ImageFormat.nrrd,
     full_paths: FullPathsOption = False,
     overwrite: OverwriteOption = False,
     summary: Annotated[
@@ -120,6 +123,7 @@ def batch(
         error_map,
         full_paths,
         overwrite,
+        format.value,
     )
     folder = BatchFolder(output, options)
     planned = Batch(Source(source, pairs, to), folder, options, Shard.parse(shard))

@@ -24,7 +24,7 @@ from dlir.cli.common import (
 from dlir.cli.tables import model_in_words, number, print_table
 from dlir.cohort.cine.request import END_DIASTOLE, CineRequest
 from dlir.errors import OptionError
-from dlir.registration.choices import DEFAULT_MODEL, Device, Initialization, Kind
+from dlir.registration.choices import DEFAULT_MODEL, Device, ImageFormat, Initialization, Kind
 from dlir.registration.judging.verdict import Verdict
 from dlir.registration.threads import use_threads
 
@@ -66,6 +66,9 @@ def cine(
     ] = None,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
+    format: Annotated[
+        ImageFormat | None, typer.Option(help="What is 4D is written as: nrrd or nii.gz.", show_default="as the cine")
+    ] = None,
     full_paths: FullPathsOption = False,
     overwrite: OverwriteOption = False,
     fail_on: FailOnOption = None,
@@ -73,7 +76,7 @@ def cine(
 ) -> None:
     """Register every phase of CINE to its reference.
 
-    Writes, each 4D (NIfTI for NIfTI, else .seq.nrrd), warped and jacobian, on the reference's grid, and with --label
+    Writes, each 4D (NIfTI for NIfTI, else .seq.nrrd, unless --format says), warped and jacobian, on the reference's grid, and with --label
     labels: as they lie on each phase; a transform for each phase (ITK, reference point to point of the phase) and
     report.json; with --label volumes.csv, ejection.csv and volumes.png. All together or none, in place of all files of
     an earlier run of this cine.
@@ -96,6 +99,7 @@ def cine(
         cycle=cycle,
         full_paths=full_paths,
         overwrite=overwrite,
+        format=format and format.value,
     )
     from dlir.cohort.cine.register import register_cine
 

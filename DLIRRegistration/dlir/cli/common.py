@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from dlir.errors import DLIRError, OutputError, notes_to, shown
-from dlir.registration.choices import SIMILARITIES, Device, FailOn
+from dlir.registration.choices import SIMILARITIES, Device, FailOn, ImageFormat
 from dlir.registration.progress import Progress, silent
 
 EXIT_INCOMPLETE = 1
@@ -33,14 +33,13 @@ SimilarityOption = Annotated[str, typer.Option(help=f"What is optimised: {', '.j
 FailOnOption = Annotated[
     FailOn | None, typer.Option("--fail-on", help="Exit with code 3 where the verdict is this or worse.")
 ]
-DisplacementOption = Annotated[bool, typer.Option("--displacement", help="Also write displacement.nrrd.")]
+DisplacementOption = Annotated[bool, typer.Option("--displacement", help="Also write the displacement: vectors in mm.")]
+FormatOption = Annotated[ImageFormat, typer.Option("--format", help="What images are written as.")]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Threads of the CPU; else as the variable DLIR_THREADS says.", show_default="cores here"),
 ]
-ErrorMapOption = Annotated[
-    bool, typer.Option("--error-map", help="Also write error_map.nrrd, the error to expect in mm.")
-]
+ErrorMapOption = Annotated[bool, typer.Option("--error-map", help="Also write the error to expect, in mm.")]
 FullPathsOption = Annotated[
     bool, typer.Option("--full-paths", help="Name files with the folders above them, in what is written or printed.")
 ]

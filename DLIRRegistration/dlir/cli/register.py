@@ -14,6 +14,7 @@ from dlir.cli.common import (
     DisplacementOption,
     ErrorMapOption,
     FailOnOption,
+    FormatOption,
     FullPathsOption,
     JsonOption,
     ModelOption,
@@ -31,6 +32,7 @@ from dlir.registration.choices import (
     DEFAULT_MODEL,
     Beginning,
     Device,
+    ImageFormat,
     Kind,
 )
 
@@ -72,6 +74,7 @@ def register(
     threads: ThreadsOption = None,
     displacement: DisplacementOption = False,
     error_map: ErrorMapOption = False,
+    format: FormatOption = ImageFormat.nrrd,
     full_paths: FullPathsOption = False,
     overwrite: OverwriteOption = False,
     fail_on: FailOnOption = None,
@@ -81,8 +84,9 @@ def register(
 
     Writes warped.nrrd, transform.h5 (ITK, fixed point to moving point), jacobian.nrrd, report.json, with
     --moving-label warped_label.nrrd, and with --displacement displacement.nrrd (mm, LPS), with --error-map
-    error_map.nrrd (mm): all on the fixed image's grid; with --moving-landmarks moving_landmarks.csv, where they lie on
-    the fixed image (mm, LPS). All together or none, in place of all files of an earlier registration of this pair.
+    error_map.nrrd (mm): all on the fixed image's grid, and named as --format says; with --moving-landmarks
+    moving_landmarks.csv, where they lie on the fixed image (mm, LPS). All together or none, in place of all files of an
+    earlier registration of this pair.
 
     Ends with a verdict: good, check (look before relying on it) or failed. Exit code 0 whatever it is, unless
     --fail-on asks for 3; 2 where the input is refused and nothing written.
@@ -108,6 +112,7 @@ def register(
             output=output,
             displacement=displacement,
             error_map=error_map,
+            format=format.value,
             full_paths=full_paths,
             overwrite=overwrite,
             threads=threads,

@@ -12,7 +12,7 @@ from typing import Any
 
 from dlir.errors import DLIRError, ImageError
 from dlir.io.source import Source, parse_source
-from dlir.registration.choices import AUTO_MODEL, NO_MODEL
+from dlir.registration.choices import AUTO_MODEL, DEFAULT_FORMAT, NO_MODEL
 from dlir.registration.request import RegistrationRequest
 from dlir.registration.results.former import REPORT, read_former
 
@@ -20,6 +20,8 @@ from dlir.registration.results.former import REPORT, read_former
 BATCH = "batch"
 # Headers whose voxels lie in files beside them.
 _DETACHED = (".mhd", ".nhdr", ".hdr")
+# What an option was where an earlier version wrote the result, which does not say.
+_UNTOLD = {"format": DEFAULT_FORMAT}
 _BLOCK = 1 << 20
 
 
@@ -58,7 +60,7 @@ def differences(report: Mapping[str, Any], request: RegistrationRequest, *, inpu
     changed = [role for role in {**found, **kept} if (role in found) != (role in kept)]
     if inputs:
         changed += [role for role, spec in found.items() if role in kept and not _stands(kept[role], role, spec)]
-    before, now = report[BATCH]["options"], _options(request)
+    before, now = {**_UNTOLD, **report[BATCH]["options"]}, _options(request)
     changed += [f"--{key}" for key in now if before.get(key) != now[key]]
     if request.model == AUTO_MODEL and _model_changed(report):
         changed.append("the model that auto took")
@@ -153,6 +155,7 @@ def _options(request: RegistrationRequest) -> dict[str, Any]:
         "initialize": request.initialize,
         "displacement": request.outputs is not None and request.outputs.displacement,
         "error_map": request.error_map,
+        "format": DEFAULT_FORMAT if request.outputs is None else request.outputs.format,
     }
 
 

@@ -18,7 +18,15 @@ from dlir.data.layouts.folder import ImageFolder
 from dlir.data.manifest import in_groups, read_manifest
 from dlir.data.pair import Pair, Scan, ordered_pairs
 from dlir.errors import ManifestError, OptionError, note
-from dlir.registration.choices import AUTO_MODEL, AUTO_SIMILARITY, DEFAULT_MODEL, NO_MODEL, Device, Kind
+from dlir.registration.choices import (
+    AUTO_MODEL,
+    AUTO_SIMILARITY,
+    DEFAULT_FORMAT,
+    DEFAULT_MODEL,
+    NO_MODEL,
+    Device,
+    Kind,
+)
 from dlir.registration.request import Outputs, RegistrationRequest
 
 
@@ -36,6 +44,7 @@ class Options:
     error_map: bool = False
     full_paths: bool = False
     overwrite: bool = False
+    format: str = DEFAULT_FORMAT
 
     def __post_init__(self) -> None:
         """Raises OptionError for what contradicts itself, whatever the pair, ModelError and DeviceError for what is not
@@ -44,7 +53,7 @@ class Options:
         from dlir.model.catalogue import resolve_model
         from dlir.model.file import read_header
 
-        RegistrationRequest("fixed", "moving", Outputs("output"), **self._asked(self.model))
+        RegistrationRequest("fixed", "moving", Outputs("output", format=self.format), **self._asked(self.model))
         if self.model not in (AUTO_MODEL, NO_MODEL):
             read_header(resolve_model(self.model))
         if self.device not in (Device.auto.value, Device.cpu.value):  # these are there, and torch takes its time
@@ -69,7 +78,7 @@ class Options:
         return RegistrationRequest(
             fixed.image,
             moving.image,
-            Outputs(str(folder), "files", self.displacement, self.full_paths, self.overwrite),
+            Outputs(str(folder), "files", self.displacement, self.full_paths, self.overwrite, self.format),
             **self._asked(row.pair.model or self.model),
             fixed_mask=fixed.mask or None,
             moving_mask=moving.mask or None,

@@ -14,9 +14,11 @@ from dlir.optimization.choices import Kind
 __all__ = [
     "AUTO_MODEL",
     "AUTO_SIMILARITY",
+    "DEFAULT_FORMAT",
     "DEFAULT_MODEL",
     "DEFAULT_REFINEMENT",
     "DEVICES",
+    "IMAGE_FORMATS",
     "INITIALIZATIONS",
     "KINDS",
     "NO_MODEL",
@@ -27,6 +29,7 @@ __all__ = [
     "Budget",
     "Device",
     "FailOn",
+    "ImageFormat",
     "Initialization",
     "Kind",
     "OutputForm",
@@ -87,6 +90,16 @@ class OutputForm(str, Enum):
     arrays = "arrays"
 
 
+class ImageFormat(str, Enum):
+    """What the names of the images that a registration writes end in, and so what they are written as."""
+
+    nrrd = "nrrd"
+    nifti = "nii.gz"
+    mha = "mha"
+
+
+DEFAULT_FORMAT = ImageFormat.nrrd.value
+IMAGE_FORMATS = tuple(format.value for format in ImageFormat)
 DEVICES = tuple(device.value for device in Device)
 INITIALIZATIONS = tuple(mode.value for mode in Beginning)
 SIMILARITIES = (AUTO_SIMILARITY, *(similarity.value for similarity in Similarity))

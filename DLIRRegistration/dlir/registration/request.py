@@ -14,7 +14,9 @@ from dlir.errors import OptionError, ProtocolError
 from dlir.registration.choices import (
     AUTO_MODEL,
     AUTO_SIMILARITY,
+    DEFAULT_FORMAT,
     DEFAULT_MODEL,
+    IMAGE_FORMATS,
     INITIALIZATIONS,
     KINDS,
     NO_MODEL,
@@ -72,6 +74,7 @@ class Outputs:
     .npy files for another process of ours. displacement: whether the displacement field (mm, LPS) is written too.
     full_paths: whether the report names images with the folders above them. overwrite: whether files may be replaced
     that are another registration's, or of none; those of the same pair are in any case, and arrays replace all.
+    format: what the images are written as, one of IMAGE_FORMATS; arrays have a form of their own.
     """
 
     folder: str
@@ -79,10 +82,13 @@ class Outputs:
     displacement: bool = False
     full_paths: bool = False
     overwrite: bool = False
+    format: str = DEFAULT_FORMAT
 
     def __post_init__(self) -> None:
         if self.form not in OUTPUT_FORMS:
             raise ProtocolError(f"'form' is '{self.form}'; use one of {', '.join(OUTPUT_FORMS)}")
+        if self.format not in IMAGE_FORMATS:
+            raise ProtocolError(f"'format' is '{self.format}'; use one of {', '.join(IMAGE_FORMATS)}")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from cli_runs import FIXED, Pair, body, make_model, read, refuse, snapshot, succeed
 from dlir.io.writing import write_image
@@ -41,6 +42,21 @@ def test_files_of_an_earlier_run_are_replaced_as_a_set(pair: Pair, output: Path)
     (output / "more").mkdir()
     succeed(pair.register(output))
     assert names(output) == PLAIN | {"notes.txt", "more"}
+
+
+@pytest.mark.parametrize("form", ["nii.gz", "mha"])
+def test_images_are_written_as_chosen_and_replaced_whatever_they_were(pair: Pair, output: Path, form: str) -> None:
+    with_everything(pair, output)
+    more = ["--format", form, "--moving-label", pair.moving_label, "--displacement"]
+    report = json.loads(succeed(pair.register(output, *more, "--json")))
+    images = {f"{name}.{form}" for name in ("warped", "jacobian", "warped_label", "displacement")}
+    assert names(output) == images | {"transform.h5", "report.json"} == set(report["outputs"].values())
+    moving, warped = (sitk.ReadImage(str(output / f"{name}.{form}")) for name in ("warped", "displacement"))
+    assert moving.GetSize() == warped.GetSize() == FIXED.size
+    assert warped.GetNumberOfComponentsPerPixel() == 3
+    np.testing.assert_allclose(moving.GetOrigin(), FIXED.origin, atol=1e-4)
+    succeed(pair.register(output))
+    assert names(output) == PLAIN
 
 
 def test_a_run_that_fails_leaves_the_earlier_set(pair: Pair, output: Path) -> None:

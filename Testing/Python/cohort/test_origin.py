@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ def test_what_is_asked_for_counts_too(images: dict[str, Path], tmp_path: Path) -
     assert differences(report, request(fixed, moving, refine="5it", kind="rigid")) == ["--refine", "--kind"]
     assert differences(report, request(fixed, moving, fixed_mask=str(moving))) == ["fixed mask"]
     assert differences(report, request(fixed, moving, device="cuda")) == []
+    packed = replace(request(fixed, moving), outputs=Outputs("out", format="nii.gz"))
+    assert differences(report, packed) == ["--format"]
+    del report[BATCH]["options"]["format"]  # as an earlier version wrote it
+    assert differences(report, request(fixed, moving)) == []
+    assert differences(report, packed) == ["--format"]
 
 
 def test_a_model_is_told_by_its_weights(images: dict[str, Path], tmp_path: Path) -> None:

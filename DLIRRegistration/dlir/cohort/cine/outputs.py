@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.io.sequence_writing import NIFTI_SUFFIX, SLICER_SUFFIX, Add, sequence_writer
+from dlir.registration.choices import ImageFormat
 
 if TYPE_CHECKING:
     from dlir.cohort.cine.label import DrawnLabel
@@ -23,12 +24,13 @@ FIGURE = "volumes.png"
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
 
 
-def output_names(sequence: ImageSequence, label: DrawnLabel | None) -> dict[str, str]:
+def output_names(sequence: ImageSequence, label: DrawnLabel | None, format: str | None = None) -> dict[str, str]:
     """By what they are. "warped", "jacobian" and "labels" (numbered from 1 where the label has several layers) are 4D:
-    NIfTI where the cine is, else NRRD as Slicer saves sequences. "transform_N" of each phase, N from 0. "volumes",
+    as the format says, or with None NIfTI where the cine is, else NRRD as Slicer saves sequences. "transform_N" of each phase, N from 0. "volumes",
     "ejection" and "figure" with a label, and "report".
     """
-    suffix = NIFTI_SUFFIX if sequence.source.lower().endswith(_NIFTI) else SLICER_SUFFIX
+    nifti = sequence.source.lower().endswith(_NIFTI) if format is None else format == ImageFormat.nifti.value
+    suffix = NIFTI_SUFFIX if nifti else SLICER_SUFFIX
     names = {key: f"{key}{suffix}" for key in ("warped", "jacobian", *label_keys(label))}
     digits = max(2, len(str(len(sequence) - 1)))
     names |= {f"transform_{phase}": f"transform_{phase:0{digits}d}.h5" for phase in range(len(sequence))}

@@ -111,7 +111,7 @@ class _Run:
             self.sequence = _sequence(request.cine)
             self._reference = _reference(request, self.sequence)
             self.label = read_drawn(request, self.sequence)
-        self.names = output_names(self.sequence, self.label)
+        self.names = output_names(self.sequence, self.label, request.format)
         for name in self.names.values():
             outputs.file(name)
         former = take_over(outputs, self.names.values(), overwrite=request.overwrite)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlir.errors import OptionError
-from dlir.registration.choices import DEFAULT_MODEL, NO_MODEL, Kind, budget_of
+from dlir.registration.choices import DEFAULT_MODEL, NO_MODEL, ImageFormat, Kind, budget_of
 
 if TYPE_CHECKING:
     from dlir.io.reading import Volume
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # The reference that is looked for: the phase at which the label is largest.
 END_DIASTOLE = "ed"
+# Of those that images are written in, the ones that keep a sequence as other programs read it.
+FORMATS = (ImageFormat.nrrd.value, ImageFormat.nifti.value)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class CineRequest:
     none, is so for the phase half a cycle from the reference, and serves all.
     cycle: whether each phase is registered to the one before it, too, to measure what is left after a full cycle; None
     for wherever no pair is optimised, which takes long.
-    full_paths, overwrite: as in `Outputs`.
+    full_paths, overwrite: as in `Outputs`. format: what is 4D is written as, one of FORMATS; None is as the cine is kept.
     Raises OptionError for values that contradict each other.
     """
 
@@ -46,6 +48,7 @@ class CineRequest:
     cycle: bool | None = None
     full_paths: bool = False
     overwrite: bool = False
+    format: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.reference, str) and self.reference != END_DIASTOLE:
@@ -56,6 +59,8 @@ class CineRequest:
             raise OptionError("--label-phase is where a label was drawn; give --label too")
         if self.refine is not None:
             budget_of(self.refine)
+        if self.format not in (None, *FORMATS):
+            raise OptionError(f"a cine is not written as {self.format}; use --format {' or '.join(FORMATS)}")
 
     @property
     def looks_for_reference(self) -> bool:

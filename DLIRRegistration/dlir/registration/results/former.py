@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlir.errors import OutputError, shown
+from dlir.registration.choices import IMAGE_FORMATS
 
 if TYPE_CHECKING:
     from dlir.io import OutputFolder, Volume
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 REPORT = "report.json"
 # Whatever a registration, the demo or a batch calls a file, now or in an earlier version.
 _OWN = re.compile(
-    r"(warped|jacobian|displacement)\.nrrd|(warped|backward)_label(_[0-9]+)?\.nrrd|transform\.h5|moving_landmarks\.csv"
-    r"|demo\.png|preview\.jpg|report\.json"
+    rf"(warped|jacobian|displacement|error_map|(warped|backward)_label(_[0-9]+)?)\.({'|'.join(map(re.escape, IMAGE_FORMATS))})"
+    r"|transform\.h5|moving_landmarks\.csv|demo\.png|preview\.jpg|report\.json"
 )
 # Voxels by which an image is told from others, spread over it.
 _SAMPLES = 1 << 20

@@ -31,7 +31,7 @@ def outputs_of(request: RegistrationRequest) -> Outputs:
 def output_names(request: RegistrationRequest) -> dict[str, str]:
     """File names of the outputs, by what they are.
 
-    Either form has "warped" and "jacobian" (float32, fixed grid), "transform" (ITK .h5) and, where asked for,
+    Images end as the outputs' format says. Either form has "warped" and "jacobian" (float32, fixed grid), "transform" (ITK .h5) and, where asked for,
     "displacement" and "error_map" (float32, mm, fixed grid). Files: "warped_label" and "backward_label", numbered from
     1 where there are several layers, in the type they came in, "moving_landmarks" and "report". Arrays: "label_0"...
     and "backward_label_0"... in their place, and neither points nor report, which the worker tells itself.
@@ -41,7 +41,7 @@ def output_names(request: RegistrationRequest) -> dict[str, str]:
     layers = [*_layer_keys(request, "label"), *_layer_keys(request, "backward_label")]
     extras = {"displacement": outputs.displacement, "error_map": request.error_map}
     images = ["warped", "jacobian", *layers, *(key for key, wanted in extras.items() if wanted)]
-    names = {key: f"{key}.npy" if arrays else f"{key}.nrrd" for key in images} | {"transform": "transform.h5"}
+    names = {key: f"{key}.{'npy' if arrays else outputs.format}" for key in images} | {"transform": "transform.h5"}
     if arrays:
         return names
     if request.moving_landmarks is not None:

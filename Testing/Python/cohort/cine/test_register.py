@@ -189,7 +189,8 @@ def test_a_sequence_of_slicer_gives_sequences_of_slicer(
 
 def test_a_cine_in_memory_without_a_label(asked: CineRequest, session: Session) -> None:
     sequence = ImageSequence(tiny.images(), tiny.GRID, "my cine")
-    done = register_cine(replace(asked, cine=sequence, label=None), session)
+    done = register_cine(replace(asked, cine=sequence, label=None, format="nii.gz"), session)
+    assert done.report["outputs"]["warped"] == "warped.nii.gz"  # where nothing is said, .seq.nrrd
     assert done.volumes == []
     assert done.report["label"] is None
     assert done.report["ejection"] == []
@@ -464,6 +465,7 @@ def test_requests_that_contradict_themselves() -> None:
         ({"reference": "ed"}, "--reference ed is the phase at which a label is largest; give --label too"),
         ({"label_phase": 1}, "--label-phase is where a label was drawn; give --label too"),
         ({"refine": "long"}, "long"),
+        ({"format": "mha"}, "a cine is not written as mha; use --format nrrd or nii.gz"),
     ):
         with pytest.raises(DLIRError, match=words):
             CineRequest("cine.nii.gz", "out", **changes)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import pytest
 
 from dlir.io.reading import Volume
 from dlir.io.writing import write_json
+from dlir.registration.choices import IMAGE_FORMATS
 from dlir.registration.request import Outputs, RegistrationRequest
 from dlir.registration.results.former import content_of, read_former
 from dlir.registration.results.outputs import output_names
@@ -19,13 +20,17 @@ from grids import make_grid
 GRID = make_grid((5, 6, 7))
 
 
+@pytest.mark.parametrize("form", IMAGE_FORMATS)
 @pytest.mark.parametrize("layers", [1, 2, 12])
-def test_every_file_that_is_written_is_known_again(tmp_path: Path, layers: int) -> None:
+def test_every_file_that_is_written_is_known_again(tmp_path: Path, layers: int, form: str) -> None:
+    """An error map once was not, so that it could not be written a second time, and a batch never ended."""
     request = RegistrationRequest(
-        "f", "m", Outputs(str(tmp_path), displacement=True), moving_labels=("l",) * layers,
-        backward_labels=("l",) * layers, moving_landmarks="p",
+        "f", "m", Outputs(str(tmp_path), displacement=True, format=form), moving_labels=("l",) * layers,
+        backward_labels=("l",) * layers, moving_landmarks="p", error_map=True,
     )  # fmt: skip
     names = output_names(request)
+    assert {"error_map", "displacement", "warped"} <= {*names}
+    assert all(name.endswith(f".{form}") for key, name in names.items() if key.startswith(("warped", "error_map")))
     write_json(tmp_path / "report.json", {"report_version": 1, "outputs": names | {"figure": "demo.png"}})
     former = read_former(tmp_path)
     assert former is not None
