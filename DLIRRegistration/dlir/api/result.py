@@ -163,8 +163,8 @@ class Result:
     ) -> dict[str, Path]:
         """Write what `dlir register --output FOLDER` writes; the files' paths, by what they are. All or none.
 
-        displacement: whether that too. format: of images, "nrrd", "nii.gz" or "mha". overwrite: whether files that are another registration's, or of
-        none, may be replaced. Raises OutputError.
+        displacement: whether that too. format: of images, "nrrd", "nii.gz" or "mha". overwrite: whether files that are
+        another registration's, or of none, may be replaced. Raises OutputError.
         """
         from dlir.registration.pipeline import save
         from dlir.registration.request import Outputs

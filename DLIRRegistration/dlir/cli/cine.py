@@ -76,10 +76,10 @@ def cine(
 ) -> None:
     """Register every phase of CINE to its reference.
 
-    Writes, each 4D (NIfTI for NIfTI, else .seq.nrrd, unless --format says), warped and jacobian, on the reference's grid, and with --label
-    labels: as they lie on each phase; a transform for each phase (ITK, reference point to point of the phase) and
-    report.json; with --label volumes.csv, ejection.csv and volumes.png. All together or none, in place of all files of
-    an earlier run of this cine.
+    Writes, each 4D (NIfTI for NIfTI, else .seq.nrrd, or as --format says), warped and jacobian, on the reference's
+    grid, and with --label labels: as they lie on each phase; a transform for each phase (ITK, reference point to point
+    of the phase) and report.json; with --label volumes.csv, ejection.csv and volumes.png. All together or none, in
+    place of all files of an earlier run of this cine.
 
     Ends with a verdict, that on the worst phase. Exit code 0 whatever it is, unless --fail-on asks for 3; 2 where the
     input is refused or a phase cannot be registered, and nothing written.

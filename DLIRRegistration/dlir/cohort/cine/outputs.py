@@ -26,8 +26,8 @@ _NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
 
 def output_names(sequence: ImageSequence, label: DrawnLabel | None, format: str | None = None) -> dict[str, str]:
     """By what they are. "warped", "jacobian" and "labels" (numbered from 1 where the label has several layers) are 4D:
-    as the format says, or with None NIfTI where the cine is, else NRRD as Slicer saves sequences. "transform_N" of each phase, N from 0. "volumes",
-    "ejection" and "figure" with a label, and "report".
+    as the format says, or with None NIfTI where the cine is, else NRRD as Slicer saves sequences. "transform_N" of each
+    phase, N from 0. "volumes", "ejection" and "figure" with a label, and "report".
     """
     nifti = sequence.source.lower().endswith(_NIFTI) if format is None else format == ImageFormat.nifti.value
     suffix = NIFTI_SUFFIX if nifti else SLICER_SUFFIX

@@ -31,7 +31,8 @@ class CineRequest:
     none, is so for the phase half a cycle from the reference, and serves all.
     cycle: whether each phase is registered to the one before it, too, to measure what is left after a full cycle; None
     for wherever no pair is optimised, which takes long.
-    full_paths, overwrite: as in `Outputs`. format: what is 4D is written as, one of FORMATS; None is as the cine is kept.
+    full_paths, overwrite: as in `Outputs`.
+    format: what is 4D is written as, one of FORMATS; None is as the cine is.
     Raises OptionError for values that contradict each other.
     """
 

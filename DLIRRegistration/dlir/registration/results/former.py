@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 REPORT = "report.json"
 # Whatever a registration, the demo or a batch calls a file, now or in an earlier version.
 _OWN = re.compile(
-    rf"(warped|jacobian|displacement|error_map|(warped|backward)_label(_[0-9]+)?)\.({'|'.join(map(re.escape, IMAGE_FORMATS))})"
+    r"(warped|jacobian|displacement|error_map|(warped|backward)_label(_[0-9]+)?)"
+    rf"\.({'|'.join(map(re.escape, IMAGE_FORMATS))})"
     r"|transform\.h5|moving_landmarks\.csv|demo\.png|preview\.jpg|report\.json"
 )
 # Voxels by which an image is told from others, spread over it.

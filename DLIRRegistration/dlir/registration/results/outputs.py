@@ -31,10 +31,11 @@ def outputs_of(request: RegistrationRequest) -> Outputs:
 def output_names(request: RegistrationRequest) -> dict[str, str]:
     """File names of the outputs, by what they are.
 
-    Images end as the outputs' format says. Either form has "warped" and "jacobian" (float32, fixed grid), "transform" (ITK .h5) and, where asked for,
-    "displacement" and "error_map" (float32, mm, fixed grid). Files: "warped_label" and "backward_label", numbered from
-    1 where there are several layers, in the type they came in, "moving_landmarks" and "report". Arrays: "label_0"...
-    and "backward_label_0"... in their place, and neither points nor report, which the worker tells itself.
+    Either form has "warped" and "jacobian" (float32, fixed grid), "transform" (ITK .h5) and, where asked for,
+    "displacement" and "error_map" (float32, mm, fixed grid). Files, images as the format says: "warped_label" and
+    "backward_label", numbered from 1 where there are several layers, in the type they came in, "moving_landmarks" and
+    "report". Arrays: "label_0"... and "backward_label_0"... in their place, and neither points nor report, which the
+    worker tells itself.
     """
     outputs = outputs_of(request)
     arrays = outputs.form == OutputForm.arrays
