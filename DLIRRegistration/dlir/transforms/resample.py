@@ -12,16 +12,21 @@ from numpy.typing import NDArray
 
 from dlir.geometry import ImageGrid, bounding_box, common_voxels, transform_points
 from dlir.io.reading import Volume
+from dlir.transforms.by_itk import Values, bspline_values, gaussian_label_values
 from dlir.transforms.chain import Chain, voxel_slabs
 from dlir.transforms.inverse import InverseTransform
 from dlir.transforms.lattice import Lattice, Samples
 from dlir.transforms.spatial import CompositeTransform, Points, SpatialTransform
 
-Mode = Literal["linear", "nearest"]
+Mode = Literal["linear", "nearest", "bspline", "gaussian-label"]
 Progress = Callable[[float], None]
 
 # Voxels by which a position may be off and still be that of a voxel: more than rounding, less than an intensity shows.
 _WHOLE = 1e-6
+
+# Voxels by which the values of each mode reach beyond those that differ from the rest; for B-splines beyond the image.
+_REACH: dict[Mode, float] = {"linear": 1.0, "nearest": 0.5, "bspline": 0.5, "gaussian-label": 4.0}
+_OF_LABELS = ("nearest", "gaussian-label")
 
 _CORNERS = np.array(list(np.ndindex(2, 2, 2)), float)
 
@@ -38,26 +43,46 @@ def resample(
     """The values of `array` at T(x) for every voxel x of `onto`.
 
     array: (z, y, x) on `grid`. transform: T, from points of `onto` to points of `grid`, LPS mm.
-    mode: "linear" gives float32; "nearest" keeps the type and never makes a value that was not there.
+    mode: "linear" and "bspline" (cubic, see `bspline_values`) give float32; "nearest" and "gaussian-label" (see
+    `gaussian_label_values`) keep the type and never make a value that was not there.
     default: the value of voxels that map outside of `grid`, whose voxel borders count as inside (ITK's rule).
-    progress: called with the fraction done.
+    progress: called with the fraction done. Raises GeometryError as `bspline_values`.
     """
-    if (moved := _whole_voxels(array, grid, transform, onto, mode, default)) is not None:
-        return moved
-    result = np.full(onto.shape, default, np.float32 if mode == "linear" else array.dtype)
-    box = bounding_box(array != default)
-    where = None if box is None else _reached(_corners(grid, box, mode), transform, onto)
+    return resample_all([array], grid, transform, onto, mode, default, progress)[0]
+
+
+def resample_all(
+    arrays: Sequence[NDArray[Any]],
+    grid: ImageGrid,
+    transform: SpatialTransform,
+    onto: ImageGrid,
+    mode: Mode = "linear",
+    default: float = 0,
+    progress: Progress = lambda fraction: None,
+) -> list[NDArray[Any]]:
+    """As `resample`, for several arrays on one grid, such as time points: where voxels go is found once for all."""
+    kinds = [array.dtype if mode in _OF_LABELS else np.dtype(np.float32) for array in arrays]
+    results = [np.full(onto.shape, default, kind) for kind in kinds]
+    # Gaussians smooth even what stays where it is.
+    if mode != "gaussian-label" and (common := _whole_voxels(grid, transform, onto)) is not None:
+        for result, array in zip(results, arrays, strict=True):
+            result[common[0]] = array[common[1]]
+        return results
+    where = _written(arrays, grid, transform, onto, mode, default)
     if where is None:
-        return result
-    take = _nearest if mode == "nearest" else _linear(array, grid)
-    inner, part = result[where], onto.part(where)
+        return results
+    takes = [_values(array, grid, mode) for array in arrays]
+    part = onto.part(where)
     for low, high, index in _indices(transform, part, grid):
         progress(low / part.shape[0])
         within = ((index >= -0.5) & (index < np.array(grid.size)[:, None] - 0.5)).all(0)
-        values = inner[low:high].reshape(-1)
-        values[within] = take(array, index[:, within])
-        inner[low:high] = values.reshape(high - low, *part.shape[1:])
-    return result
+        there = index[:, within]
+        for result, take in zip(results, takes, strict=True):
+            inner = result[where]
+            values = inner[low:high].reshape(-1)
+            values[within] = take(there)
+            inner[low:high] = values.reshape(high - low, *part.shape[1:])
+    return results
 
 
 def displacement_field(transform: CompositeTransform, onto: ImageGrid) -> NDArray[np.float32]:
@@ -94,7 +119,7 @@ def carry_to_moving(layers: Sequence[Volume], transform: CompositeTransform, ont
     """
     arrays = [np.zeros(onto.shape, layer.array.dtype) for layer in layers]
     boxes = [bounding_box(layer.array != 0) for layer in layers]
-    corners = [_corners(layer.grid, box, "nearest") for layer, box in zip(layers, boxes, strict=True) if box]
+    corners = [_corners(layer.grid, box, _REACH["nearest"]) for layer, box in zip(layers, boxes, strict=True) if box]
     inverse = InverseTransform(transform)
     where = _reached(np.concatenate(corners), inverse, onto) if corners else None
     if where is None:
@@ -135,32 +160,53 @@ def _nearest(array: NDArray[Any], index: Points) -> NDArray[Any]:
     return values
 
 
-def _linear(array: NDArray[Any], grid: ImageGrid) -> Callable[[NDArray[Any], Points], NDArray[Any]]:
+def _linear(array: NDArray[Any], grid: ImageGrid) -> Values:
     """Trilinear; in the outer half of a border voxel its own value."""
     samples = Samples(torch.from_numpy(np.asarray(array, np.float32))[None, None], Lattice(grid.shape))
-    return lambda _, index: samples.at(torch.from_numpy(index).T[None])[0, 0].numpy()
+    return lambda index: samples.at(torch.from_numpy(index).T[None])[0, 0].numpy()
+
+
+def _values(array: NDArray[Any], grid: ImageGrid, mode: Mode) -> Values:
+    if mode == "nearest":
+        return lambda index: _nearest(array, index)
+    if mode == "bspline":
+        return bspline_values(array)
+    return gaussian_label_values(array) if mode == "gaussian-label" else _linear(array, grid)
 
 
 # -- what need not be computed ------------------------------------------------------------------------
 
 
 def _whole_voxels(
-    array: NDArray[Any], grid: ImageGrid, transform: SpatialTransform, onto: ImageGrid, mode: Mode, default: float
-) -> NDArray[Any] | None:
-    """The result where voxels come to lie on voxels, as those of two phases of one scan do; None elsewhere."""
+    grid: ImageGrid, transform: SpatialTransform, onto: ImageGrid
+) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    """As `common_voxels`: where voxels come to lie on voxels, as those of two phases of one scan do; None elsewhere."""
     if not isinstance(transform, CompositeTransform) or not transform.linear:
         return None
     matrix = grid.physical_to_index @ transform.matrix @ onto.index_to_physical
-    if (common := common_voxels(onto.shape, grid.shape, matrix, _WHOLE)) is None:
+    return common_voxels(onto.shape, grid.shape, matrix, _WHOLE)
+
+
+def _written(
+    arrays: Sequence[NDArray[Any]],
+    grid: ImageGrid,
+    transform: SpatialTransform,
+    onto: ImageGrid,
+    mode: Mode,
+    default: float,
+) -> tuple[slice, ...] | None:
+    """The part (z, y, x) of `onto` where a result may be other than the default; None for none of it."""
+    if mode == "bspline":
+        boxes: list[tuple[slice, ...]] = [tuple(slice(0, n) for n in grid.shape)]
+    else:
+        boxes = [box for array in arrays if (box := bounding_box(array != default)) is not None]
+    if not boxes:
         return None
-    result = np.full(onto.shape, default, np.float32 if mode == "linear" else array.dtype)
-    result[common[0]] = array[common[1]]
-    return result
+    return _reached(np.concatenate([_corners(grid, box, _REACH[mode]) for box in boxes]), transform, onto)
 
 
-def _corners(grid: ImageGrid, box: Sequence[slice], mode: Mode) -> Points:
-    """(8, 3) mm: the corners of a part (z, y, x) of a grid, as far as its values reach."""
-    reach = 1.0 if mode == "linear" else 0.5
+def _corners(grid: ImageGrid, box: Sequence[slice], reach: float) -> Points:
+    """(8, 3) mm: the corners of a part (z, y, x) of a grid, and `reach` voxels more on each side."""
     low, high = np.array([[part.start, part.stop - 1] for part in box[::-1]], float).T
     return grid.to_physical(np.where(_CORNERS, high + reach, low - reach))
 

@@ -10,13 +10,14 @@ import pytest
 import SimpleITK as sitk
 
 from chains import random_chain
+from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid
 from dlir.transforms import chain as chains_module
 from dlir.transforms import resample as module
 from dlir.transforms.files import to_sitk
 from dlir.transforms.inverse import InverseTransform
 from dlir.transforms.jacobian import jacobian_map
-from dlir.transforms.resample import displacement_field, resample
+from dlir.transforms.resample import displacement_field, resample, resample_all
 from dlir.transforms.spatial import AffineTransform, CompositeTransform, SpatialTransform
 from grids import make_grid
 
@@ -58,17 +59,60 @@ def test_equals_simpleitk(seed: int, slab: int, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(nearest, sitk_resample(labels, moving, chain, fixed, sitk.sitkNearestNeighbor, 0))
 
 
+@pytest.mark.parametrize("slab", [4000, 1 << 19])
+def test_splines_and_gaussians_equal_simpleitk(slab: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the way there and, by the inverse, back; where voxels lie on voxels as well."""
+    monkeypatch.setattr(chains_module, "_AT_ONCE", slab)
+    chain, fixed, moving = scene(1)
+    rng = np.random.default_rng(1)
+    image = rng.normal(100, 30, moving.shape).astype(np.float32)
+    labels = rng.integers(0, 3, moving.shape).astype(np.uint8)
+    labels[:4] = 0
+    for way, onto in ((chain, fixed), (IDENTITY, moving)):
+        found = resample(image, moving, way, onto, "bspline", -7.0)
+        assert found.dtype == np.float32
+        expected = sitk_resample(image.astype(float), moving, way, onto, sitk.sitkBSpline3, -7.0)
+        np.testing.assert_array_equal(found == -7, expected == -7)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        weighed = resample(labels, moving, way, onto, "gaussian-label")
+        assert weighed.dtype == np.uint8
+        same = weighed == sitk_resample(labels, moving, way, onto, sitk.sitkLabelGaussian, 0)
+        assert same.mean() > 0.999  # two labels may weigh the same, but for rounding
+        assert weighed.any()
+    assert not np.array_equal(weighed, labels)  # smoothed even where they stay
+    inverse = InverseTransform(CompositeTransform((AffineTransform.translation([1.0, -2.0, 0.5]),)))
+    there = CompositeTransform((AffineTransform.translation([-1.0, 2.0, -0.5]),))
+    np.testing.assert_allclose(
+        resample(image, moving, inverse, moving, "bspline"),
+        resample(image, moving, there, moving, "bspline"),
+        atol=1e-3,
+    )
+
+
+def test_a_spline_needs_some_voxels() -> None:
+    grid, half = make_grid((3, 6, 7)), CompositeTransform((AffineTransform.translation([0.5, 0.0, 0.0]),))
+    with pytest.raises(GeometryError, match="7×6×3 voxels has too few for B-splines, which need 4"):
+        resample(np.zeros(grid.shape, np.float32), grid, half, grid, "bspline")
+
+
+def test_arrays_that_lie_together_go_together() -> None:
+    chain, fixed, moving = scene(2)
+    arrays = [np.random.default_rng(k).normal(size=moving.shape).astype(np.float32) for k in range(3)]
+    for found, array in zip(resample_all(arrays, moving, chain, fixed), arrays, strict=True):
+        np.testing.assert_array_equal(found, resample(array, moving, chain, fixed))
+
+
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize("mode", ["linear", "nearest", "gaussian-label"])
 def test_what_is_left_out_makes_no_difference(seed: int, mode: str) -> None:
     """A label is small, so most voxels are never evaluated; with another default all of them are."""
     chain, fixed, moving = scene(seed)
-    label = np.zeros(moving.shape, np.float32)
+    label = np.zeros(moving.shape, np.int16 if mode == "gaussian-label" else np.float32)
     label[5:9, 6:11, 9:12] = 3
     quick = resample(label, moving, chain, fixed, mode)  # type: ignore[arg-type]
-    whole = resample(label, moving, chain, fixed, mode, default=math.nan)  # type: ignore[arg-type]
+    whole = resample(label, moving, chain, fixed, mode, default=-1)  # type: ignore[arg-type]
     assert quick.any()
-    np.testing.assert_array_equal(quick, np.nan_to_num(whole))
+    np.testing.assert_array_equal(quick, np.where(whole == -1, 0, whole))
 
 
 def test_identity_returns_the_volume() -> None:
