@@ -10,7 +10,7 @@ Importing this package imports nothing heavy; torch and SimpleITK come in with w
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlir.api import Model, Result, load_model, register, register_many, sample_pair
+    from dlir.api import Model, Result, apply, invert, load_model, register, register_many, sample_pair
     from dlir.commands import evaluate, train
     from dlir.errors import DLIRError
     from dlir.geometry import ImageGrid
@@ -25,7 +25,9 @@ __all__ = [
     "Result",
     "Volume",
     "__version__",
+    "apply",
     "evaluate",
+    "invert",
     "load_model",
     "register",
     "register_many",
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "dlir.api": ("Model", "Result", "load_model", "register", "register_many", "sample_pair"),
+    "dlir.api": ("Model", "Result", "apply", "invert", "load_model", "register", "register_many", "sample_pair"),
     "dlir.commands": ("evaluate", "train"),
     "dlir.errors": ("DLIRError",),
     "dlir.geometry": ("ImageGrid",),

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "geometry": {"errors"},
     "io": {"errors", "geometry"},
     "transforms": {"errors", "geometry", "io"},
+    "applying": {"errors", "geometry", "io", "transforms"},
     "metrics": {"errors", "geometry", "io", "transforms"},
     "losses": {"errors", "geometry", "transforms"},
     "networks": {"errors", "geometry", "transforms"},
@@ -53,6 +54,8 @@ MAY_IMPORT[""] = {"errors", "geometry", "io", "api", "commands"}
 
 SLICER = {"slicer", "qt", "vtk", "ctk", "vtkmodules", "DLIRRegistrationLib", "DLIRRegistration", "DLIRRegister"}
 BASE_PACKAGES = {"numpy", "rich", "safetensors", "SimpleITK", "torch"}
+# VTK is a package of its own, too: the one file that may use it imports it when a surface is read.
+WITH_VTK = CORE / "io" / "formats" / "surfaces.py"
 
 FILES = sorted(CORE.rglob("*.py"))
 
@@ -116,7 +119,7 @@ def test_there_is_something_to_check() -> None:
 
 @each_file
 def test_dlir_never_imports_slicer(path: Path) -> None:
-    assert not packages_imported(path) & SLICER
+    assert not packages_imported(path) & (SLICER - {"vtkmodules"} if path == WITH_VTK else SLICER)
 
 
 @each_file
@@ -129,7 +132,7 @@ def test_parts_import_only_what_lies_below(path: Path) -> None:
 @each_file
 def test_inference_needs_only_the_base_packages(path: Path) -> None:
     if part_of(path) in INFERENCE | {""}:
-        assert packages_imported(path) <= BASE_PACKAGES
+        assert packages_imported(path) <= (BASE_PACKAGES | {"vtkmodules"} if path == WITH_VTK else BASE_PACKAGES)
 
 
 @pytest.mark.parametrize("folder", ["DLIRRegistration", "Testing", "Benchmarks"])

@@ -9,7 +9,8 @@ The command line makes the same request of the same function, `dlir.registration
 imported when something is registered for the first time, and what that loads stays in memory.
 """
 
-from dlir.api.inputs import ImageLike, LabelLike, PointsLike
+from dlir.api.applying import Inverse, apply, invert
+from dlir.api.inputs import ImageLike, LabelLike, PointsLike, TransformLike
 from dlir.api.many import register_many
 from dlir.api.registering import Model, load_model, register
 from dlir.api.result import Arrays, Result
@@ -18,10 +19,14 @@ from dlir.api.sample import sample_pair
 __all__ = [
     "Arrays",
     "ImageLike",
+    "Inverse",
     "LabelLike",
     "Model",
     "PointsLike",
     "Result",
+    "TransformLike",
+    "apply",
+    "invert",
     "load_model",
     "register",
     "register_many",

@@ -28,6 +28,8 @@ ImageLike: TypeAlias = "Path | sitk.Image | Volume | tuple[Any, ImageGrid | Imag
 LabelLike: TypeAlias = ImageLike
 # A file; (N, 3) in LPS mm, (x, y, z), NaN for a point that is not known.
 PointsLike: TypeAlias = "Path | Landmarks | ArrayLike"
+# A file, or a SimpleITK transform, from points of the fixed image to points of the moving image.
+TransformLike: TypeAlias = "Path | sitk.Transform"
 
 
 def request_of(
@@ -41,7 +43,7 @@ def request_of(
     moving_mask: LabelLike | None = None,
     moving_landmarks: PointsLike | None = None,
     fixed_landmarks: PointsLike | None = None,
-    initial_transform: Path | sitk.Transform | None = None,
+    initial_transform: TransformLike | None = None,
     initialize: str | None = None,
     refine: str | None = None,
     kind: str = Kind.deformable.value,
@@ -85,8 +87,8 @@ def request_of(
         moving_mask=None if moving_mask is None else label_source(moving_mask, "moving mask"),
         moving_labels=() if moving_label is None else (label_source(moving_label, "moving label"),),
         fixed_labels=() if fixed_label is None else (label_source(fixed_label, "fixed label"),),
-        fixed_landmarks=_points(fixed_landmarks, "fixed landmarks"),
-        moving_landmarks=_points(moving_landmarks, "moving landmarks"),
+        fixed_landmarks=None if fixed_landmarks is None else point_source(fixed_landmarks, "fixed landmarks"),
+        moving_landmarks=None if moving_landmarks is None else point_source(moving_landmarks, "moving landmarks"),
         error_map=error_map,
     )
 
@@ -118,8 +120,9 @@ def model_name(model: Path | Model) -> str:
     return os.fspath(path)
 
 
-def _points(points: PointsLike | None, role: str) -> PointSource | None:
-    if points is None or isinstance(points, str):
+def point_source(points: PointsLike, role: str) -> PointSource:
+    """As a request has them. Raises ImageError for what are no points, and where none is known."""
+    if isinstance(points, str):
         return points
     if isinstance(points, os.PathLike):
         return os.fspath(points)
@@ -137,7 +140,7 @@ def _points(points: PointsLike | None, role: str) -> PointSource | None:
     return tuple((x, y, z) if np.isfinite((x, y, z)).all() else None for x, y, z in rows)
 
 
-def _transform(transform: Path | sitk.Transform | None) -> TransformSource | None:
+def _transform(transform: TransformLike | None) -> TransformSource | None:
     if transform is None or isinstance(transform, str):
         return transform
     if isinstance(transform, os.PathLike):

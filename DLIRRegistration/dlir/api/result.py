@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dlir.api.inputs import ImageLike, image_source, label_source
+from dlir.api.inputs import ImageLike
 from dlir.errors import ImageError
 from dlir.registration.choices import DEFAULT_FORMAT
 from dlir.registration.judging.verdict import Verdict
@@ -116,24 +116,30 @@ class Result:
         carried = self._finished.propagated.landmarks
         return None if carried is None else carried.points
 
-    def apply(self, image: ImageLike, *, label: bool = False, onto: ImageLike | ImageGrid | None = None) -> sitk.Image:
+    def apply(
+        self,
+        image: ImageLike,
+        *,
+        label: bool = False,
+        onto: ImageLike | ImageGrid | None = None,
+        interpolation: str | None = None,
+    ) -> sitk.Image:
         """Another image that lies on the moving image, brought onto the fixed one.
 
-        image: as for `register`. label: whether it holds labels, taken from the nearest voxel, in their own type; else
-        interpolated linearly, float32. onto: another grid in the fixed image's space, or an image that has it.
-        Outside of the image it is 0 for labels, and else the image's minimum, as in `warped`.
+        image: as for `dlir.apply`. label: whether it holds labels, which keep their type; others become float32.
+        interpolation: as for `dlir.apply`. onto: another grid in the fixed image's space, or an image that has it.
+        Outside of the image it is 0 for labels and for several values per voxel, and else the image's minimum, as in
+        `warped`.
         """
-        from dlir.io import Volume, read_image, read_label
-        from dlir.io.objects import grid_of
-        from dlir.transforms.resample import resample
+        from dlir.api.applying import apply
 
-        source = label_source(image, "label") if label else image_source(image, "image")
-        if not isinstance(source, Volume):
-            source = read_label(str(source), None, "label") if label else read_image(str(source), "image")
-        grid = self.grid if onto is None else grid_of(onto, "result")
-        mode: Literal["nearest", "linear"] = "nearest" if label else "linear"
-        default = 0.0 if label else float(source.array.min())
-        return grid.to_sitk(resample(source.array, source.grid, self._finished.result.transform, grid, mode, default))
+        moved: sitk.Image = apply(
+            self._finished.result.transform,
+            **{"label" if label else "image": image},
+            reference=self.grid if onto is None else onto,
+            interpolation=interpolation,
+        )
+        return moved
 
     def numpy(self) -> Arrays[NDArray[Any]]:
         """The images as arrays of numpy."""

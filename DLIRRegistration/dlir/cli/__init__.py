@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from dlir import __version__
-from dlir.cli import apply, batch, cine, crossvalidate, data, demo, evaluate, jacobian, models, presets, register, train
+from dlir.cli import (
+    apply,
+    batch,
+    cine,
+    crossvalidate,
+    data,
+    demo,
+    evaluate,
+    invert,
+    jacobian,
+    models,
+    presets,
+    register,
+    train,
+)
 from dlir.cli.common import CommandGroup
 from dlir.registration.threads import use_threads
 
@@ -30,6 +44,7 @@ for _command in (
     cine.cine,
     apply.apply,
     jacobian.jacobian,
+    invert.invert,
     train.train,
     evaluate.evaluate,
     crossvalidate.crossvalidate,

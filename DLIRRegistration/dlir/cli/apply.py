@@ -1,17 +1,18 @@
-"""`dlir apply`: an image, labels or points through a saved transform."""
+"""`dlir apply`: an image, labels, points or a surface through saved transforms."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlir.applying.choices import Frame, Interpolation, Subject
 from dlir.cli.common import (
     FullPathsOption,
     JsonOption,
     OverwriteOption,
-    check_suffix,
+    TransformsOption,
     interrupt_says,
     print_json,
     progress_bar,
@@ -19,119 +20,82 @@ from dlir.cli.common import (
     say,
 )
 from dlir.errors import OptionError
-from dlir.registration.progress import Progress
 
 if TYPE_CHECKING:
-    from dlir.transforms.spatial import SpatialTransform
+    from dlir.applying.apply import Applied
 
 
 def apply(
-    transform: Annotated[Path, typer.Option(help="ITK transform file, such as transform.h5 of `dlir register`.")],
+    transform: TransformsOption,
     output: Annotated[Path, typer.Option(help="File to write; its folder is made where missing.")],
-    image: Annotated[str | None, typer.Option(help="Image, interpolated linearly.")] = None,
-    label: Annotated[str | None, typer.Option(help="Label map, by nearest neighbour.")] = None,
+    image: Annotated[str | None, typer.Option(help="Image: 3D, 4D, or with several values per voxel.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label map, 3D or 4D.")] = None,
     points: Annotated[str | None, typer.Option(help="Points: .csv, .txt, .pts, .mrk.json or .fcsv.")] = None,
+    surface: Annotated[str | None, typer.Option(help="Surface model: .vtk, .vtp, .stl, .obj or .ply.")] = None,
     reference: Annotated[
         str | None,
         typer.Option(help="Image onto whose grid to resample; for points as voxel indices, the image they lie on."),
     ] = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="Go the other way, see above.")] = False,
+    interpolation: Annotated[
+        Interpolation | None,
+        typer.Option(
+            help="Between voxels: of an image linear, bspline (cubic) or nearest, of labels nearest or gaussian-label.",
+            show_default="linear; of labels nearest",
+        ),
+    ] = None,
+    frame: Annotated[
+        Frame | None,
+        typer.Option(help="Of a surface that does not state it.", show_default="LPS", case_sensitive=False),
+    ] = None,
     overwrite: OverwriteOption = False,
     full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Take an image, labels or points through a saved TRANSFORM.
+    """Take an image, labels, points or a surface through saved transforms.
 
-    The transform maps points of the fixed image to points of the moving image. So an image or labels travel
+    A transform maps points of the fixed image to points of the moving image. So an image or labels travel
     from moving to fixed without --inverse (reference: the fixed image, or any grid in its space), and from fixed
-    to moving with it. Points are the other way round: those drawn on the fixed image travel to the moving image
-    without --inverse, and those drawn on the moving image travel to the fixed image with --inverse.
+    to moving with it. Points and surfaces are the other way round: those drawn on the fixed image travel to the moving
+    image without --inverse, and those drawn on the moving image travel to the fixed image with --inverse.
+
+    Several --transform are one transform, of which the last one given is applied to points first, as ITK and ANTs
+    have it: --transform A --transform B maps x to A(B(x)). --inverse inverts the whole.
     """
-    from dlir.io.points import POINT_SUFFIXES
-    from dlir.io.writing import IMAGE_SUFFIXES
-    from dlir.registration.results.former import require_unclaimed
+    from dlir.applying.apply import SUFFIXES, Application, apply_to_file
+    from dlir.applying.chain import chained
+    from dlir.registration.results.former import check_single
 
-    given = {"image": image, "label": label, "points": points}
-    kinds = [kind for kind, spec in given.items() if spec]
-    if len(kinds) != 1:
-        raise OptionError("give exactly one of --image, --label and --points")
-    kind, spec = kinds[0], str(given[kinds[0]])
-    if kind != "points" and not reference:
-        raise OptionError(f"--{kind} needs --reference, the image onto whose grid it is resampled")
-    check_suffix(output, POINT_SUFFIXES if kind == "points" else IMAGE_SUFFIXES)
-    if not overwrite:
-        require_unclaimed(output)
+    given = {Subject.image: image, Subject.label: label, Subject.points: points, Subject.surface: surface}
+    found = [(subject, source) for subject, source in given.items() if source]
+    if len(found) != 1:
+        raise OptionError("give exactly one of --image, --label, --points and --surface")
+    ((subject, source),) = found
+    check_single(output, SUFFIXES[subject], overwrite=overwrite)
+    names = list(map(str, transform))
     with progress_bar(wanted=not json) as progress:
-        report = _run(transform, kind, spec, reference, output, inverse, progress)
+        progress("loading", 0.0)
+        asked = Application(
+            subject,
+            source,
+            chained(names),
+            reference or None,
+            inverse,
+            interpolation and interpolation.value,
+            frame and frame.value,
+        )
+        applied = apply_to_file(asked, names, output, progress)
     with interrupt_says("the file is complete"):
-        if report["unsolved"]:
-            say(
-                f"warning: {report['unsolved']} of {report['count']} points have no inverse (off by up to "
-                f"{report['largest_residual_mm']:.3g} mm): the transform folds there or does not reach them"
-            )
-        if json:
-            print_json(reported(report, ("output", "transform", kind, "reference"), full=full_paths))
-        else:
-            residual = report["largest_residual_mm"]
-            print(f"{output}" + ("" if residual is None else f"  (inverse to within {residual:.2g} mm)"))
+        files = {"output": str(output), "transforms": names, subject.value: source, "reference": reference}
+        _tell(applied, reported(files, files, full=full_paths) | {"inverse": inverse}, output, as_json=json)
 
 
-def _run(
-    transform: Path, kind: str, spec: str, reference: str | None, output: Path, inverse: bool, progress: Progress
-) -> dict[str, Any]:
-    """Write the output and return what to tell of it."""
-    from dlir.io.writing import OutputFolder
-
-    progress("loading", 0.0)
-    from dlir.transforms.files import read_transform
-    from dlir.transforms.inverse import InverseTransform
-
-    forward = read_transform(transform)
-    backward = InverseTransform(forward) if inverse else None
-    with OutputFolder(output.parent, [str(transform), spec, *([reference] if reference else [])]) as outputs:
-        target = outputs.file(output.name)
-        if kind == "points":
-            count = _move_points(spec, reference, backward or forward, target)
-        else:
-            count = _resample(kind, spec, str(reference), backward or forward, target, progress)
-    return {
-        "output": str(output),
-        "transform": str(transform),
-        kind: spec,
-        "reference": reference,
-        "inverse": inverse,
-        "count": count,
-        "unsolved": backward.unsolved if backward else 0,
-        "largest_residual_mm": backward.largest_residual if backward else None,
-    }
-
-
-def _move_points(spec: str, reference: str | None, way: SpatialTransform, target: Path) -> int:
-    """Write the points as `way` moves them; returns their number."""
-    from dlir.io import Landmarks, read_grid, read_landmarks, write_landmarks
-
-    landmarks = read_landmarks(spec, read_grid(reference) if reference else None, role="points")
-    write_landmarks(target, Landmarks(way.apply(landmarks.points), landmarks.labels))
-    return len(landmarks.points)
-
-
-def _resample(kind: str, spec: str, reference: str, way: SpatialTransform, target: Path, progress: Progress) -> int:
-    """Write the volume as seen through `way`; returns the number of voxels."""
-    from dlir.io import read_grid, read_image, read_label, write_image
-    from dlir.transforms.resample import resample
-
-    progress("reading", 0.05)
-    onto = read_grid(reference)
-    if kind == "image":
-        volume = read_image(spec, "image")
-        default = float(volume.array.min())
+def _tell(applied: Applied, report: dict[str, Any], output: Path, *, as_json: bool) -> None:
+    residual = applied.largest_residual
+    if applied.warning:
+        say(f"warning: {applied.warning}")
+    if as_json:
+        figures = {"count": applied.count, "unsolved": applied.unsolved, "largest_residual_mm": residual}
+        print_json(report | figures)
     else:
-        volume = read_label(spec, None, "label")
-        default = 0.0
-    mode: Literal["linear", "nearest"] = "linear" if kind == "image" else "nearest"
-    array = resample(
-        volume.array, volume.grid, way, onto, mode, default, lambda done: progress("resampling", 0.1 + 0.8 * done)
-    )
-    progress("writing", 0.9)
-    write_image(target, array, onto)
-    return int(array.size)
+        print(f"{output}" + ("" if residual is None else f"  (inverse to within {residual:.2g} mm)"))

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlir.errors import DLIRError, OutputError, notes_to, shown
+from dlir.errors import DLIRError, notes_to, shown
 from dlir.registration.choices import SIMILARITIES, Device, FailOn, ImageFormat
 from dlir.registration.progress import Progress, silent
 
@@ -40,6 +40,10 @@ ThreadsOption = Annotated[
     typer.Option(min=1, help="Threads of the CPU; else as the variable DLIR_THREADS says.", show_default="cores here"),
 ]
 ErrorMapOption = Annotated[bool, typer.Option("--error-map", help="Also write the error to expect, in mm.")]
+TransformsOption = Annotated[
+    list[Path],
+    typer.Option(help="ITK transform file, such as transform.h5 of `dlir register`; of several the last acts first."),
+]
 FullPathsOption = Annotated[
     bool, typer.Option("--full-paths", help="Name files with the folders above them, in what is written or printed.")
 ]
@@ -94,7 +98,12 @@ def reported(report: dict[str, Any], files: Iterable[str], *, full: bool) -> dic
     """The report with the entries that name `files` as they may be passed on, see `reported_name`."""
     from dlir.io.source import reported_name
 
-    return report | {key: reported_name(report[key], full=full) for key in files if report[key]}
+    def named(value: str | list[str]) -> str | list[str]:
+        if isinstance(value, str):
+            return reported_name(value, full=full)
+        return [reported_name(name, full=full) for name in value]
+
+    return report | {key: named(report[key]) for key in files if report[key]}
 
 
 @contextmanager
@@ -114,11 +123,3 @@ def progress_bar(wanted: bool = True) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda name, fraction: bar.update(task, description=name, completed=fraction)
-
-
-def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuses, before any work, a file name of a type that cannot be written. Raises OutputError."""
-    if not path.name.endswith(suffixes):
-        raise OutputError(
-            f"cannot write '{path}': the name of this output must end in {', '.join(suffixes)}; rename it"
-        )

@@ -60,7 +60,7 @@ def _part_to_sitk(part: Part) -> Any:
     if isinstance(part, BSplineTransform):
         images = [part.grid.to_sitk(np.ascontiguousarray(component)) for component in part.coefficients]
         return sitk.BSplineTransform(images, 3)
-    raise TransformError(f"a {type(part).__name__} cannot be written as an ITK transform")
+    return sitk.DisplacementFieldTransform(part.grid.to_sitk(part.field.astype(np.float64), is_vector=True))
 
 
 def from_sitk(transform: Any, name: str = "transform") -> CompositeTransform:
@@ -111,7 +111,12 @@ def _reserve(path: Path, transform: CompositeTransform) -> None:
 
     The HDF5 library, left with a file that it could not write, crashes the process when that ends.
     """
-    size = _RESERVE + sum(part.coefficients.nbytes for part in transform.parts if isinstance(part, BSplineTransform))
+    size = _RESERVE
+    for part in transform.parts:
+        if isinstance(part, BSplineTransform):
+            size += part.coefficients.nbytes
+        elif isinstance(part, DisplacementTransform):
+            size += part.field.size * np.dtype(float).itemsize
     with path.open("wb") as file:
         for start in range(0, size, _RESERVE):
             file.write(bytes(min(_RESERVE, size - start)))

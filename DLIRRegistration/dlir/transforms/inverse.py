@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.geometry import transform_points
-from dlir.transforms.chain import Chain
-from dlir.transforms.spatial import CompositeTransform, Points, SpatialTransform
+from dlir.errors import TransformError
+from dlir.geometry import ImageGrid, transform_points
+from dlir.transforms.chain import Chain, voxel_slabs
+from dlir.transforms.spatial import (
+    AffineTransform,
+    CompositeTransform,
+    DisplacementTransform,
+    Points,
+    SpatialTransform,
+)
 
 # An inverse that is off by more than this, in mm, is none.
 TOLERANCE = 0.01
 
+# By how much more a linear transform may shrink one direction than another before it flattens space.
+_FLAT = 1e12
 _ITERATIONS = 100
 _TOLERANCE = 1e-6
 
@@ -106,3 +116,89 @@ class InverseTransform:
         """Raises numpy's LinAlgError where T is singular."""
         forward = self.transform.jacobian(invert_points(self.transform, points).points)
         return np.asarray(np.linalg.inv(forward), float)
+
+    def determinant(self, points: Points) -> NDArray[np.float64]:
+        """(N,): that of the derivative of T^-1 at points (N, 3), negative in folds; 0 where there is no inverse."""
+        origin, solved = self.solve(points)
+        forward = np.linalg.det(self.transform.jacobian(origin))
+        solved &= forward != 0
+        backward = np.zeros(len(forward))
+        backward[solved] = 1 / forward[solved]
+        return backward
+
+
+# -- as a transform that can be written ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Inverted:
+    """T^-1, moving point -> fixed point, as a transform that can be written.
+
+    transform: a matrix where T is linear, else a displacement field. largest_residual, between: mm; the largest
+    |T(transform(y)) - y| of the voxels y of its grid, and of places halfway between eight of them, where an inverse was
+    found; None for a matrix. unsolved: voxels without one, to TOLERANCE; the field leads to what comes nearest there.
+    """
+
+    transform: CompositeTransform
+    largest_residual: float | None = None
+    between: float | None = None
+    unsolved: int = 0
+
+    @property
+    def warning(self) -> str | None:
+        """What its user should know."""
+        if not self.unsolved:
+            return None
+        return f"{self.unsolved} voxels have no inverse: the transform folds there or does not reach them"
+
+
+def inverted_matrix(transform: CompositeTransform) -> Inverted:
+    """The inverse of a linear transform. Raises TransformError for one that is not, and for one that flattens space."""
+    matrix = transform.matrix
+    if not np.linalg.cond(matrix[:3, :3]) < _FLAT:
+        raise TransformError("a linear transform that flattens space has no inverse; give another")
+    return Inverted(CompositeTransform((AffineTransform(np.linalg.inv(matrix)),)))
+
+
+def inverted_field(
+    transform: CompositeTransform, onto: ImageGrid, progress: Callable[[float], None] = lambda fraction: None
+) -> Inverted:
+    """The inverse as displacements of the voxels of `onto`, a grid on the moving image's side, slab by slab.
+
+    progress: called with the fraction done. Raises nothing where T folds: `unsolved` tells.
+    """
+    field, solved = np.empty((*onto.shape, 3), np.float32), np.empty(onto.shape, bool)
+    inverse = InverseTransform(transform)
+    for low, high in voxel_slabs(onto.shape):
+        progress(low / onto.shape[0])
+        targets = onto.slab(low, high).voxel_centers()
+        points, found = inverse.solve(targets.reshape(-1, 3))
+        field[low:high] = points.reshape(targets.shape) - targets
+        solved[low:high] = found.reshape(targets.shape[:3])
+    made = CompositeTransform((DisplacementTransform(field, onto),))
+    return Inverted(made, *_residuals(transform, field, solved, onto), int(np.count_nonzero(~solved)))
+
+
+def _residuals(
+    transform: CompositeTransform, field: NDArray[np.float32], solved: NDArray[np.bool_], onto: ImageGrid
+) -> tuple[float | None, float | None]:
+    """Of a field as it is written, at voxels and halfway between them; None where there are no such places."""
+    largest: list[float | None] = [None, None]
+    for low, high in voxel_slabs(onto.shape):
+        part = onto.slab(low, high)
+        places = [(part.voxel_centers(), field[low:high].astype(float), solved[low:high])]
+        z, y, x = min(high, onto.shape[0] - 1) - low, onto.shape[1] - 1, onto.shape[2] - 1
+        if min(z, y, x) > 0:
+            halfway = onto.lattice((0.5, 0.5, low + 0.5), (1, 1, 1), (x, y, z)).voxel_centers()
+            moved, known = field[low : low + z + 1].astype(float), solved[low : low + z + 1]
+            for axis in range(3):
+                first, second = (np.arange(moved.shape[axis] - 1) + k for k in (0, 1))
+                moved = (moved.take(first, axis) + moved.take(second, axis)) / 2
+                known = known.take(first, axis) & known.take(second, axis)
+            places.append((halfway, moved, known))
+        for number, (targets, away, known) in enumerate(places):
+            if known.any():
+                back = transform.apply(targets[known] + away[known])
+                error = float(np.linalg.norm(back - targets[known], axis=1).max())
+                largest[number] = max(error, largest[number] or 0.0)
+    return largest[0], largest[1]

@@ -112,7 +112,7 @@ def test_points_without_an_inverse_are_told(pair: Pair) -> None:
 
 def test_options_that_do_not_fit(pair: Pair, transform: Path) -> None:
     base = ["apply", "--transform", transform, "--output", pair.folder / "o.nrrd"]
-    refuse(base, pair.folder, "exactly one of --image, --label and --points")
+    refuse(base, pair.folder, "exactly one of --image, --label, --points and --surface")
     refuse([*base, "--image", pair.moving, "--label", pair.moving_label], pair.folder, "exactly one")
     refuse([*base, "--image", pair.moving], pair.folder, "--image needs --reference")
     refuse([*base, "--label", pair.moving, "--reference", pair.fixed], pair.folder, "not whole numbers")

@@ -136,10 +136,10 @@ def _voxels(opened: _Opened, phase: int | None, wild: NDArray[np.int64]) -> NDAr
     try:
         with quiet:
             image = reader.Execute()
-            if _is_sequence(reader) and phase is not None:
+            if is_sequence(reader) and phase is not None:
                 image = sitk.VectorIndexSelectionCast(image, phase)
             array = sitk.GetArrayFromImage(image)
-            if _is_sequence(reader) and phase is None:
+            if is_sequence(reader) and phase is None:
                 array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
     except RuntimeError as error:
         raise _damaged(opened.source) from error
@@ -250,7 +250,7 @@ def _check_kind(source: Source, reader: sitk.ImageFileReader) -> None:
     components, dimension = reader.GetNumberOfComponents(), reader.GetDimension()
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         raise ImageError(f"{source.name} has complex voxels; give its magnitude image")
-    if components != 1 and not _is_sequence(reader):
+    if components != 1 and not is_sequence(reader):
         raise ImageError(f"{source.name} has {components} values per voxel (colour or vector); give an image with one")
     if dimension not in (3, 4):
         raise ImageError(f"{source.name} is a {dimension}D image; give a 3D volume or one time point of a 4D file")
@@ -275,7 +275,7 @@ def _check_format(opened: _Opened) -> None:
         )
 
 
-def _is_sequence(reader: sitk.ImageFileReader) -> bool:
+def is_sequence(reader: sitk.ImageFileReader) -> bool:
     """Whether what ITK takes for values per voxel are time points, as in a sequence that Slicer saved as NRRD."""
     kinds = [reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("NRRD_kinds[")]
     return reader.GetDimension() == 3 and "list" in kinds
@@ -285,4 +285,4 @@ def _phases(reader: sitk.ImageFileReader) -> int:
     size = reader.GetSize()
     if len(size) == 4:
         return int(size[3])
-    return int(reader.GetNumberOfComponents()) if _is_sequence(reader) else 1
+    return int(reader.GetNumberOfComponents()) if is_sequence(reader) else 1

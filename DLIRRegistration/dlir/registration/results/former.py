@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,9 +130,15 @@ def take_over(outputs: OutputFolder, names: Iterable[str], *, overwrite: bool) -
     return former
 
 
-def require_unclaimed(path: Path) -> None:
-    """Raises OutputError for the name of a single file that is part of a registration's results."""
-    former = read_former(path.parent)
+def check_single(path: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
+    """Before any work. Raises OutputError for the name of a single file of a type that cannot be written, and of one
+    that is part of a registration's results, unless told to `overwrite`.
+    """
+    if not path.name.endswith(tuple(suffixes)):
+        raise OutputError(
+            f"cannot write '{path}': the name of this output must end in {', '.join(suffixes)}; rename it"
+        )
+    former = None if overwrite else read_former(path.parent)
     if former and path.name in former.names and os.path.lexists(path):
         raise OutputError(
             f"'{shown(path)}' is of the registration that the report.json beside it tells of; choose another name, or "
