@@ -52,7 +52,7 @@ def _looked_up(image: Any, interpolator: int, dtype: np.dtype[Any]) -> Values:
         count = index.shape[1]
         if not count:
             return np.empty(0, dtype)
-        away = np.ascontiguousarray(index.T).reshape(1, 1, count, 3)
+        away = np.array(index.T, order="C").reshape(1, 1, count, 3)  # a copy, whatever the order of the points
         away[..., 0] -= np.arange(count)
         way = sitk.DisplacementFieldTransform(sitk.GetImageFromArray(away, isVector=True))
         row = sitk.Resample(image, (count, 1, 1), way, interpolator)

@@ -14,6 +14,7 @@ from cli_runs import FIXED, Pair, read, refuse, succeed
 from dlir.cli import app
 from dlir.geometry import ImageGrid
 from dlir.io import Landmarks, read_landmarks, write_image, write_landmarks
+from dlir.io.formats.surfaces import read_surface
 from dlir.transforms.files import read_transform, write_transform
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 
@@ -110,6 +111,77 @@ def test_points_without_an_inverse_are_told(pair: Pair) -> None:
     assert json.loads(result.stdout)["unsolved"] == 1
 
 
+def test_several_transforms_are_one(pair: Pair, transform: Path) -> None:
+    """In ITK's order, for images, labels, points and determinants, and inverted as a whole."""
+    write_transform(pair.folder / "s.tfm", CompositeTransform((AffineTransform(np.diag([1.2, 0.9, 1.0, 1.0])),)))
+    both = ["--transform", transform, "--transform", pair.folder / "s.tfm"]
+    whole = sitk.CompositeTransform([sitk.ReadTransform(str(name)) for name in both[1::2]])
+    whole.FlattenTransform()  # as files have it
+    sitk.WriteTransform(whole, str(pair.folder / "whole.h5"))
+    for subject, source, interpolation, mode in (
+        ("--image", pair.moving, "bspline", sitk.sitkBSpline3),
+        ("--label", pair.moving_label, "gaussian-label", sitk.sitkLabelGaussian),
+    ):
+        output = pair.folder / f"{interpolation}.nrrd"
+        more = [subject, source, "--reference", pair.fixed, "--interpolation", interpolation]
+        succeed(["apply", *both, *more, "--output", output])
+        outside = float(read(source).min())
+        expected = _sitk_resample(source, pair.fixed, pair.folder / "whole.h5", mode, outside)
+        assert np.isclose(read(output), expected, atol=1e-2).mean() > 0.999
+    drawn, there, back = (pair.folder / name for name in ("drawn.csv", "there.csv", "back.fcsv"))
+    places = FIXED.center + np.eye(3)
+    write_landmarks(drawn, Landmarks(places, ("a", "b", "c")))
+    succeed(["apply", *both, "--points", drawn, "--output", there])
+    expected = np.array([whole.TransformPoint(place) for place in places.tolist()])
+    np.testing.assert_allclose(read_landmarks(there).points, expected, atol=1e-6)
+    report = json.loads(succeed(["apply", *both, "--points", there, "--inverse", "--output", back, "--json"]))
+    assert report["transforms"] == ["transform.h5", "s.tfm"]
+    np.testing.assert_allclose(read_landmarks(back).points, places, atol=1e-4)
+    jacobian = ["jacobian", "--reference", pair.fixed, "--output", pair.folder / "j.nrrd", "--json"]
+    stretched, deformed, one = (
+        json.loads(succeed([*jacobian, *named]))["mean"] for named in (both[2:], both, [*both[2:], "--inverse"])
+    )
+    assert (stretched, one) == (pytest.approx(1.08), pytest.approx(1 / 1.08))
+    assert deformed != pytest.approx(1.08, abs=1e-3)
+
+
+def test_every_form_of_landmarks_keeps_names_and_places(pair: Pair) -> None:
+    """From one format to the next, the first one in RAS."""
+    write_transform(pair.folder / "shift.tfm", CompositeTransform((AffineTransform.translation([1.0, 2.0, 3.0]),)))
+    names, places = ("apex", "basis, left", "RV"), np.array([[1.5, -2.0, 3.0], [0.0, 1.0, 2.0], [9.0, 8.0, 7.0]])
+    rows = (f'{-x},{-y},{z},0,0,0,1,1,1,0,"{name}",,' for name, (x, y, z) in zip(names, places.tolist(), strict=True))
+    lines = ["# CoordinateSystem = RAS", *(f"{number},{row}" for number, row in enumerate(rows))]
+    source = pair.folder / "a.fcsv"
+    source.write_text("\n".join(lines))
+    for step, name in enumerate(("b.mrk.json", "c.csv", "d.fcsv"), 1):
+        target = pair.folder / name
+        succeed(["apply", "--transform", pair.folder / "shift.tfm", "--points", source, "--output", target])
+        assert read_landmarks(target).labels == names
+        np.testing.assert_allclose(read_landmarks(target).points, places + step * np.array([1.0, 2.0, 3.0]))
+        source = target
+
+
+def test_a_surface_travels_as_points_do(pair: Pair, transform: Path) -> None:
+    pytest.importorskip("vtkmodules.vtkCommonCore", reason="VTK is not installed")
+    corners = FIXED.center + np.array([[0, 0, 0], [5, 0, 0], [0, 5, 0]])
+    head = "# vtk DataFile Version 4.2\nmine\nASCII\nDATASET POLYDATA\nPOINTS 3 double\n"
+    rows = "\n".join(" ".join(map(str, row)) for row in corners.tolist())
+    drawn, there, back = (pair.folder / name for name in ("model.vtk", "there.ply", "back.vtp"))
+    drawn.write_text(f"{head}{rows}\nPOLYGONS 1 4\n3 0 1 2\n")
+    base = ["apply", "--transform", transform, "--surface"]
+    result = CliRunner().invoke(app, list(map(str, [*base, drawn, "--output", there])))
+    assert result.exit_code == 0, result.stderr
+    assert "does not state its frame; it is taken to be in LPS" in result.stderr
+    succeed([*base, there, "--inverse", "--output", back])
+    saved = sitk.ReadTransform(str(transform))
+    moved = [saved.TransformPoint(corner) for corner in corners.tolist()]
+    np.testing.assert_allclose(read_surface(there).points, moved, atol=1e-4)
+    np.testing.assert_allclose(read_surface(back).points, corners, atol=1e-3)
+    assert succeed([*base, drawn, "--output", there, "--frame", "lps"]) == f"{there}\n"
+    refuse([*base, there, "--frame", "RAS", "--output", pair.folder / "o.stl"], pair.folder, "states that it is in LPS")
+    refuse([*base, drawn, "--output", pair.folder / "o.nrrd"], pair.folder, "must end in .vtk")
+
+
 def test_options_that_do_not_fit(pair: Pair, transform: Path) -> None:
     base = ["apply", "--transform", transform, "--output", pair.folder / "o.nrrd"]
     refuse(base, pair.folder, "exactly one of --image, --label, --points and --surface")
@@ -117,6 +189,9 @@ def test_options_that_do_not_fit(pair: Pair, transform: Path) -> None:
     refuse([*base, "--image", pair.moving], pair.folder, "--image needs --reference")
     refuse([*base, "--label", pair.moving, "--reference", pair.fixed], pair.folder, "not whole numbers")
     refuse([*base, "--points", pair.moving], pair.folder, "o.nrrd", ".csv")
+    image = [*base, "--image", pair.moving, "--reference", pair.fixed]
+    refuse([*image, "--interpolation", "gaussian-label"], pair.folder, "of images is 'gaussian-label'; use linear")
+    refuse([*image, "--frame", "LPS"], pair.folder, "--frame is that of a surface")
 
 
 @pytest.mark.parametrize("name", ["o.png", "o", "o.csv"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -90,7 +90,7 @@ def read_surface(path: str | os.PathLike[str], frame: SurfaceFrame | None = None
         for what in _LEGACY_KINDS:
             getattr(reader, f"ReadAll{what}On")()
     told: list[str] = []
-    _listen(reader, told)
+    _listen(reader, told, ["ErrorEvent", "WarningEvent"])  # of a file that is cut VTK only warns
     with quiet:
         known = suffix != ".vtk" or reader.IsFilePolyData()
         if known:
@@ -131,7 +131,7 @@ def write_surface(path: Path, surface: Surface) -> None:
         if suffix == ".vtk":
             writer.SetFileVersion(_LEGACY_VERSION)
     writer.SetInputData(data)
-    _listen(writer, told)
+    _listen(writer, told, ["ErrorEvent"])
     with replacing(path) as temporary:
         writer.SetFileName(writable(temporary))
         with quiet:
@@ -195,15 +195,15 @@ def _module(name: str) -> Any:
         raise ImageError(f"surfaces need VTK, which is not installed: {how_to_install('surfaces')}") from None
 
 
-def _listen(algorithm: Any, told: list[str]) -> None:
-    """Has what VTK finds wrong in `told` instead of on the terminal; of a file that is cut it only warns."""
+def _listen(algorithm: Any, told: list[str], events: Sequence[str]) -> None:
+    """Has what VTK finds wrong in `told` instead of on the terminal."""
 
     def hear(_caller: Any, _event: str, text: str) -> None:
         told.append(" ".join(text.split()))
 
     hear.CallDataType = "string0"  # type: ignore[attr-defined]  # how VTK knows that the text is asked for
     for observed in (algorithm, algorithm.GetExecutive()):
-        for event in ("ErrorEvent", "WarningEvent"):
+        for event in events:
             observed.AddObserver(event, hear)
 
 
