@@ -65,7 +65,7 @@ def apply(
 def apply(transform: TransformLike | Sequence[TransformLike], *, surface: Path, **options: Any) -> Surface: ...
 
 
-def apply(
+def apply(  # type: ignore[misc]  # options are the arguments that are named here
     transform: TransformLike | Sequence[TransformLike],
     *,
     image: ImageLike | None = None,
@@ -200,8 +200,10 @@ def _source(subject: Subject, source: Any) -> Any:
 
 
 def _reference(reference: ImageLike | ImageGrid | None) -> str | ImageGrid | None:
-    if reference is None or isinstance(reference, (str, os.PathLike)):
-        return reference and os.fspath(reference)
+    if reference is None:
+        return None
+    if isinstance(reference, (str, os.PathLike)):
+        return os.fspath(reference)
     from dlir.io.objects import grid_of
 
     return grid_of(reference, "result")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
     from dlir.io import Landmarks, Volume
     from dlir.registration.request import ImageSource, PointSource, TransformSource
+    from dlir.transforms.spatial import CompositeTransform
 
 Path: TypeAlias = "str | os.PathLike[str]"
 # A file or a DICOM folder, '#7' behind it for a time point; a SimpleITK image; a nibabel image; an array of numpy or
@@ -28,8 +29,8 @@ ImageLike: TypeAlias = "Path | sitk.Image | Volume | tuple[Any, ImageGrid | Imag
 LabelLike: TypeAlias = ImageLike
 # A file; (N, 3) in LPS mm, (x, y, z), NaN for a point that is not known.
 PointsLike: TypeAlias = "Path | Landmarks | ArrayLike"
-# A file, or a SimpleITK transform, from points of the fixed image to points of the moving image.
-TransformLike: TypeAlias = "Path | sitk.Transform"
+# A file, a SimpleITK transform, or one of ours, from points of the fixed image to points of the moving image.
+TransformLike: TypeAlias = "Path | sitk.Transform | CompositeTransform"
 
 
 def request_of(

@@ -133,12 +133,9 @@ class Result:
         """
         from dlir.api.applying import apply
 
-        moved: sitk.Image = apply(
-            self._finished.result.transform,
-            **{"label" if label else "image": image},
-            reference=self.grid if onto is None else onto,
-            interpolation=interpolation,
-        )
+        way = self._finished.result.transform
+        how: dict[str, Any] = {"reference": self.grid if onto is None else onto, "interpolation": interpolation}
+        moved: sitk.Image = apply(way, label=image, **how) if label else apply(way, image=image, **how)
         return moved
 
     def numpy(self) -> Arrays[NDArray[Any]]:

@@ -134,7 +134,7 @@ def _moved(asked: Application, way: Callable[[Points], Points]) -> Landmarks:
         grid = read_grid(asked.reference) if isinstance(asked.reference, str) else asked.reference
         landmarks = read_landmarks(str(landmarks), grid, role="points")
     points = landmarks.points.copy()
-    known: NDArray[np.bool_] = np.isfinite(points).all(1)
+    known: NDArray[np.bool_] = np.all(np.isfinite(points), axis=1)
     points[known] = way(points[known])
     return Landmarks(points, landmarks.labels)
 

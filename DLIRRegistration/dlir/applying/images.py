@@ -72,7 +72,8 @@ class Image:
         if self.layout == "volume":
             return images[0]
         step = 1.0 if self.seconds is None else (self.seconds[-1] - self.seconds[0]) / (len(images) - 1)
-        return sitk.JoinSeries(images, 0.0, step)
+        joined: sitk.Image = sitk.JoinSeries(images, 0.0, step)
+        return joined
 
 
 def read_any_image(source: str | Volume) -> Image:

@@ -52,7 +52,7 @@ def apply(
     full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Take an image, labels, points or a surface through saved transforms.
+    """Take images, points or surfaces through a saved transform.
 
     A transform maps points of the fixed image to points of the moving image. So an image or labels travel
     from moving to fixed without --inverse (reference: the fixed image, or any grid in its space), and from fixed

@@ -42,7 +42,10 @@ ThreadsOption = Annotated[
 ErrorMapOption = Annotated[bool, typer.Option("--error-map", help="Also write the error to expect, in mm.")]
 TransformsOption = Annotated[
     list[Path],
-    typer.Option(help="ITK transform file, such as transform.h5 of `dlir register`; of several the last acts first."),
+    typer.Option(
+        metavar="<path>",
+        help="ITK transform file, such as transform.h5 of `dlir register`; of several the last acts first.",
+    ),
 ]
 FullPathsOption = Annotated[
     bool, typer.Option("--full-paths", help="Name files with the folders above them, in what is written or printed.")

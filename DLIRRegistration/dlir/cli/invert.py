@@ -33,11 +33,12 @@ def invert(
     full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write the inverse of saved transforms: from points of the moving image to points of the fixed image.
+    """Write the inverse of a saved transform.
 
-    That of a linear transform is linear, and exact. Any other becomes a displacement in each voxel of --reference, in
-    mm and LPS: exact at the voxels, linear between them. How far both are off is printed, and how many voxels have no
-    inverse; these have the displacement that comes nearest. Several --transform are one, see `dlir apply --help`.
+    It maps points of the moving image to points of the fixed image. That of a linear transform is linear, and exact.
+    Any other becomes a displacement in each voxel of --reference, in mm and LPS: exact at the voxels, linear between
+    them. How far both are off is printed, and how many voxels have no inverse; these have the displacement that comes
+    nearest. Several --transform are one, see `dlir apply --help`.
     """
     from dlir.applying.chain import chained
     from dlir.applying.invert import INVERSE_SUFFIXES, invert_to_file

@@ -32,7 +32,7 @@ def jacobian(
     full_paths: FullPathsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write the Jacobian determinant of saved transforms.
+    """Write the Jacobian determinant of a saved transform.
 
     1 keeps volume, below 1 shrinks, 0 or less is folding. It is that of the map from fixed to moving points, computed
     exactly, in slabs; with --inverse that of the map from moving to fixed points, 0 where there is none. Several

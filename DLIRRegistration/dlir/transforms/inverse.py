@@ -157,7 +157,7 @@ def inverted_matrix(transform: CompositeTransform) -> Inverted:
     matrix = transform.matrix
     if not np.linalg.cond(matrix[:3, :3]) < _FLAT:
         raise TransformError("a linear transform that flattens space has no inverse; give another")
-    return Inverted(CompositeTransform((AffineTransform(np.linalg.inv(matrix)),)))
+    return Inverted(CompositeTransform((AffineTransform(np.asarray(np.linalg.inv(matrix), float)),)))
 
 
 def inverted_field(

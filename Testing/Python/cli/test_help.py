@@ -11,8 +11,8 @@ import pytest
 from cli_runs import SOURCE, succeed
 from dlir import __version__
 
-COMMANDS = ["register", "batch", "cine", "apply", "jacobian", "models", "presets", "data", "train", "evaluate"]
-COMMANDS += ["crossvalidate", "demo"]
+COMMANDS = ["register", "batch", "cine", "apply", "jacobian", "invert", "models", "presets", "data", "train"]
+COMMANDS += ["evaluate", "crossvalidate", "demo"]
 
 
 def _run(*arguments: str) -> str:

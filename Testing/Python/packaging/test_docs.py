@@ -128,8 +128,10 @@ def test_the_python_of_the_guide_runs(
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, "python.md", "exec"), names)
-    assert len(blocks) == 4
-    assert capsys.readouterr().out.splitlines()[-2:] == ["good", "good"]
+    assert len(blocks) == 5
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-3].endswith("(1, 3) True 0")  # what is applied and inverted
+    assert printed[-2:] == ["good", "good"]
     assert {file.name for file in tmp_path.iterdir()} == {*SAMPLE_NAMES, "result", "turned"}
     np.testing.assert_array_equal(
         sitk.GetArrayFromImage(names["other"]), sitk.GetArrayFromImage(sitk.ReadImage("result/warped_label.nrrd"))
