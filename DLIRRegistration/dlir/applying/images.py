@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import OptionError, OutputError, note
+from dlir.errors import ImageError, OptionError, OutputError, note
 from dlir.geometry import ImageGrid
 from dlir.io import Volume, count_phases, read_image, read_label, write_image
 from dlir.io.dicom.series import is_dicom_source
@@ -90,10 +90,18 @@ def read_any_image(source: str | Volume) -> Image:
         return Image(found.arrays, found.grid, 0.0, "components")
     if count_phases(source, "image") > 1:
         cine = read_sequence(source, "image")
-        arrays = [cine.volume(phase).array for phase in range(len(cine))]
+        arrays = [_finite(array, parsed.name) for array in cine.arrays]
         return Image(arrays, cine.grid, min(float(array.min()) for array in arrays), "times", cine.seconds)
     volume = read_image(source, "image")
     return Image([volume.array], volume.grid, float(volume.array.min()))
+
+
+def _finite(native: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """A time point; one that is the same all over, as before a contrast agent comes, will do."""
+    array = np.ascontiguousarray(native, np.float32)
+    if not np.isfinite(array).all():
+        raise ImageError(f"{name} has voxels that are not finite numbers (NaN or infinite); replace them")
+    return array
 
 
 def read_any_label(source: str | Volume) -> Image:

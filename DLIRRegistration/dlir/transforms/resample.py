@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,6 +28,8 @@ _WHOLE = 1e-6
 # Voxels by which the values of each mode reach beyond those that differ from the rest; for B-splines beyond the image.
 _REACH: dict[Mode, float] = {"linear": 1.0, "nearest": 0.5, "bspline": 0.5, "gaussian-label": 4.0}
 _OF_LABELS = ("nearest", "gaussian-label")
+# Voxels of arrays that are prepared for look-ups at once, in double precision: a gigabyte.
+_TOGETHER = 1 << 27
 
 _CORNERS = np.array(list(np.ndindex(2, 2, 2)), float)
 
@@ -60,7 +63,30 @@ def resample_all(
     default: float = 0,
     progress: Progress = lambda fraction: None,
 ) -> list[NDArray[Any]]:
-    """As `resample`, for several arrays on one grid, such as time points: where voxels go is found once for all."""
+    """As `resample`, for several arrays on one grid, such as time points: where voxels go is found once for as many as
+    there is room for.
+    """
+    together, results = max(1, _TOGETHER // math.prod(grid.shape)), list[NDArray[Any]]()
+    for first in range(0, len(arrays), together):
+        some = arrays[first : first + together]
+        share, before = len(some) / len(arrays), first / len(arrays)
+
+        def told(done: float, share: float = share, before: float = before) -> None:
+            progress(before + share * done)
+
+        results += _resampled(some, grid, transform, onto, mode, default, told)
+    return results
+
+
+def _resampled(
+    arrays: Sequence[NDArray[Any]],
+    grid: ImageGrid,
+    transform: SpatialTransform,
+    onto: ImageGrid,
+    mode: Mode,
+    default: float,
+    progress: Progress,
+) -> list[NDArray[Any]]:
     kinds = [array.dtype if mode in _OF_LABELS else np.dtype(np.float32) for array in arrays]
     results = [np.full(onto.shape, default, kind) for kind in kinds]
     # Gaussians smooth even what stays where it is.

@@ -37,6 +37,7 @@ def moved(subject: Subject, source: Path, target: Path | None = None, interpolat
 
 def cine(path: Path, dtype: str) -> list[np.ndarray]:
     phases = [np.random.default_rng(k).integers(0, 3, GRID.shape).astype(dtype) for k in range(3)]
+    phases[0][:] = 0  # before something comes
     for phase in phases:
         phase[:2] = 0
     with sequence_writer(path, 3, GRID, dtype, (0.0, 0.5, 1.0)) as add:

@@ -95,11 +95,17 @@ def test_a_spline_needs_some_voxels() -> None:
         resample(np.zeros(grid.shape, np.float32), grid, half, grid, "bspline")
 
 
-def test_arrays_that_lie_together_go_together() -> None:
+@pytest.mark.parametrize("together", [1, 12000, 1 << 27])
+def test_arrays_that_lie_together_go_together(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at once as there is room for: here one, two, and all."""
+    monkeypatch.setattr(module, "_TOGETHER", together)
     chain, fixed, moving = scene(2)
     arrays = [np.random.default_rng(k).normal(size=moving.shape).astype(np.float32) for k in range(3)]
-    for found, array in zip(resample_all(arrays, moving, chain, fixed), arrays, strict=True):
+    done: list[float] = []
+    for found, array in zip(resample_all(arrays, moving, chain, fixed, progress=done.append), arrays, strict=True):
         np.testing.assert_array_equal(found, resample(array, moving, chain, fixed))
+    assert done == sorted(done)
+    assert len(done) == (3 if together == 1 else 2 if together == 12000 else 1)
 
 
 @pytest.mark.parametrize("seed", range(4))
