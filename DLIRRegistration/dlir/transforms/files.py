@@ -60,7 +60,9 @@ def _part_to_sitk(part: Part) -> Any:
     if isinstance(part, BSplineTransform):
         images = [part.grid.to_sitk(np.ascontiguousarray(component)) for component in part.coefficients]
         return sitk.BSplineTransform(images, 3)
-    return sitk.DisplacementFieldTransform(part.grid.to_sitk(part.field.astype(np.float64), is_vector=True))
+    if isinstance(part, DisplacementTransform):
+        return sitk.DisplacementFieldTransform(part.grid.to_sitk(part.field.astype(np.float64), is_vector=True))
+    raise TransformError(f"a {type(part).__name__} cannot be written as an ITK transform")
 
 
 def from_sitk(transform: Any, name: str = "transform") -> CompositeTransform:
