@@ -13,6 +13,7 @@ from dlir.geometry import ImageGrid
 from dlir.io.formats.files import is_sequence
 from dlir.io.formats.integrity import is_damaged
 from dlir.io.formats.nifti import read_nifti_header
+from dlir.io.names import require_utf8
 from dlir.io.placing import grid_of
 from dlir.io.quiet import quiet
 from dlir.io.source import Source
@@ -31,7 +32,10 @@ class Components:
 
 
 def has_components(source: Source) -> bool:
-    """Whether a source is a file of a 3D image with several values per voxel; False too for what cannot be read."""
+    """Whether a source is a file of a 3D image with several values per voxel; False too for what cannot be read.
+
+    Raises ImageError for a name that is not UTF-8.
+    """
     return _header(source) is not None
 
 
@@ -69,7 +73,7 @@ def _header(source: Source) -> sitk.ImageFileReader | None:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(source.path))
+    reader.SetFileName(require_utf8(source.path, source.name, ImageError))
     try:
         with quiet:
             reader.ReadImageInformation()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -220,17 +220,15 @@ def _renew_normals(data: Any) -> None:
     normals.SetInputData(data)
     normals.Update()
     found = normals.GetOutput()
-    pairs: list[tuple[Any, Any, Any, Callable[[], int]]] = [
-        (points, data.GetPointData(), found.GetPointData(), data.GetNumberOfPoints),
-        (cells, data.GetCellData(), found.GetCellData(), data.GetNumberOfCells),
-    ]
-    for former, own, new, count in pairs:
+    for former, own, new in (
+        (points, data.GetPointData(), found.GetPointData()),
+        (cells, data.GetCellData(), found.GetCellData()),
+    ):
         if former is None:
             continue
-        renewed = new.GetNormals()
-        name = former.GetName()
+        name, count, renewed = former.GetName(), former.GetNumberOfTuples(), new.GetNormals()
         own.RemoveArray(name)
-        if renewed is not None and renewed.GetNumberOfTuples() == count():  # not of lines and strips
+        if renewed is not None and renewed.GetNumberOfTuples() == count:  # not of lines and strips
             renewed.SetName(name)
             own.SetNormals(renewed)
 
