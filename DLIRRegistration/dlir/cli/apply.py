@@ -14,6 +14,7 @@ from dlir.cli.common import (
     OverwriteOption,
     TransformsOption,
     interrupt_says,
+    one_or_all,
     print_json,
     progress_bar,
     reported,
@@ -86,7 +87,7 @@ def apply(
         )
         applied = apply_to_file(asked, names, output, progress)
     with interrupt_says("the file is complete"):
-        files = {"output": str(output), "transforms": names, subject.value: source, "reference": reference}
+        files = {"output": str(output), "transform": one_or_all(names), subject.value: source, "reference": reference}
         _tell(applied, reported(files, files, full=full_paths) | {"inverse": inverse}, output, as_json=json)
 
 

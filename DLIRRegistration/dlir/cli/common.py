@@ -109,6 +109,11 @@ def reported(report: dict[str, Any], files: Iterable[str], *, full: bool) -> dic
     return report | {key: named(report[key]) for key in files if report[key]}
 
 
+def one_or_all(names: list[str]) -> str | list[str]:
+    """What a report says of an option that may be given several times: its value as it is where there is one."""
+    return names[0] if len(names) == 1 else names
+
+
 @contextmanager
 def progress_bar(wanted: bool = True) -> Iterator[Progress]:
     """A function to call with the name of the present step and the fraction done, drawn as a bar on stderr.

@@ -13,6 +13,7 @@ from dlir.cli.common import (
     OverwriteOption,
     TransformsOption,
     interrupt_says,
+    one_or_all,
     print_json,
     progress_bar,
     reported,
@@ -56,7 +57,7 @@ def invert(
         if inverted.warning:
             say(f"warning: {inverted.warning}")
         if json:
-            files = {"output": str(output), "transforms": names, "reference": reference}
+            files = {"output": str(output), "transform": one_or_all(names), "reference": reference}
             figures = {
                 "linear": inverted.transform.linear,
                 "unsolved": inverted.unsolved,

@@ -13,6 +13,7 @@ from dlir.cli.common import (
     OverwriteOption,
     TransformsOption,
     interrupt_says,
+    one_or_all,
     print_json,
     progress_bar,
     reported,
@@ -48,7 +49,7 @@ def jacobian(
         if report["unsolved"]:
             say(f"warning: {report['unsolved']} voxels have no inverse; the determinant is 0 there")
         if json:
-            print_json(reported(report, ("output", "transforms", "reference"), full=full_paths))
+            print_json(reported(report, ("output", "transform", "reference"), full=full_paths))
             return
         print(f"folding   {number(report['folding_percent'], '.4f')} % ({report['folding_count']} voxels)")
         print("Jacobian  " + "  ".join(f"{name} {number(report[name])}" for name in ("mean", "sd", "min", "max")))
@@ -79,7 +80,7 @@ def _run(
         statistics = jacobian_statistics(determinant, where)
     return {
         "output": str(output),
-        "transforms": transforms,
+        "transform": one_or_all(transforms),
         "reference": reference,
         "inverse": inverse,
         "unsolved": backward.unsolved if backward else 0,

@@ -135,7 +135,7 @@ def test_several_transforms_are_one(pair: Pair, transform: Path) -> None:
     expected = np.array([whole.TransformPoint(place) for place in places.tolist()])
     np.testing.assert_allclose(read_landmarks(there).points, expected, atol=1e-6)
     report = json.loads(succeed(["apply", *both, "--points", there, "--inverse", "--output", back, "--json"]))
-    assert report["transforms"] == ["transform.h5", "s.tfm"]
+    assert report["transform"] == ["transform.h5", "s.tfm"]
     np.testing.assert_allclose(read_landmarks(back).points, places, atol=1e-4)
     jacobian = ["jacobian", "--reference", pair.fixed, "--output", pair.folder / "j.nrrd", "--json"]
     stretched, deformed, one = (

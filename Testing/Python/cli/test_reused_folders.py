@@ -188,10 +188,10 @@ def test_what_apply_and_jacobian_print_names_files_and_no_folders(pair: Pair, ou
     typed = ["--transform", output / "transform.h5", "--reference", pair.fixed, "--output", output / "mine.nrrd"]
     for command in (["jacobian"], ["apply", "--image", pair.moving]):
         report = json.loads(succeed([*command, *typed, "--json"]))
-        assert (report["transforms"], report["reference"]) == (["transform.h5"], "fixed.nrrd")
+        assert (report["transform"], report["reference"]) == ("transform.h5", "fixed.nrrd")
         assert str(pair.folder) not in json.dumps(report)
         report = json.loads(succeed([*command, *typed, "--json", "--full-paths"]))
-        assert (report["transforms"], report["output"]) == ([str(output / "transform.h5")], str(output / "mine.nrrd"))
+        assert (report["transform"], report["output"]) == (str(output / "transform.h5"), str(output / "mine.nrrd"))
 
 
 def test_no_file_of_a_registration_names_a_folder(pair: Pair, output: Path) -> None:
