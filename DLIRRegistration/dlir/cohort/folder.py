@@ -18,7 +18,6 @@ from dlir.cohort.rows import Options, Row
 from dlir.errors import OptionError, OutputError, notes_to, shown
 from dlir.io.writing import settle, writable, write_json
 from dlir.registration.progress import silent
-from dlir.registration.results.former import REPORT
 
 TABLE, PAGE = "summary.csv", "summary.html"
 
@@ -150,7 +149,7 @@ class BatchFolder:
     def settle(self, row: Row) -> None:
         """Bring the folder of a row in order, should a process have been killed that wrote into it."""
         folder = self.of(row)
-        settle(folder, last=REPORT)
+        settle(folder, alone=True)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 

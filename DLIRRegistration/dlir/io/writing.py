@@ -7,8 +7,6 @@ import errno
 import json
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,18 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import DiskFullError, OutputError, shown
+from dlir.errors import DiskFullError, OutputError, note, shown
 from dlir.geometry import ImageGrid
 from dlir.io.formats.integrity import is_damaged
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
 from dlir.io.source import split_spec
+from dlir.io.staging import HIDDEN, NEW, OLD, READY, Stage, tidy
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
-_HIDDEN = ".dlir-"
-# In the hidden subfolder: files that are being written, the same once all are, and those of a former run.
-_NEW, _READY, _OLD = "new", "ready", "old"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -43,7 +39,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     if not path.parent.is_dir():
         raise OutputError(f"cannot write '{_shown(path)}': its folder does not exist; create the folder first")
-    temporary = path.with_name(f"{_HIDDEN}{secrets.token_hex(4)}{''.join(path.name.partition('.')[1:])}")
+    temporary = path.with_name(f"{HIDDEN}{secrets.token_hex(4)}{''.join(path.name.partition('.')[1:])}")
     try:
         yield temporary
         if durable:
@@ -108,17 +104,20 @@ class OutputFolder:
 
     Files are collected in a hidden subfolder and moved at the end, in the order in which they were first asked for: the
     last one tells that all are there. On any exception, an interrupt included, nothing new stays, files of a former run
-    are as they were, and a folder that was created is removed. After a process that was killed, see `settle`.
+    are as they were, and a folder that was created is removed. What a process that was killed had left here is brought in
+    order first, see `settle`, which a note tells.
 
-    path: the folder; created where missing. inputs: image specifications and files that no output may replace.
+    path: the folder; created where missing. "" is refused, which would be the current one. inputs: image specifications and files that no output may replace.
     Raises OutputError, on entry for a folder that cannot be used, at the end where files cannot be moved.
     """
 
     def __init__(self, path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+        if not os.fspath(path):
+            raise OutputError("the output folder has no name; give one, or . for the current folder")
         self.path = Path(path)
         self._inputs = [os.fspath(item) for item in inputs]
         self._created: list[Path] = []
-        self._stage: Path | None = None
+        self._stage: Stage | None = None
         self._asked: dict[str, None] = {}
         self._going: frozenset[str] = frozenset()
 
@@ -156,7 +155,7 @@ class OutputFolder:
         writable(self.path / name)
         self._check_target(self.path / name)
         self._asked[name] = None
-        return self._stage / _NEW / name
+        return self._stage.path / NEW / name
 
     def replaces(self, names: Iterable[str]) -> None:
         """Files of an earlier run in this folder, which go when this one's appear, whether it has such files or not.
@@ -175,10 +174,11 @@ class OutputFolder:
     def _create(self) -> None:
         self._created = [p for p in (self.path, *self.path.parents) if not p.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
+        if settle(self.path):
+            note(f"what a run that was killed had left in '{shown(self.path)}' is tidied up")
         # Inside the folder itself, so that moving the files is a renaming on one disk.
-        self._stage = Path(tempfile.mkdtemp(prefix=_HIDDEN, dir=self.path))
-        for part in (_NEW, _OLD):
-            (self._stage / part).mkdir()
+        self._stage = Stage(self.path)
+        self._stage.begin()
 
     def _check_target(self, target: Path) -> None:
         if target.is_dir():
@@ -197,14 +197,16 @@ class OutputFolder:
         assert self._stage is not None  # entered
         taken: list[str] = []
         placed: list[str] = []
-        ready, old = self._stage / _READY, self._stage / _OLD
+        ready, old = self._stage.path / READY, self._stage.path / OLD
         try:
             for name in sorted(self._going):
                 taken.append(name)
                 os.replace(self.path / name, old / name)
             order = {name: number for number, name in enumerate(self._asked)}
-            names = sorted((file.name for file in (self._stage / _NEW).iterdir()), key=lambda name: order.get(name, -1))
-            (self._stage / _NEW).rename(ready)
+            written = (file.name for file in (self._stage.path / NEW).iterdir())
+            names = sorted(written, key=lambda name: order.get(name, -1))
+            self._stage.keep_order(names)
+            (self._stage.path / NEW).rename(ready)
             for name in names:
                 target = self.path / name
                 self._check_target(target)
@@ -222,15 +224,15 @@ class OutputFolder:
         """Undoes the moves. Goes by what lies where, so it does not matter between which two an interrupt came."""
         assert self._stage is not None  # entered
         for name in dict.fromkeys((*taken, *placed)):
-            former = self._stage / _OLD / name
+            former = self._stage.path / OLD / name
             if os.path.lexists(former):
                 os.replace(former, self.path / name)
-            elif name in placed and not (self._stage / _READY / name).exists():
+            elif name in placed and not (self._stage.path / READY / name).exists():
                 (self.path / name).unlink(missing_ok=True)
 
     def _clean(self, *, keep_folder: bool) -> None:
         if self._stage is not None:
-            shutil.rmtree(self._stage, ignore_errors=True)
+            self._stage.end()
             self._stage = None
         if not keep_folder:
             for folder in self._created:
@@ -238,18 +240,17 @@ class OutputFolder:
                     folder.rmdir()
 
 
-def settle(folder: Path, last: str = "") -> None:
-    """Ends what an `OutputFolder` had begun in `folder` when its process was killed: where all files were written they
-    are put in their places, the one called `last` after the others; else those of the former run are put back.
+def settle(folder: Path, *, alone: bool = False) -> bool:
+    """Ends what runs that were killed had begun in `folder`, and tells whether there was anything.
 
-    Nobody may be writing there. Raises OutputError where files cannot be moved.
+    Where all files of an `OutputFolder` were written they are put in their places, in the order of that run; else those
+    of the former run are put back, and what was half written goes. Runs that go on are left alone, and so is what may
+    be one's, see `Stage.is_left`. alone: the caller knows that nobody else writes there, so that all of it is settled.
+
+    Raises OutputError where files cannot be moved.
     """
     try:
-        for stage in sorted(path for path in folder.glob(f"{_HIDDEN}*") if path.is_dir()):
-            found = stage / (_READY if (stage / _READY).is_dir() else _OLD)
-            for file in sorted(found.glob("*"), key=lambda path: (path.name == last, path.name)):
-                os.replace(file, folder / file.name)
-            shutil.rmtree(stage)
+        return tidy(folder, alone=alone)
     except OSError as error:
         raise _explained(folder, error) from error
 
@@ -272,7 +273,7 @@ def _is_dicom(path: Path) -> bool:
 def _shown(path: Path) -> str:
     """The place where a file will be in the end, for a file that an OutputFolder holds back."""
     stage = path.parent.parent
-    return shown(stage.parent / path.name if stage.name.startswith(_HIDDEN) else path)
+    return shown(stage.parent / path.name if stage.name.startswith(HIDDEN) else path)
 
 
 def _incomplete(path: Path) -> OutputError:

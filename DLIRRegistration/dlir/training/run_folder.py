@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from dlir.errors import ConfigError, OutputError
-from dlir.io.writing import writable, write_bytes, write_json
+from dlir.io.writing import settle, writable, write_bytes, write_json
 from dlir.model.catalogue import resolve_model
 from dlir.training.config import TrainingConfig
 from dlir.training.config_file import differences
@@ -118,8 +118,7 @@ class RunFolder:
         if not hold:
             return options
         self._hold()
-        for left in self.path.glob(".dlir-*"):  # of a process that was killed while it wrote
-            left.unlink(missing_ok=True)
+        settle(self.path, alone=True)
         return options
 
     def _options(self) -> RunOptions:
