@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dlir.errors import OptionError
+
 AnyPath: TypeAlias = "str | os.PathLike[str]"
 
 
@@ -39,18 +41,18 @@ def train(
     from dlir.registration.choices import Device
 
     return command(
-        data=_path(data),
-        output=_path(output),
-        config=_path(config),
+        data=_path_or_none(data, "data"),
+        output=_path_or_none(output, "output"),
+        config=_path_or_none(config, "config"),
         preset=preset,
         init=None if init is None else os.fspath(init),
         freeze=freeze,
         add_stages=add_stages,
-        resume=_path(resume),
+        resume=_path_or_none(resume, "resume"),
         device=Device(device),
         threads=threads,
         workers=workers,
-        cache=_path(cache),
+        cache=_path_or_none(cache, "cache"),
         data_description=data_description,
         licence=licence,
         seed=seed,
@@ -87,9 +89,9 @@ def evaluate(
 
     use_threads(threads)
     asked = Asked(
-        Path(data),
+        _path(data, "data"),
         dataset,
-        Path(output),
+        _path(output, "output"),
         [os.fspath(model) for model in models],
         baselines,
         subjects,
@@ -105,5 +107,12 @@ def evaluate(
     return write_outputs(asked.output, evaluated if full_paths else without_paths(evaluated))
 
 
-def _path(given: AnyPath | None) -> Path | None:
-    return None if given is None else Path(given)
+def _path_or_none(given: AnyPath | None, name: str) -> Path | None:
+    return None if given is None else _path(given, name)
+
+
+def _path(given: AnyPath, name: str) -> Path:
+    """Raises OptionError for an empty one, which would be the current folder."""
+    if not os.fspath(given):
+        raise OptionError(f"{name} is empty; give a path, or . for the current folder")
+    return Path(given)

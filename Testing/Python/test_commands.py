@@ -55,6 +55,14 @@ def test_training_refuses_what_the_command_refuses(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["data", "output", "cache"])
+def test_an_empty_path_is_not_the_current_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=f"{name} is empty; give a path, or . for the current folder"):
+        dlir.train(**{"data": "d", "output": "out", "preset": "hippocampus"} | {name: ""})  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_evaluation_is_that_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "build_report", lambda evaluated: "")  # which takes the longest
     data, model = write_subjects(tmp_path / "hearts", 2), make_model(tmp_path / "tiny.safetensors")

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 from dlir.api.inputs import request_of
 from dlir.api.registering import prepare_threads, warm_session
 from dlir.api.result import Result
-from dlir.errors import DLIRError, EvaluationError, OptionError, note
+from dlir.errors import DLIRError, EvaluationError, OptionError, nearest, note, shown
 
 if TYPE_CHECKING:
     from dlir.data.pair import Pair
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # (fixed, moving); the arguments of `register`, by name; or what a manifest lists.
 PairLike: TypeAlias = "tuple[Any, Any] | Mapping[str, Any] | Pair"
+
+_OF_A_PAIR = tuple(signature(request_of).parameters)
+_OF_ALL = ("threads", "notify")
 
 
 @overload
@@ -76,6 +80,7 @@ def register_many(
         raise OptionError(f"on_error is '{on_error}'; use raise or return")
     if "output" in options:
         raise OptionError("all pairs would be written into one folder; give each pair an output of its own")
+    _known(options)
     entries: Iterable[PairLike] = _listed(pairs) if isinstance(pairs, (str, os.PathLike)) else pairs
     prepare_threads(threads)
     return _results(iter(entries), options, notify, DLIRError if on_error == "return" else ())
@@ -174,7 +179,10 @@ def _in_parts(entry: PairLike, options: Mapping[str, Any], notify: Notify) -> Ge
     """As the parts of `pipeline.in_parts`."""
     from dlir.registration.pipeline import in_parts, opened
 
-    request = request_of(**{**options, **_arguments(entry)})
+    arguments = {**options, **_arguments(entry)}
+    if missing := [name for name in ("fixed", "moving") if name not in arguments]:
+        raise OptionError(f"a pair has no '{missing[0]}'; give both images")
+    request = request_of(**arguments)
     with opened(request) as outputs:
         finished = yield from in_parts(outputs, request, warm_session, notify=notify)
     return Result(finished)
@@ -185,12 +193,24 @@ def _arguments(entry: PairLike) -> dict[str, Any]:
     from dlir.data.pair import Pair
 
     if isinstance(entry, Mapping):
-        return dict(entry)
+        return _known(entry)
     if isinstance(entry, Pair):
         return _listed_arguments(entry)
     if isinstance(entry, (tuple, list)) and len(entry) == 2:
         return {"fixed": entry[0], "moving": entry[1]}
     raise OptionError(f"a pair is a {type(entry).__name__}; give (fixed, moving), or the arguments of register by name")
+
+
+def _known(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises OptionError for one that a pair does not have."""
+    for name in arguments:
+        if name in _OF_ALL:
+            raise OptionError(f"'{name}' holds for all pairs; give it to register_many itself")
+        if name not in _OF_A_PAIR:
+            raise OptionError(
+                f"a pair has no '{shown(str(name))}'{nearest(str(name), _OF_A_PAIR)}; give the arguments of register"
+            )
+    return dict(arguments)
 
 
 def _listed_arguments(pair: Pair) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlir.errors import DLIRError, notes_to, shown
+from dlir.errors import DLIRError, OptionError, notes_to, shown
 from dlir.registration.choices import SIMILARITIES, Device, FailOn, ImageFormat
 from dlir.registration.progress import Progress, silent
 
@@ -65,6 +66,10 @@ class CommandGroup(TyperGroup):
     The line is the same with --json: stdout then holds either the whole report or nothing.
     """
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        _require_no_empty(args)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             with notes_to(lambda text: say(f"note: {text}")):
@@ -75,6 +80,16 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt as interrupt:
             say(f"interrupted; {str(interrupt) or 'nothing was written'}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _require_no_empty(tokens: Sequence[str]) -> None:
+    """Raises OptionError for a value that is empty, as of a variable that a script has not set: as a path it would be
+    the current folder.
+    """
+    for before, token in zip(("", *tokens), tokens, strict=False):
+        if token == "" or re.fullmatch("--[a-z-]+=", token):
+            name = token.rstrip("=") or (before if before.startswith("--") else "an argument")
+            raise OptionError(f"{name} is empty; give a value, or leave it out")
 
 
 def say(message: str) -> None:

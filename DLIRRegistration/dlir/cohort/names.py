@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlir.data.pair import Pair, Scan
-from dlir.io.source import IMAGE_ENDINGS, stem
+from dlir.io.source import ending_of, stem
 
 # Longest part of a name that an image, a subject or a model gets, in bytes, of the 255 that file systems take.
 _LONGEST = 70
@@ -37,7 +37,7 @@ def _name(pair: Pair) -> str:
 def _called(scan: Scan) -> str:
     path, phase = re.fullmatch("(.*?)(?:#([0-9]+))?", scan.image, re.DOTALL).groups()  # type: ignore[union-attr]
     # What has no ending is a folder of DICOM, which is often called as the patient.
-    file = stem(path) if path.endswith((*IMAGE_ENDINGS, ".zip")) else "dicom"
+    file = stem(path) if ending_of(path) else "dicom"
     words = [file] if phase is None else [file, phase]
     # Without a subject in the table, its place is taken by the image itself.
     if scan.part and scan.subject and scan.subject not in file:

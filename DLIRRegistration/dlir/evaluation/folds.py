@@ -11,7 +11,7 @@ import numpy as np
 
 from dlir.data.pair import Pair
 from dlir.errors import EvaluationError, OptionError
-from dlir.io.source import stem
+from dlir.io.source import files_matching, stem
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def files_for_training(root: Path, patterns: Sequence[str], test: Iterable[str])
     A file belongs to a tested subject if it, or any folder above it, is called like that subject.
     """
     kept_back = set(test)
-    found = sorted({file for pattern in patterns for file in glob.glob(pattern, root_dir=root, recursive=True)})
+    found = files_matching(root, patterns)
     own = [file for file in found if not kept_back & _names(file)]
     return [glob.escape(file) for file in own], [file for file in found if file not in set(own)]
 

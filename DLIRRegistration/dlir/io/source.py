@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from dlir.errors import ImageError, shown
 # Of the images that are one file (or a header beside its voxels).
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 _ENDINGS = (*IMAGE_ENDINGS, ".zip")  # and of a packed DICOM series
+_ANY_ENDINGS = (*_ENDINGS, ".dcm", ".hdr", ".img", ".hdr.gz", ".img.gz")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,33 @@ def split_spec(typed: str) -> tuple[str, str | None]:
 def stem(spec: str | os.PathLike[str]) -> str:
     """The name of an image's file without its ending and time point; a folder's name, or one of another kind, whole."""
     name = re.sub("#[0-9]+$", "", os.path.basename(spec))
-    return next((name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)), name)
+    return name[: len(name) - len(ending_of(name))]
+
+
+def ending_of(name: str, endings: Sequence[str] = _ENDINGS) -> str:
+    """Which of `endings` a name has, as it is written there: they may be in capitals. "" for none of them."""
+    return next((name[-len(ending) :] for ending in endings if name.lower().endswith(ending)), "")
+
+
+def files_matching(root: Path, patterns: Iterable[str]) -> list[str]:
+    """What lies below a folder and matches a glob pattern, relative to it, by name. An image's ending that a pattern
+    spells out matches capitals, too.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        ending = ending_of(pattern, _ANY_ENDINGS)
+        any_case = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in ending)
+        spelled = pattern[: len(pattern) - len(ending)] + any_case
+        found.update(glob.glob(spelled, root_dir=root, recursive=True))
+    return sorted(found)
+
+
+def with_ending_as_written(path: Path) -> Path:
+    """The file of this name; where there is none, the one whose ending is in capitals, if there is that."""
+    ending = ending_of(path.name, _ANY_ENDINGS)
+    capitals = path.with_name(path.name[: len(path.name) - len(ending)] + ending.upper())
+    # os.path, for which a name that is too long is that of no file.
+    return capitals if not os.path.exists(path) and os.path.exists(capitals) else path
 
 
 def reported_name(name: str, *, full: bool = False) -> str:

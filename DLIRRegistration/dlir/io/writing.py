@@ -104,10 +104,11 @@ class OutputFolder:
 
     Files are collected in a hidden subfolder and moved at the end, in the order in which they were first asked for: the
     last one tells that all are there. On any exception, an interrupt included, nothing new stays, files of a former run
-    are as they were, and a folder that was created is removed. What a process that was killed had left here is brought in
-    order first, see `settle`, which a note tells.
+    are as they were, and a folder that was created is removed. What a process that was killed had left here is brought
+    in order first, see `settle`, which a note tells.
 
-    path: the folder; created where missing. "" is refused, which would be the current one. inputs: image specifications and files that no output may replace.
+    path: the folder; created where missing. "" is refused, which would be the current one. inputs: image specifications
+    and files that no output may replace.
     Raises OutputError, on entry for a folder that cannot be used, at the end where files cannot be moved.
     """
 

@@ -49,8 +49,8 @@ class Source(Strict):
     """Images of one kind, and how they make pairs.
 
     files: patterns relative to the data folder, of files or of folders that hold one DICOM series each; a file *.dcm
-        stands for its folder. By default any image anywhere below it. Not used where the data are given as a table
-        (manifest).
+        stands for its folder. An image's ending matches capitals, too. By default any image anywhere below it. Not used
+        where the data are given as a table (manifest).
     pairs: "intra" pairs any two volumes of one subject, on one grid; "inter" volumes of any two subjects, whatever
         their grids. A manifest that lists pairs is taken as it is, whatever stands here; "listed", which older
         configurations say of one, only refuses other data.

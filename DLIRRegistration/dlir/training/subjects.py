@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ import numpy as np
 from dlir.data.manifest import TEST, read_manifest, splits_of
 from dlir.data.pair import Pair, Scan
 from dlir.errors import ConfigError, GeometryError, ImageError, note
-from dlir.io.source import stem
+from dlir.io.source import files_matching, stem, with_ending_as_written
 from dlir.training.config import Source
 
 # Hears what is left out, an image or a subject, and why.
@@ -80,8 +79,7 @@ def _below(image: str, folder: Path) -> str:
 
 def find_images(source: Source, root: Path, notice: Notice) -> list[Scan]:
     """The volumes of a source below the folder `root`, by name. Raises ConfigError where there is no file."""
-    matching = {f for pattern in source.files for f in glob.glob(pattern, root_dir=root, recursive=True)}
-    files = sorted({_series_of(f) for f in matching})
+    files = sorted({_series_of(f) for f in files_matching(root, source.files)})
     if not files:
         raise ConfigError(f"no file matches {source.files} under '{root}'; check the data folder and the patterns")
     masks = {file: _mask_beside(source, root, Path(file)) for file in files}
@@ -113,7 +111,7 @@ def _volumes(scan: Scan, subject: str, itself: str, notice: Notice) -> list[Scan
 def _mask_beside(source: Source, root: Path, file: Path) -> str:
     if source.mask is None:
         return ""
-    path = root / source.mask.format(folder=file.parent.as_posix(), stem=stem(file))
+    path = with_ending_as_written(root / source.mask.format(folder=file.parent.as_posix(), stem=stem(file)))
     return str(path) if path.is_file() else ""
 
 

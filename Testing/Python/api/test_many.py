@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import weakref
 from collections.abc import Iterator
@@ -125,16 +126,42 @@ def test_an_error_of_ours_is_never_taken_for_a_pairs(
     monkeypatch.setattr(Session, "register", broken)
     with pytest.raises(ZeroDivisionError):
         list(dlir.register_many([(pair.fixed, pair.moving)], on_error="return", **options))
-    with pytest.raises(TypeError, match="moving_lable"):
-        list(dlir.register_many([(pair.fixed, pair.moving)], on_error="return", moving_lable="x"))
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"), [({"on_error": "ignore"}, "on_error is 'ignore'"), ({"output": "x"}, "an output of its own")]
+    ("changes", "words"),
+    [
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+        ({"output": "x"}, "an output of its own"),
+        ({"moving_lable": "x"}, r"a pair has no 'moving_lable' \(did you mean 'moving_label'\?\)"),
+    ],
 )
 def test_options_that_make_no_sense_are_told_at_once(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         dlir.register_many([], **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"moving_lable": "x"},
+            r"a pair has no 'moving_lable' \(did you mean 'moving_label'\?\); give the arguments of",
+        ),
+        ({3: "x"}, r"a pair has no '3'; give the arguments of register"),
+        ({"threads": 1}, r"'threads' holds for all pairs; give it to register_many itself"),
+        ({"output": ""}, r"the output folder has no name; give one"),
+    ],
+)
+def test_a_pair_is_told_which_of_its_keys_is_wrong(pair: Pair, changes: dict[Any, Any], words: str) -> None:
+    given: list[Any] = [{"fixed": pair.fixed, "moving": pair.moving, **changes}, {"fixed": pair.fixed}]
+    wrong, without = dlir.register_many(given, on_error="return")
+    assert isinstance(wrong, DLIRError)
+    assert re.match(words, str(wrong))
+    assert isinstance(without, OptionError)
+    assert str(without) == "a pair has no 'moving'; give both images"
+    with pytest.raises(DLIRError, match=words):
+        next(dlir.register_many(given))
 
 
 def test_reading_and_writing_go_on_while_another_is_computed(

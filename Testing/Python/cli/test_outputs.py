@@ -35,6 +35,40 @@ def test_output_that_is_a_file(pair: Pair) -> None:
     refuse(pair.register(pair.fixed), pair.folder, str(pair.fixed), "is a file", "choose another name")
 
 
+def test_an_empty_output_is_not_the_current_folder(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pair.folder)
+    asked = pair.register(Path("out"))
+    at = asked.index("--output")
+    for empty in (["--output", ""], ["--output="]):
+        refuse([*asked[:at], *empty, *asked[at + 2 :]], pair.folder, "--output is empty; give a value, or leave it out")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["batch", "pairs.csv", "--output", ""],
+        ["batch", "images", "--output", "out", "--to", ""],
+        ["cine", "cine.nii.gz", "--output", ""],
+        ["register", "--fixed", "a.nrrd", "--moving", "b.nrrd", "--output", "out", "--moving-label", ""],
+        ["apply", "transform.h5", "--output", ""],
+        ["jacobian", "transform.h5", "--output", ""],
+        ["train", "--data", "d", "--output", "", "--preset", "hippocampus"],
+        ["train", "--data", "d", "--output", "out", "--preset", "hippocampus", "--cache", ""],
+        ["train", "--resume", ""],
+        ["evaluate", "model", "--data", "d", "--dataset", "folder", "--output", ""],
+        ["crossvalidate", "--data", "", "--dataset", "folder", "--output", "out"],
+        ["demo", "--output", ""],
+        ["data", "check", "--data", "", "--preset", "hippocampus"],
+        ["presets", "plan", ""],
+    ],
+)
+def test_no_path_may_be_empty(tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a script forgot to set."""
+    monkeypatch.chdir(tmp_path)
+    before = command[command.index("") - 1]
+    refuse(command, tmp_path, f"{before if before.startswith('--') else 'an argument'} is empty; give a value")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_output_where_nobody_may_write(pair: Pair) -> None:
     refuse(pair.register(Path("/proc/dlir-out")), pair.folder, "/proc/dlir-out", "choose another output folder")
@@ -44,7 +78,7 @@ def test_output_without_permission(pair: Pair, output: Path, monkeypatch: pytest
     def deny(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(writing.tempfile, "mkdtemp", deny)
+    monkeypatch.setattr("tempfile.mkdtemp", deny)
     refuse(pair.register(output), pair.folder, str(output), "no permission", "choose another output folder")
 
 

@@ -90,3 +90,11 @@ def test_parts_have_each_row_once() -> None:
     for wrong in ("0/4", "5/4", "1", "a/b", "1/0", "-1/2"):
         with pytest.raises(OptionError, match="give I/N"):
             Shard.parse(wrong)
+
+
+def test_endings_in_capitals(tmp_path: Path) -> None:
+    for name in ("a.NII.GZ", "b.NRRD", "b_label.NII", "b_landmarks.CSV", "c.nii"):
+        (tmp_path / name).touch()
+    rows = Source(tmp_path, Pairing.first).rows
+    assert [row.name for row in rows] == ["b-to-a", "c-to-a"]
+    assert Path(rows[0].pair.moving.label).name == "b_label.NII"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 
 import pytest
 
 from dlir.errors import ImageError
-from dlir.io.source import IMAGE_ENDINGS, parse_source, reported_name, stem, without_folders
+from dlir.io.source import (
+    IMAGE_ENDINGS,
+    files_matching,
+    parse_source,
+    reported_name,
+    stem,
+    with_ending_as_written,
+    without_folders,
+)
 
 
 @pytest.mark.parametrize("ending", [*IMAGE_ENDINGS, ".zip", ".nii.gz#7", ".nrrd#12", ""])
@@ -78,3 +87,26 @@ def test_a_pipe_is_no_image(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.nii.gz")
     with pytest.raises(ImageError, match="is neither a file nor a folder"):
         parse_source(tmp_path / "pipe.nii.gz", "moving image")
+
+
+@pytest.mark.parametrize("ending", [*IMAGE_ENDINGS, ".zip"])
+def test_an_ending_may_be_in_capitals(ending: str) -> None:
+    assert stem(f"Patient.NII_T00{ending.upper()}#3") == stem(f"Patient.NII_T00{ending.title()}") == "Patient.NII_T00"
+
+
+def test_patterns_match_endings_in_capitals_and_nothing_else_so(tmp_path: Path) -> None:
+    names = ["A/1.NII.GZ", "A/2.nii.gz", "A/3.Nii.Gz", "A/4.DCM", "A/a_MASK.nii", "A/[5].NRRD"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert files_matching(tmp_path, ["**/*.nii.gz", "*/*.dcm"]) == sorted(names[:4])
+    assert files_matching(tmp_path, ["A/*_mask.nii", "a/*", "A/1"]) == []
+    assert files_matching(tmp_path, [glob.escape(name) for name in names]) == sorted(names)
+    assert files_matching(tmp_path, ["*"]) == ["A"]
+
+
+def test_the_ending_of_a_file_is_taken_as_it_is_written(tmp_path: Path) -> None:
+    for name in ("a.NII.GZ", "b.nii", "b.NII", "c.Nii"):
+        (tmp_path / name).touch()
+    for asked, there in (("a.nii.gz", "a.NII.GZ"), ("b.nii", "b.nii"), ("none.nii", "none.nii"), ("c.nii", "c.nii")):
+        assert with_ending_as_written(tmp_path / asked).name == there

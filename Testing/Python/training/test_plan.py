@@ -276,3 +276,12 @@ def test_directions_are_turned_before_sizes_are_compared(tmp_path: Path) -> None
     found = look(tmp_path, lambda what, why: None)
     assert found.spacings[0].tolist() == [1, 2, 1]
     assert found.extents[0].tolist() == pytest.approx([30, 40, 40])
+
+
+def test_endings_in_capitals_are_of_one_kind_with_others(tmp_path: Path) -> None:
+    persons(tmp_path, 6)
+    for k in (1, 3):
+        (tmp_path / f"0{k}.nii.gz").rename(tmp_path / f"0{k}.NII.GZ")
+    config, found, _ = plan(tmp_path)
+    assert (found.pairs, found.images, found.subjects) == ("inter", 6, 6)
+    assert config.sources[0].files == ["[0-9][0-9].nii.gz"]

@@ -284,3 +284,15 @@ def test_a_part_can_be_held_out_by_the_seed() -> None:
     assert len(first) == 20
     assert first == again != other
     assert len(held_out(names[:2], source, 0)) == 1
+
+
+def test_images_in_capitals_are_found_with_their_masks(tmp_path: Path, rng: np.random.Generator) -> None:
+    for name in ("a", "b"):
+        for kind in ("", "_mask"):
+            write_volume(tmp_path / f"{name}{kind}.nii.gz", rng.random(SHAPE))
+            (tmp_path / f"{name}{kind}.nii.gz").rename(tmp_path / f"{name}{kind}.NII.GZ")
+    for source in (Source(pairs="inter"), Source(files=["*.nii.gz"], pairs="inter")):
+        assert len(find_images(source, tmp_path, deaf)) == 4
+    masked = Source(files=["*.nii.gz"], pairs="inter", mask="{folder}/{stem}_mask.nii.gz")
+    assert by_subject(found := find_images(masked, tmp_path, deaf)) == {"a.NII.GZ": 1, "b.NII.GZ": 1}
+    assert [Path(scan.mask).name for scan in found] == ["a_mask.NII.GZ", "b_mask.NII.GZ"]

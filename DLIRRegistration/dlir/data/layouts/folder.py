@@ -8,7 +8,7 @@ from pathlib import Path
 from dlir.data.pair import DataFolder, Pair, Scan, ordered_pairs
 from dlir.errors import EvaluationError, note
 from dlir.io.points import POINT_SUFFIXES
-from dlir.io.source import IMAGE_ENDINGS, stem
+from dlir.io.source import IMAGE_ENDINGS, ending_of, stem, with_ending_as_written
 
 _LABEL_ENDINGS = ("_label", "_labels", "_gt", "_seg")
 _MASK_ENDING, _POINTS_ENDING = "_mask", "_landmarks"
@@ -61,7 +61,7 @@ def _images(folder: Path) -> list[Path]:
     files = [
         path
         for path in _entries(folder)
-        if path.name.endswith(IMAGE_ENDINGS) and _shown(path) and (path.is_file() or not os.path.exists(path))
+        if ending_of(path.name, IMAGE_ENDINGS) and _shown(path) and (path.is_file() or not os.path.exists(path))
     ]
     return sorted(path for path in files if not stem(path).endswith((*_LABEL_ENDINGS, _MASK_ENDING)))
 
@@ -84,6 +84,6 @@ def _scan(image: Path, subject: str, part: str) -> Scan:
 
 
 def _beside(base: Path, endings: tuple[str, ...], suffixes: tuple[str, ...]) -> str:
+    candidates = (with_ending_as_written(Path(f"{base}{ending}{suffix}")) for ending in endings for suffix in suffixes)
     # os.path, for which a name that is too long is that of no file.
-    candidates = (Path(f"{base}{ending}{suffix}") for ending in endings for suffix in suffixes)
     return next((str(path) for path in candidates if os.path.exists(path)), "")

@@ -20,13 +20,13 @@ from dlir.errors import GeometryError, ImageError
 from dlir.geometry import ImageGrid
 from dlir.io.formats.integrity import is_damaged
 from dlir.io.formats.lengths import sequence_times
-from dlir.io.formats.nifti import NiftiHeader, read_nifti_header
+from dlir.io.formats.nifti import NiftiHeader, has_mixed_ending, read_nifti_header
 from dlir.io.formats.packed import beginning, is_gzip
 from dlir.io.memory import memory_limit
 from dlir.io.names import require_utf8
 from dlir.io.placing import grid_of
 from dlir.io.quiet import quiet
-from dlir.io.source import Source
+from dlir.io.source import Source, ending_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -41,6 +41,8 @@ _FORMATS = {
 }
 # Of a voxel in memory, at least.
 _BYTES = 4
+# Readers of ITK that know the files of their format by endings in small letters alone.
+_BY_ENDING = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".gipl": "GiplImageIO", ".gipl.gz": "GiplImageIO"}
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _readable(source: Source) -> Iterator[_Opened]:
         raise ImageError(f"{source.name} is an empty file (0 bytes); copy or export it again")
     try:
         nifti = read_nifti_header(source.path)
-        misleads = nifti is not None and nifti.misleads_itk
+        misleads = nifti is not None and (nifti.misleads_itk or has_mixed_ending(source.path))
     except (OSError, EOFError, zlib.error):  # as SimpleITK will find out
         nifti, misleads = None, False
     if nifti is None or not misleads:
@@ -210,11 +212,12 @@ def _read_header(source: Source, path: Path) -> sitk.ImageFileReader:
     reader.SetFileName(str(path))
     try:
         with quiet:
-            is_dicom = reader.GetImageIOFromFileName(str(path)) == "GDCMImageIO"
+            kind = reader.GetImageIOFromFileName(str(path))
+            reader.SetImageIO("" if kind else _BY_ENDING.get(ending_of(path.name, tuple(_BY_ENDING)).lower(), ""))
             reader.ReadImageInformation()
     except RuntimeError as error:
         raise _header_error(source, error) from error
-    if is_dicom:
+    if kind == "GDCMImageIO":
         raise ImageError(f"{source.name} is a single DICOM file; give the folder that holds its series")
     _check_kind(source, reader)
     return reader
@@ -267,7 +270,8 @@ def _check_memory(source: Source, size: Sequence[int]) -> None:
 
 def _check_format(opened: _Opened) -> None:
     with quiet:
-        kind = opened.reader.GetImageIOFromFileName(opened.reader.GetFileName()).removesuffix("ImageIO")
+        stated = opened.reader.GetImageIO() or opened.reader.GetImageIOFromFileName(opened.reader.GetFileName())
+    kind = stated.removesuffix("ImageIO")
     if kind not in _PLACING:
         raise ImageError(
             f"{opened.source.name} is a {kind} file, a format that states no voxel size in mm; convert it to NIfTI, "

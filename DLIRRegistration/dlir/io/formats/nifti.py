@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dlir.geometry import Vector3
 from dlir.io.formats.packed import beginning, blocks, is_gzip
+from dlir.io.source import ending_of
 
 ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 
@@ -200,6 +201,12 @@ class NiftiHeader:
         if total < self.end:
             raise EOFError
         return np.concatenate(found)
+
+
+def has_mixed_ending(path: Path) -> bool:
+    """Whether a name ends in small letters and capitals, which ITK takes for no name of a NIfTI file."""
+    ending = ending_of(path.name, ENDINGS)
+    return ending not in (ending.lower(), ending.upper())
 
 
 def read_nifti_header(path: Path) -> NiftiHeader | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dlir.data.pair import Pair, Scan
 from dlir.errors import ConfigError, GeometryError, ImageError
 from dlir.io.reading import Volume, count_phases, read_image
+from dlir.io.source import ending_of, files_matching
 from dlir.training.cache import is_label_map
 from dlir.training.config import ANY_IMAGE, Source
 from dlir.training.subjects import Notice, find
@@ -116,7 +117,7 @@ def look(data: Path, notice: Notice, pairs: Pairs | None = None) -> Look:
 
 def _image_patterns(folder: Path, notice: Notice) -> tuple[str, ...]:
     """Patterns of the images below a folder, without its label maps, which are told by what they hold."""
-    files = sorted({f for pattern in ANY_IMAGE for f in glob.glob(pattern, root_dir=folder, recursive=True)})
+    files = files_matching(folder, ANY_IMAGE)
     if not files:
         raise ConfigError(f"no image lies below '{folder}'; give a folder of NIfTI, NRRD, MHA or DICOM, or a manifest")
     alike = _alike(files, _kinds(folder, files))
@@ -177,19 +178,21 @@ def _alike(files: Sequence[str], kinds: set[str]) -> Mapping[str, list[str]]:
     for file in files:
         place, name = os.path.split(file)
         if name.lower().endswith(".dcm"):
-            common = "*" + name[-4:]
+            common = "*.dcm"
         elif len(folders[name]) > 1 and place not in kinds:
             common = glob.escape(name)
         else:
-            stem = name.removesuffix(_ending(name))
-            common = re.sub("[0-9]", lambda digit: "[0-9]", glob.escape(stem)) + _ending(name)
+            ending = _ending(name)
+            stem = glob.escape(name[: len(name) - len(ending)])
+            common = re.sub("[0-9]", lambda digit: "[0-9]", stem) + ending
         above = glob.escape(place) + "/" if place in kinds else "*/" * file.count("/")
         groups[above + common].append(file)
     return groups
 
 
 def _ending(name: str) -> str:
-    return ".nii.gz" if name.endswith(".nii.gz") else os.path.splitext(name)[1]
+    """In small letters, which match capitals, too."""
+    return (ending_of(name) or os.path.splitext(name)[1]).lower()
 
 
 def _hold_labels(folder: Path, files: Sequence[str]) -> bool:
