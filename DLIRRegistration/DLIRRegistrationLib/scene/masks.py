@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import ImageError
 from dlir.geometry import ImageGrid
-from dlir.io.reading import Volume
+from dlir.io.reading import Volume, marked_by
 from DLIRRegistrationLib.scene.frames import array_to_local, is_straight, matrix_to_world, named
 from DLIRRegistrationLib.scene.segmentations import labelmaps, segment_ids
 from DLIRRegistrationLib.scene.volumes import in_world, onto_grid, scalar_image
@@ -18,7 +18,7 @@ from DLIRRegistrationLib.scene.volumes import in_world, onto_grid, scalar_image
 def placed_mask(node: Any, segment_id: str | None) -> tuple[NDArray[np.uint8], ImageGrid] | None:
     """The mask on voxels of its own, (z, y, x), and where they lie in the world; at once, however large.
 
-    node, segment_id: as for `mask_array`, which raises the same ImageErrors. None where the mask has to be resampled:
+    node, segment_id: as for `mask_array`, which raises the same ImageErrors and notes the same. None where the mask has to be resampled:
     under transforms that bend or shear, and where segments that lie in several labelmaps count.
     """
     parts = _parts(node, segment_id)
@@ -29,7 +29,7 @@ def placed_mask(node: Any, segment_id: str | None) -> tuple[NDArray[np.uint8], I
     if to_world is None or not is_straight(to_world @ array_to_local(node, image)):
         return None
     array, grid = in_world(node, image, nearest=True)
-    marked = array == wanted[0] if len(wanted) == 1 else array != 0
+    marked = array == wanted[0] if len(wanted) == 1 else array != 0 if wanted else marked_by(array, *_called(node))
     return marked.view(np.uint8), grid
 
 
@@ -38,18 +38,24 @@ def mask_array(node: Any, segment_id: str | None, reference: Volume) -> NDArray[
 
     node: a segmentation node, of which `segment_id` or, for None, every segment counts; or a volume node, of which
     all voxels that are not 0 count. Parent transforms of both are honoured; the nearest voxel of the mask decides.
-    Raises ImageError for a node or segment that is missing or empty, or marks no voxel of the image.
+    Raises ImageError for a node or segment that is missing or empty, or marks no voxel of the image, and for a volume
+    that is a grey image. A note tells of a volume of several values that all of them count.
     """
     mask = np.zeros(reference.grid.shape, bool)
     for image, wanted in _parts(node, segment_id):
         values = onto_grid(node, image, reference.grid, nearest=True)
-        mask |= np.isin(values, wanted) if wanted else values != 0
+        mask |= np.isin(values, wanted) if wanted else marked_by(values, *_called(node))
     if not mask.any():
         name = named(node)
         if node.IsA("vtkMRMLSegmentationNode") and segment_id is not None:
             name += f", segment '{node.GetSegmentation().GetSegment(segment_id).GetName()}'"
         raise ImageError(f"{name} marks no voxel of volume '{reference.source}'; choose another mask or none")
     return mask.astype(np.uint8)
+
+
+def _called(node: Any) -> tuple[str, str]:
+    """A volume node, as messages call it, in full and for short."""
+    return named(node), f"mask '{node.GetName()}'"
 
 
 def _parts(node: Any, segment_id: str | None) -> list[tuple[Any, list[int]]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlir.errors import GeometryError, ImageError
+from dlir.errors import GeometryError, ImageError, note
 from dlir.geometry import ImageGrid
 from dlir.io.dicom.series import count_dicom_phases, is_dicom_source, read_dicom
 from dlir.io.formats.files import count_file_phases, read_file
@@ -103,6 +103,10 @@ def require_labels(array: NDArray[Any], name: str) -> None:
     """Raises ImageError, calling the label map `name`, for whole numbers (z, y, x) that are a grey image's: hundreds of
     values, most of them unlike their neighbours along x. Each would be taken for a structure, which takes hours.
     """
+    _require_no_grey(array, name, "a label map, in which each value marks a structure")
+
+
+def _require_no_grey(array: NDArray[Any], name: str, wanted: str) -> None:
     marked = array != 0
     either = np.count_nonzero(marked[..., 1:] | marked[..., :-1])
     if np.count_nonzero(array[..., 1:] != array[..., :-1]) <= either / 2:
@@ -110,20 +114,33 @@ def require_labels(array: NDArray[Any], name: str) -> None:
     count = len(np.unique(array))
     if count > _NO_MARKERS or (count > _MANY_STREWN and np.count_nonzero(marked) > _MARKER * count):
         raise ImageError(
-            f"{name} has {count} values that change from voxel to voxel, as those of a grey image do; give a label "
-            "map, in which each value marks a structure"
+            f"{name} has {count} values that change from voxel to voxel, as those of a grey image do; give {wanted}"
         )
 
 
 def read_mask(spec: Spec, image: Volume | ImageGrid, role: str = "fixed mask") -> Volume:
-    """A mask as bool: True where the file is not 0, be it a grey image. Raises as `read_label` else, and ImageError for
-    an empty mask.
+    """A mask as bool: True where the file is not 0. Raises as `read_label`, and ImageError for an empty mask; notes as
+    `marked_by`.
     """
-    labels = _whole_numbers(spec, image, role)
-    array = labels.array != 0
+    labels, name = _whole_numbers(spec, image, role), parse_source(spec, role).name
+    array = marked_by(labels.array, name, role)
     if not array.any():
-        raise ImageError(f"{parse_source(spec, role).name} is empty; give a mask that marks at least one voxel")
+        raise ImageError(f"{name} is empty; give a mask that marks at least one voxel")
     return Volume(array, labels.grid, labels.source)
+
+
+def marked_by(array: NDArray[Any], name: str, role: str) -> NDArray[np.bool_]:
+    """Where a mask of whole numbers is not 0. Raises ImageError, calling it `name`, for a grey image, as
+    `require_labels` does: it marks nearly everything. A note tells of one with several values that all of them count.
+    """
+    if array.dtype == bool:
+        return array
+    _require_no_grey(array, name, "a mask, which is 0 where voxels do not count")
+    marked: NDArray[np.bool_] = array != 0
+    largest = array.max(initial=0)
+    if (marked & (array != (largest if largest > 0 else array.min(initial=0)))).any():
+        note(f"the {role} has several values other than 0, all of which count")
+    return marked
 
 
 def _whole_numbers(spec: Spec, image: Volume | ImageGrid | None, role: str) -> Volume:

@@ -16,7 +16,7 @@ from dlir.geometry import ImageGrid
 from dlir.io import Landmarks, Volume, read_image, read_label, read_landmarks, read_mask
 from dlir.io.arrays import read_array
 from dlir.io.points import mismatch
-from dlir.io.reading import intensities, require_labels
+from dlir.io.reading import intensities, marked_by, require_labels
 from dlir.registration.choices import Beginning, Initialization
 from dlir.registration.request import ArrayFile, ImageSource, PointSource, RegistrationRequest, TransformSource
 
@@ -125,7 +125,8 @@ def _mask(source: ImageSource | None, image: Volume, role: str) -> Volume | None
     if isinstance(source, str):
         return read_mask(source, image, role)
     volume = _volume(source)
-    marked = in_place(Volume((volume.array != 0).view(np.uint8), volume.grid, volume.source), image.grid) > 0
+    marks = marked_by(volume.array, f"{role} '{volume.source}'", role)
+    marked = in_place(Volume(marks.view(np.uint8), volume.grid, volume.source), image.grid) > 0
     if not marked.any():
         raise ImageError(f"{role} '{volume.source}' marks no voxel of '{image.source}'; choose another mask or none")
     return Volume(marked, image.grid, volume.source)

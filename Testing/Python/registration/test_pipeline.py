@@ -397,6 +397,11 @@ def test_what_cannot_be_registered_is_named(
         ),
         ({"moving_mask": put("far", np.ones((4, 4, 4)), far)}, ImageError, "'my far' marks no voxel of 'my moving'"),
         (
+            {"fixed_mask": put("grey", grey, FIXED)},
+            ImageError,
+            "fixed mask 'my grey' has .* as those of a grey image do; give a mask",
+        ),
+        (
             {"moving_labels": (put("grey", grey, FIXED),)},
             ImageError,
             "moving label 'my grey' has .* as those of a grey",

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from chains import random_chain, sitk_bspline
-from dlir.errors import ImageError
+from dlir.errors import ImageError, ImageNote
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.transforms.resample import resample
@@ -197,3 +197,18 @@ def test_a_mask_of_nothing_is_refused_by_name(scene: MRML, make: Any, reason: st
     node, segment_id = make(scene)
     with pytest.raises(ImageError, match=rf"'mask'.*{reason}.*;"):
         mask_array(node, segment_id, image_on(DRAWN))
+
+
+def test_a_grey_volume_is_no_mask_and_of_labels_all_count(scene: MRML) -> None:
+    grey = np.random.default_rng(0).integers(1, 3000, DRAWN.shape).astype(np.int16)
+    node = scene.volume(grey, DRAWN, "ct", "ScalarVolume")
+    for read in (lambda: placed_mask(node, None), lambda: mask_array(node, None, image_on(DRAWN))):
+        with pytest.raises(ImageError, match="'ct' has .* as those of a grey image do; give a mask"):
+            read()
+    labels = np.zeros(DRAWN.shape, np.int16)
+    labels[3:6], labels[6:9] = 1, 2
+    node = scene.volume(labels, DRAWN, "labels", "LabelMapVolume")
+    with pytest.warns(ImageNote, match="the mask 'labels' has several values other than 0, all of which count"):
+        placed = placed_mask(node, None)
+    assert placed is not None
+    np.testing.assert_array_equal(placed[0], labels > 0)
