@@ -18,8 +18,8 @@ from DLIRRegistrationLib.scene.volumes import in_world, onto_grid, scalar_image
 def placed_mask(node: Any, segment_id: str | None) -> tuple[NDArray[np.uint8], ImageGrid] | None:
     """The mask on voxels of its own, (z, y, x), and where they lie in the world; at once, however large.
 
-    node, segment_id: as for `mask_array`, which raises the same ImageErrors and notes the same. None where the mask has to be resampled:
-    under transforms that bend or shear, and where segments that lie in several labelmaps count.
+    node, segment_id: as for `mask_array`, which raises the same ImageErrors and notes the same. None where the mask has
+    to be resampled: under transforms that bend or shear, and where segments that lie in several labelmaps count.
     """
     parts = _parts(node, segment_id)
     if len(parts) != 1:

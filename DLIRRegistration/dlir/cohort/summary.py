@@ -15,6 +15,7 @@ from dlir.cohort.picture import PANELS, PICTURE
 from dlir.errors import shown
 from dlir.io.page import Page
 from dlir.io.source import reported_name, split_spec, without_folders
+from dlir.io.text import as_cell
 from dlir.io.writing import replacing, write_text
 from dlir.registration.judging.verdict import LEVELS
 
@@ -54,14 +55,14 @@ def counts(lines: Sequence[Line]) -> dict[str, int]:
 
 
 def write_table(path: Path, lines: Sequence[Line], *, full_paths: bool, durable: bool = True) -> None:
-    """CSV: `COLUMNS`, then the Dice of each label before and after. Raises OutputError."""
+    """CSV: `COLUMNS`, then the Dice of each label before and after; text as `as_cell` has it. Raises OutputError."""
     labels = sorted({name for line in lines if line.figures for name in line.figures.labels})
     pairs = [f"dice_{when}_{name}" for name in labels for when in ("before", "after")]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [*COLUMNS, *pairs], restval="", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: as_cell(name) for name in (*COLUMNS, *pairs)})
     for line in lines:
-        writer.writerow({key: shown(str(value)) for key, value in _cells(line, full_paths).items()})
+        writer.writerow({key: as_cell(shown(str(value))) for key, value in _cells(line, full_paths).items()})
     with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(text.getvalue().encode())
 

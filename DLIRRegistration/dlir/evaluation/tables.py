@@ -26,6 +26,7 @@ from dlir.evaluation.summary import (
     with_structure,
     without_largest_motion,
 )
+from dlir.io.text import as_cell
 from dlir.io.writing import replacing
 
 UNDEFINED = "–"
@@ -68,7 +69,12 @@ def comparisons_csv(comparisons: Iterable[Comparison]) -> str:
 
 
 def _csv(table: pd.DataFrame) -> str:
-    return "" if table.empty else table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    if table.empty:
+        return ""
+    # Figures as they are; whatever else there is may have come from a file's name.
+    texts = {name: own.map(as_cell) for name, own in table.items() if not pd.api.types.is_numeric_dtype(own)}
+    named = table.assign(**texts).rename(columns=as_cell)
+    return named.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 # -- for people ---------------------------------------------------------------------------------------

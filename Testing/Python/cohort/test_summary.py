@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,22 @@ def test_the_table_has_every_row_in_order(lines: list[Line], tmp_path: Path) -> 
     assert "Anna Smith" in file.read_text()
     assert counts(lines) == {"good": 2, "check": 0, "failed": 1, "error": 1, "waiting": 1}
     assert "verdict" not in records(lines, full_paths=False)[1]
+
+
+def test_a_spreadsheet_takes_no_cell_for_a_formula_and_negative_numbers_stay_numbers(tmp_path: Path) -> None:
+    pair = Pair(Scan("-7", image="=1+1.nii"), Scan("-7", image="+a.nii"), "-7", "@x")
+    named = replace(row(1, tmp_path), pair=pair)
+    found = figures_of(report_of(named, "good", 0.7) | {"notes": ["-2+3+cmd|' /C calc'!A0"]})
+    found = replace(found, ncc=(-0.25, 0.5), labels={"1": (0.1, 0.2)}, fixed="=1+1.nii", moving="+a.nii")
+    file = tmp_path / "summary.csv"
+    write_table(file, [Line(named, found)], full_paths=False)
+    with file.open(newline="", encoding="utf-8") as stream:
+        (cells,) = csv.DictReader(stream)
+    assert (cells["fixed"], cells["moving"], cells["group"]) == ("'=1+1.nii", "'+a.nii", "'@x")
+    assert cells["notes"] == "'-2+3+cmd|' /C calc'!A0"
+    assert (cells["ncc_before"], cells["subject"]) == ("-0.25", "-7")
+    (record,) = records([Line(named, found)], full_paths=False)
+    assert (record["fixed"], record["group"]) == ("=1+1.nii", "@x")  # for programs, as it is
 
 
 def page_of(lines: list[Line], tmp_path: Path) -> Path:

@@ -195,3 +195,15 @@ def test_parquet_has_what_csv_has(tmp_path: Path) -> None:
 
 def test_nothing_measured_is_an_empty_table() -> None:
     assert tables.pairs_csv(pairs_table([])) == tables.comparisons_csv([]) == ""
+
+
+def test_a_spreadsheet_takes_no_cell_of_a_table_for_a_formula() -> None:
+    """A case may be called anyhow, and so may a structure."""
+    rows = [replace(ROWS[0], pair="=cmd"), replace(ROWS[1], pair="-1")]
+    table = pairs_table(rows)
+    text = tables.pairs_csv(table)
+    found = list(csv.DictReader(io.StringIO(text)))
+    assert [row["pair"] for row in found] == ["'=cmd", "-1"]
+    assert [float(row["jacobian_min"]) for row in found] == [-0.1, -0.1]
+    plain = list(csv.DictReader(io.StringIO(tables.pairs_csv(pairs_table(ROWS[:2])))))
+    assert [{**a, "pair": ""} for a in found] == [{**b, "pair": ""} for b in plain]

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dlir.io.text import as_cell
+
 # Of each structure, in ml, by name; phase by phase.
 Volumes = Sequence[Mapping[str, float]]
 
@@ -87,7 +89,7 @@ def ejection_table(found: Sequence[Ejection]) -> str:
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([as_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
 

@@ -203,7 +203,7 @@ def test_a_grey_volume_is_no_mask_and_of_labels_all_count(scene: MRML) -> None:
     grey = np.random.default_rng(0).integers(1, 3000, DRAWN.shape).astype(np.int16)
     node = scene.volume(grey, DRAWN, "ct", "ScalarVolume")
     for read in (lambda: placed_mask(node, None), lambda: mask_array(node, None, image_on(DRAWN))):
-        with pytest.raises(ImageError, match="'ct' has .* as those of a grey image do; give a mask"):
+        with pytest.raises(ImageError, match=r"'ct' has .* as those of a grey image do; give a mask"):
             read()
     labels = np.zeros(DRAWN.shape, np.int16)
     labels[3:6], labels[6:9] = 1, 2

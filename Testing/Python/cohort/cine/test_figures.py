@@ -51,6 +51,8 @@ def test_tables() -> None:
         "1,0.046,1.2500",
     ]
     assert volumes_table([{"1": 2.0}], None).splitlines()[1] == "0,,2.0000"
+    assert volumes_table([{"=A1": 2.0}], None).splitlines()[0] == "phase,time_s,'=A1_ml"
+    assert ejection_table(ejections([{"@LV": 60.0}, {"@LV": 90.0}])).splitlines()[1].startswith("'@LV,")
 
 
 def test_maps_that_lead_around_come_back() -> None:
