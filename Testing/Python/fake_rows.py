@@ -14,7 +14,7 @@ from typing import Any
 
 from dlir.cohort.batch import Batch, Workers
 from dlir.cohort.figures import Figures, figures_of
-from dlir.cohort.folder import BatchFolder, Shard
+from dlir.cohort.folder import BatchFolder, Shard, written_by_batch
 from dlir.cohort.origin import origin_of, stamped
 from dlir.cohort.rows import Options, Row, Source
 from dlir.errors import DiskFullError, ImageError
@@ -48,6 +48,7 @@ class FakeWorker:
             case b"killed":
                 os.kill(os.getpid(), signal.SIGKILL)
         with open_outputs(request) as outputs:
+            outputs.claimed = written_by_batch(self.output, row)
             for name in OUTPUTS.values():
                 outputs.file(name)
             take_over(outputs, OUTPUTS.values(), overwrite=request.outputs is not None and request.outputs.overwrite)

@@ -120,12 +120,14 @@ class Batch:
             tell(f"row {row.number}, {row.name}: done again, because another than before: {', '.join(changed)}")
         if line.figures is None:
             return False
+        self.folder.keep_files(row)  # as a batch that was killed has not
         self.lines[row.number] = line
         return True
 
     def _take(self, row: Row, outcome: Done | Failed, tell: Notify) -> None:
         if isinstance(outcome, Done):
             self.lines[row.number] = Line(row, outcome.value)
+            self.folder.keep_files(row)
             self.folder.forget_error(row)
             return
         self.folder.settle(row)

@@ -16,8 +16,9 @@ from dlir.cohort.figures import Figures, figures_of
 from dlir.cohort.origin import differences, read_result
 from dlir.cohort.rows import Options, Row
 from dlir.errors import OptionError, OutputError, notes_to, shown
-from dlir.io.writing import settle, writable, write_json
+from dlir.io.writing import replacing, settle, writable, write_json
 from dlir.registration.progress import silent
+from dlir.registration.results.former import own_names, read_former
 
 TABLE, PAGE = "summary.csv", "summary.html"
 
@@ -170,6 +171,15 @@ class BatchFolder:
             return Line(row, None if changed else figures), changed
         return Line(row, error=self._error(row)), []
 
+    def keep_files(self, row: Row) -> None:
+        """Note which files of a row its report names, for when that can no longer be read. Raises OutputError."""
+        former = read_former(self.of(row))
+        if former is not None and former.names != written_by_batch(self.path, row):
+            file = _record(self.path, row)
+            file.parent.mkdir(exist_ok=True)
+            with replacing(file, durable=False) as temporary:
+                temporary.write_text(json.dumps(sorted(former.names)), encoding="utf-8")
+
     def keep_error(self, row: Row, message: str) -> None:
         """For the summary of all parts. Raises OutputError."""
         self._errors.mkdir(exist_ok=True)
@@ -190,6 +200,21 @@ class BatchFolder:
 
     def _error_file(self, row: Row) -> Path:
         return self._errors / f"{row.name}.json"
+
+
+def written_by_batch(output: Path, row: Row) -> frozenset[str]:
+    """The files in a row's folder that a batch into the folder `output` is known to have written, be they there or not:
+    whatever has become of the report that names them.
+    """
+    try:
+        names = json.loads(_record(output, row).read_bytes())
+    except (OSError, ValueError):
+        return frozenset()
+    return own_names(names) if isinstance(names, list) else frozenset()
+
+
+def _record(output: Path, row: Row) -> Path:
+    return output / _WORK / "files" / f"{row.name}.json"
 
 
 @contextmanager

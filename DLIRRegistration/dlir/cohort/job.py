@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlir.cohort.figures import Figures, figures_of
+from dlir.cohort.folder import written_by_batch
 from dlir.cohort.origin import origin_of, stamped
 from dlir.cohort.picture import PICTURE, write_picture
 from dlir.cohort.rows import Options, Row
@@ -37,6 +38,7 @@ class RowWorker:
             request = self._options.request(row, self._output / row.name)
             origin = origin_of(request)
             with open_outputs(request) as outputs:
+                outputs.claimed = written_by_batch(self._output, row)
                 outputs.file(PICTURE)
                 take_over(outputs, [PICTURE], overwrite=self._options.overwrite)
                 finished = run_into(outputs, request, self._session)

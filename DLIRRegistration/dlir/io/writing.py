@@ -108,7 +108,8 @@ class OutputFolder:
     in order first, see `settle`, which a note tells.
 
     path: the folder; created where missing. "" is refused, which would be the current one. inputs: image specifications
-    and files that no output may replace.
+    and files that no output may replace. claimed: names of files there that whoever writes knows to be of a run of its
+    own, whatever they hold now.
     Raises OutputError, on entry for a folder that cannot be used, at the end where files cannot be moved.
     """
 
@@ -121,6 +122,7 @@ class OutputFolder:
         self._stage: Stage | None = None
         self._asked: dict[str, None] = {}
         self._going: frozenset[str] = frozenset()
+        self.claimed: frozenset[str] = frozenset()
 
     def __enter__(self) -> OutputFolder:
         writable(self.path)

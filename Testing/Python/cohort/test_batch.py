@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import fake_rows
 from cli_runs import SOURCE, snapshot
 from disks import small_disk
 from dlir.cohort.batch import Batch, Workers
-from dlir.cohort.folder import Shard
+from dlir.cohort.folder import Shard, written_by_batch
 from dlir.cohort.rows import Options
 from dlir.errors import DiskFullError, OutputError
 from fake_rows import fake_batch, write_table
@@ -169,6 +171,54 @@ def test_what_no_longer_stands_is_done_again(tmp_path: Path, what: str) -> None:
     again = {name.split(os.sep)[0] for name in after if after[name] != before.get(name)}
     assert again == ({"m-to-f0", "m-to-f1"} if what == "options" else {"m-to-f0"})
     check_complete(output, [(tmp_path / "f0.nrrd").read_bytes(), b"b"])
+
+
+def test_a_report_that_cannot_be_read_is_no_result_and_is_written_again(tmp_path: Path) -> None:
+    """As a disk leaves one behind where the power failed; who wrote the files beside it is known all the same."""
+    reports = [b"", b'{"report_version": 1, "fi', b"\0" * 400, b"[]", None]
+    contents = [b"%d" % number for number in range(len(reports) + 1)]
+    table, output = write_table(tmp_path, contents), tmp_path / "out"
+    run(fake_batch(table, output))
+
+    def damage(number: int, report: bytes | None) -> None:
+        (output / f"m-to-f{number}" / "report.json").unlink()
+        if report is not None:
+            (output / f"m-to-f{number}" / "report.json").write_bytes(report)
+
+    before = results(output)
+    for number, report in enumerate(reports):
+        damage(number, report)
+    assert run(fake_batch(table, output)) == []
+    check_complete(output, contents)
+    after = results(output)
+    assert {name: after[name] for name in before if "f5" in name} == {n: before[n] for n in before if "f5" in n}
+    # A batch that was killed before it could note that, or of an earlier version.
+    shutil.rmtree(output / ".dlir-batch" / "files")
+    run(fake_batch(table, output))
+    damage(1, b"")
+    assert run(fake_batch(table, output)) == []
+    check_complete(output, contents)
+
+
+def test_beside_a_report_that_cannot_be_read_other_files_stay(tmp_path: Path) -> None:
+    table, output = write_table(tmp_path, [b"a"]), tmp_path / "out"
+    run(fake_batch(table, output))
+    folder = output / "m-to-f0"
+    (folder / "report.json").write_bytes(b"")
+    (folder / "thesis.docx").write_bytes(b"mine")
+    record = output / ".dlir-batch" / "files" / "m-to-f0.json"
+    record.write_text(json.dumps([*json.loads(record.read_text()), "thesis.docx", "../summary.csv", 3]))
+    assert run(fake_batch(table, output)) == []
+    assert (folder / "thesis.docx").read_bytes() == b"mine"
+    assert states(output) == ["done"]
+    # What no batch is known to have written is nobody's business.
+    (folder / "report.json").write_bytes(b"")
+    record.write_text(json.dumps(["report.json", "transform.h5", "jacobian.nrrd"]))
+    (told,) = run(fake_batch(table, output))
+    assert "warped.nrrd' is there already" in told
+    assert "give --overwrite" in told
+    record.write_text("{")
+    assert written_by_batch(output, fake_batch(table, output).source.rows[0]) == frozenset()
 
 
 def test_files_of_nobody_are_not_replaced(tmp_path: Path) -> None:

@@ -106,19 +106,23 @@ def read_former(folder: Path) -> Former | None:
     outputs = report.get("outputs") if isinstance(report, dict) and "report_version" in report else None
     if not isinstance(outputs, dict):
         return None
-    told = {name for name in outputs.values() if isinstance(name, str)}
-    names = {name for name in told if _OWN.fullmatch(name) or _OF_CINE.fullmatch(name)}
-    return Former(folder, report, frozenset({*names, REPORT}))
+    return Former(folder, report, own_names(outputs.values()) | {REPORT})
+
+
+def own_names(told: Iterable[object]) -> frozenset[str]:
+    """Of what is told to be files of a registration, the names that one gives its files."""
+    names = (name for name in told if isinstance(name, str))
+    return frozenset(name for name in names if _OWN.fullmatch(name) or _OF_CINE.fullmatch(name))
 
 
 def take_over(outputs: OutputFolder, names: Iterable[str], *, overwrite: bool) -> Former | None:
     """Have the files of an earlier registration go when those called `names` come, and return that registration.
 
-    Raises OutputError where a file would be replaced that no earlier registration claims, unless told to `overwrite`,
-    and where one of its files is an input now.
+    Files that the folder has as `claimed` go as well. Raises OutputError where a file would be replaced that is neither
+    theirs nor claimed, unless told to `overwrite`, and where one of its files is an input now.
     """
     former = read_former(outputs.path)
-    claimed = former.names if former else frozenset[str]()
+    claimed = outputs.claimed | (former.names if former else frozenset())
     for name in names:
         path = outputs.path / name
         if not overwrite and name not in claimed and os.path.lexists(path):
