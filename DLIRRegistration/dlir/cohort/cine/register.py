@@ -136,7 +136,7 @@ class _Run:
 
     def _require_same(self, model: str | None) -> None:
         if self._former is not None:
-            self._former.require_same_cine(self.content, model)
+            self._former.require_same_cine(self.content, self.sequence.grid, model)
 
     # -- phases ----------------------------------------------------------------------------------
 

@@ -11,13 +11,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlir.errors import OutputError, shown
+from dlir.errors import DLIRError, OutputError, shown
+from dlir.geometry import ImageGrid
 from dlir.registration.choices import IMAGE_FORMATS
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ class Former:
         if not (self._was_of("fixed", fixed) and self._was_of("moving", moving) and self._was_by(*models)):
             raise self._other()
 
-    def require_same_cine(self, content: str, model: str | None) -> None:
+    def require_same_cine(self, content: str, grid: ImageGrid, model: str | None) -> None:
         """The same for a cine. content: of all its phases. model: None where it is not chosen yet."""
         was = self.report.get("cine")
-        same = isinstance(was, dict) and was.get("content") == content
+        same = isinstance(was, dict) and was.get("content") == content and _lay_on(was, grid)
         if not (same and (model is None or self._was_by(model))):
             raise self._other()
 
@@ -74,25 +75,38 @@ class Former:
         return os.path.basename(str(found.get(key))) if isinstance(found, dict) else "unknown"
 
     def _was_of(self, role: str, volume: Volume) -> bool:
-        """Whether the image was the same: by what it holds, or by name and grid where an older report says no more."""
+        """Whether the image was the same: by what it holds and where it lies, or by name and place where an older
+        report says no more.
+        """
         from dlir.io.source import reported_name
 
         was = self.report.get(role)
         if not isinstance(was, dict):
             return False
         if "content" in was:
-            return bool(was["content"] == content_of(volume))
-        grid = volume.grid.to_dict()
-        alike = self._named(role, "file") == reported_name(volume.source)
-        return alike and {key: was.get(key) for key in grid} == json.loads(json.dumps(grid))
+            alike = bool(was["content"] == content_of(volume))
+        else:
+            alike = self._named(role, "file") == reported_name(volume.source)
+        return alike and _lay_on(was, volume.grid)
+
+
+def _lay_on(was: Mapping[str, Any], grid: ImageGrid) -> bool:
+    """Whether what a report says of an image places the same voxels in the same places, as near as formats keep it:
+    NIfTI keeps it in single precision.
+    """
+    try:
+        return grid.same_as(ImageGrid(**{field.name: tuple(was[field.name]) for field in fields(ImageGrid)}))
+    except (KeyError, TypeError, ValueError, DLIRError):
+        return False
 
 
 def content_of(volume: Volume) -> str:
-    """Tells an image from others, whatever it is called: a digest of its grid and of voxels all over it."""
+    """Tells an image from others, whatever it is called and wherever it lies: a digest of its shape and of voxels all
+    over it.
+    """
     values = volume.array.reshape(-1)
     some = np.ascontiguousarray(values[:: values.size // _SAMPLES | 1], np.float32)
-    grid = json.dumps(volume.grid.to_dict()).encode()
-    return hashlib.sha256(grid + some.tobytes()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(volume.array.shape).encode() + some.tobytes()).hexdigest()[:32]
 
 
 def read_former(folder: Path) -> Former | None:
