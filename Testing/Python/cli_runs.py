@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
@@ -107,6 +110,21 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
     """Every file below `folder` with its content, hidden ones and folders (None) included."""
     found = sorted(folder.rglob("*"))
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in found}
+
+
+class StoppedClock:
+    """What `time.monotonic` says: seconds, that a test moves on."""
+
+    seconds = 100.0
+
+
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> StoppedClock:
+    """Time stands still for what the command line tells, until the clock that this gives is moved."""
+    clock = StoppedClock()
+    monkeypatch.setattr(
+        "dlir.cli.common.time", SimpleNamespace(monotonic=lambda: clock.seconds, strftime=time.strftime)
+    )
+    return clock
 
 
 def succeed(arguments: Sequence[str | Path]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,9 @@ EXIT_ERROR = 2
 # The result was written, and is no better than the user said that it has to be.
 EXIT_VERDICT = 3
 EXIT_INTERRUPTED = 130
+
+# Seconds between two lines of progress where there is no terminal.
+_EVERY = 30.0
 
 DeviceOption = Annotated[
     Device, typer.Option(help="Processor; auto takes CUDA, else MPS, else the CPU.", show_default=True)
@@ -133,10 +137,10 @@ def one_or_all(names: list[str]) -> str | list[str]:
 def progress_bar(wanted: bool = True) -> Iterator[Progress]:
     """A function to call with the name of the present step and the fraction done, drawn as a bar on stderr.
 
-    Draws nothing where stderr is no terminal, or if not `wanted`; the bar is gone at the end.
+    Draws nothing if not `wanted`; the bar is gone at the end. Where stderr is no terminal there is a line now and then.
     """
     if not (wanted and sys.stderr.isatty()):
-        yield silent
+        yield _lines() if wanted else silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -146,3 +150,28 @@ def progress_bar(wanted: bool = True) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda name, fraction: bar.update(task, description=name, completed=fraction)
+
+
+def now_and_then() -> Callable[[], bool]:
+    """A function that says yes when it was half a minute since it last did, or since this."""
+    last = time.monotonic()
+
+    def is_time() -> bool:
+        nonlocal last
+        if time.monotonic() - last < _EVERY:
+            return False
+        last = time.monotonic()
+        return True
+
+    return is_time
+
+
+def _lines() -> Progress:
+    """Progress for a log: work of minutes tells where it is, and what is quick tells nothing."""
+    is_time = now_and_then()
+
+    def tell(step: str, fraction: float) -> None:
+        if is_time():
+            say(f"{time.strftime('%H:%M:%S')}  {step}  {100 * fraction:.0f} %")
+
+    return tell

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlir.cli.common import DeviceOption, ThreadsOption, say
+from dlir.cli.common import DeviceOption, ThreadsOption, now_and_then, say
 from dlir.errors import ConfigError, OptionError, how_to_install
 from dlir.registration.choices import Device
 from dlir.registration.threads import use_threads
@@ -195,9 +195,11 @@ def training_packages() -> Iterator[None]:
 
 @contextmanager
 def _display() -> Iterator[TrainingProgress]:
-    """The trainer's progress: a bar with the time left on a terminal, else a line per validation for the log."""
+    """The trainer's progress: a bar with the time left on a terminal, else a line per validation for the log, and one
+    now and then between them.
+    """
     if not sys.stderr.isatty():
-        yield _log
+        yield _logging()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -225,10 +227,17 @@ def _tell(what: str, why: str) -> None:
     say(f"left out: {why}")
 
 
-def _log(phase: str, done: int, total: int, values: dict[str, float]) -> None:
-    if not values and done == 0:
-        say(f"{time.strftime('%H:%M:%S')}  {phase}: learning from its own pairs what the model is for")
-    if "seconds" in values:
-        shown = {name: value for name, value in values.items() if name not in ("phase", "iteration")}
-        figures = "  ".join(f"{name} {value:.5g}" for name, value in shown.items())
-        say(f"{time.strftime('%H:%M:%S')}  {phase}  {done}/{total}  {figures}")
+def _logging() -> TrainingProgress:
+    is_time = now_and_then()
+
+    def log(phase: str, done: int, total: int, values: dict[str, float]) -> None:
+        now = time.strftime("%H:%M:%S")
+        if not values and done == 0:
+            say(f"{now}  {phase}: learning from its own pairs what the model is for")
+        if "seconds" in values:
+            shown = {name: value for name, value in values.items() if name not in ("phase", "iteration")}
+            say(f"{now}  {phase}  {done}/{total}  " + "  ".join(f"{n} {value:.5g}" for n, value in shown.items()))
+        elif is_time():
+            say(f"{now}  {phase}  {done}/{total}")
+
+    return log

@@ -39,13 +39,14 @@ def train(
     """Train what is left of the run in `folder` and return its model file.
 
     device, devices: as for `make_fabric`. workers: processes that prepare batches, for each process that trains.
-    notice: hears of images that are left out. remark: hears what else a user should know. Raises ConfigError for
-    unusable data or settings, and leaves the folder to another run then; OutputError where nothing can be written.
+    notice: hears of images that are left out. progress: hears first of the "images" that are read. remark: hears what
+    else a user should know. Raises ConfigError for unusable data or settings, and leaves the folder to another run
+    then; OutputError where nothing can be written.
     """
     first = is_first_process()
     try:
         # The first process prepares the images before there are others, or while they wait for it.
-        draws = _prepare(folder, options, notice) if first else []
+        draws = _prepare(folder, options, notice, progress) if first else []
         fabric = make_fabric(device, devices)
         if not first:
             draws = load_data(options.config, options.data, _cache(options), silent)
@@ -67,13 +68,16 @@ def _cache(options: RunOptions) -> Cache:
     return Cache(options.cache, options.config.spec)
 
 
-def _prepare(folder: RunFolder, options: RunOptions, notice: Notice) -> list[Draw]:
+def _prepare(folder: RunFolder, options: RunOptions, notice: Notice, progress: Progress) -> list[Draw]:
     left_out: list[dict[str, str]] = []
 
     def remember(what: str, why: str) -> None:
         left_out.append({"what": what, "why": why})
         notice(what, why)
 
-    draws = load_data(options.config, options.data, _cache(options), remember)
+    def prepares(done: int, total: int) -> None:
+        progress("images", done + 1, total, {})
+
+    draws = load_data(options.config, options.data, _cache(options), remember, prepares)
     folder.keep_left_out(left_out)
     return draws

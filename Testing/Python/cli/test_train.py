@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cli_runs import refuse, start, succeed
+from cli_runs import refuse, start, stopped_clock, succeed
 from dlir.cli import app
 from dlir.cli.train import _display
 from dlir.errors import how_to_install
@@ -73,6 +73,19 @@ def test_that_the_domain_is_learned_is_told(
     else:
         (line,) = said.splitlines()
         assert line.endswith("domain: learning from its own pairs what the model is for")
+
+
+def test_between_validations_a_log_has_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = stopped_clock(monkeypatch)
+    with _display() as progress:
+        for done in range(1, 11):  # ten seconds each
+            now.seconds += 10
+            progress("images", done, 10, {})
+        progress("stage 1/1", 5, 5, {"similarity": 0.9, "seconds": 2.0})
+    said = [line[10:] for line in capfd.readouterr().err.splitlines()]
+    assert said == ["images  3/10", "images  6/10", "images  9/10", "stage 1/1  5/5  similarity 0.9  seconds 2"]
 
 
 @pytest.mark.slow
