@@ -28,6 +28,8 @@ _STRAY_APART = 1.0
 # Slices are told apart in images of so many at least, by one voxel in so many along both axes; those that are so many
 # times as bright as the median are left out, as long as they are no more than such a share.
 _LEAST_SLICES, _EVERY, _BRIGHT, _BRIGHT_SHARE = 5, 3, 4.0, 0.1
+# Of the range from dark to bright, above which an image shows something.
+SOMETHING = 0.1
 # Of a range of intensities: what is divided by it may be as small, but must not be nothing.
 NARROWEST = float(np.finfo(np.float32).tiny)
 # Rows of a resampling matrix that are applied together.
@@ -198,6 +200,12 @@ def scale(array: NDArray[Any], grid: ImageGrid, preprocessing: Preprocessing) ->
     low, high = intensity_range(array, preprocessing)
     scaled = torch.from_numpy(np.subtract(array, low, dtype=np.float32)).div_(max(high - low, NARROWEST))
     return Prepared(scaled.clamp_(0, 1), grid, preprocessing.working_grid(grid))
+
+
+def shows(image: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Where an image in [0, 1] shows something, and counts. weight: how far each voxel does, None for all of them."""
+    bright = image > SOMETHING
+    return bright if weight is None else bright & (weight > 0)
 
 
 def prepare(array: NDArray[Any], grid: ImageGrid, preprocessing: Preprocessing) -> tuple[Tensor, ImageGrid]:

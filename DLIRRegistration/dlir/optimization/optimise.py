@@ -16,6 +16,7 @@ from dlir.errors import GeometryError
 from dlir.geometry import ImageGrid
 from dlir.io.reading import Volume
 from dlir.losses.choices import Similarity
+from dlir.model.preprocessing import shows
 from dlir.optimization import affine
 from dlir.optimization.affine import GAIN, Candidates, FoundAffine, best_affines, distinct
 from dlir.optimization.budget import Budget
@@ -61,7 +62,7 @@ _AGREED, _AGREED_STEPS = 0.5, 60
 # and 95 % of it by less than so many times that, and where the local correlation gains less than such a part of what it
 # lacked. Contrast that arrives: 0.3 to 0.6, 2 to 4, and up to 0.09. Two persons: 0.75 and more, 2 to 5, 0.11 and more.
 # Beating hearts: 0.1 to 0.25, 11 and more, 0.07 to 0.14.
-_SOMETHING, _LITTLE, _UNEVEN, _GAINED = 0.1, 0.8, 6.0, 0.12
+_LITTLE, _UNEVEN, _GAINED = 0.8, 6.0, 0.12
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,10 +242,12 @@ class Optimisation:
         return other
 
     def _shown(self) -> Points:
-        """(N, 3) LPS mm: where the fixed image shows something; all of it where it shows nothing."""
+        """(N, 3) LPS mm: where the fixed image shows something, in a mask and a few voxels beyond; all of it where it
+        shows nothing.
+        """
         fixed, _ = self.levels(_CONTRAST_SAMPLES)
-        shows = (fixed.image > _SOMETHING).cpu().numpy().ravel()
-        points: Points = fixed.grid.voxel_centers().reshape(-1, 3)[shows if shows.any() else slice(None)]
+        shown = shows(fixed.image).cpu().numpy().ravel()
+        points: Points = fixed.grid.voxel_centers().reshape(-1, 3)[shown if shown.any() else slice(None)]
         return points
 
     def _improved(

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from dlir.io.reading import Volume
 from dlir.metrics.scores import defined
-from dlir.model.preprocessing import intensity_range
+from dlir.model.preprocessing import SOMETHING, intensity_range
 from dlir.model.spec import Preprocessing
 from dlir.transforms.spatial import CompositeTransform, Points
 
-# Of the range from dark to bright, where the image shows something.
-_SOMETHING = 0.1
 # Points at most that are followed.
 _POINTS = 20_000
 
@@ -58,7 +56,7 @@ def followed_points(reference: Volume, labels: Sequence[NDArray[Any]]) -> tuple[
     where = "label" if marked.any() else "image"
     if where == "image":
         low, high = intensity_range(reference.array, Preprocessing(reference.grid.spacing))
-        marked = reference.array > low + _SOMETHING * (high - low)
+        marked = reference.array > low + SOMETHING * (high - low)
     index = np.argwhere(marked)[:, ::-1]
     return where, reference.grid.to_physical(index[:: 1 + len(index) // _POINTS])
 

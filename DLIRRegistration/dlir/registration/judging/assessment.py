@@ -17,7 +17,7 @@ from dlir.geometry import ImageGrid
 from dlir.losses.similarity import local_ncc, ncc
 from dlir.metrics.scores import defined
 from dlir.model.domain import OTHER_SIZE, Domain, Observed, image_figures
-from dlir.model.preprocessing import Prepared
+from dlir.model.preprocessing import Prepared, shows
 from dlir.model.spec import ModelSpec
 from dlir.optimization.optimise import there_and_back
 from dlir.registration.oneshot import Prediction, Registration
@@ -25,8 +25,6 @@ from dlir.registration.progress import silent
 from dlir.transforms.lattice import Lattice, inside, lookup
 from dlir.transforms.spatial import CompositeTransform
 
-# Of the range from dark to bright, where the image shows something.
-_SOMETHING = 0.1
 # Points at most at which distances are taken.
 _POINTS = 4_000
 # The displacement that so many per cent of the points stay below.
@@ -144,8 +142,8 @@ def _foreground(found: Prediction, spec: ModelSpec) -> NDArray[np.float64]:
     """(N, 3) LPS mm: voxels of the fixed image that show something; all of them where none does."""
     coarse, _ = _coarse(found, spec)
     index = _lattice(coarse, spec).points(dtype=torch.float64).reshape(-1, 3).numpy()
-    shows = (coarse > _SOMETHING).reshape(-1).numpy()
-    chosen = index[shows] if shows.any() else index
+    found_there = shows(coarse).reshape(-1).numpy()
+    chosen = index[found_there] if found_there.any() else index
     return found.pair.fixed.to_physical(chosen[:: 1 + len(chosen) // _POINTS])
 
 

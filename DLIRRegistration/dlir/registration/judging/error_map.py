@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dlir.geometry import ImageGrid
 from dlir.metrics.scores import defined
-from dlir.model.preprocessing import resample_axes
+from dlir.model.preprocessing import resample_axes, shows
 from dlir.optimization.levels import Level, Pyramid, spacing_for, warped
 from dlir.registration.loading import Loaded
 from dlir.registration.oneshot import Registration
@@ -39,8 +39,6 @@ _LEAST, _LEAST_PRECISION = 0.05, 0.01
 _WINDOW = 5
 # Added to variances, and to what gradients say, so that flat windows say little instead of nothing.
 _FLAT, _NOISE, _SLOPE = 1e-7, 1e-5, 1e-4
-# Of the range from dark to bright, where an image shows something.
-_SOMETHING = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +114,9 @@ def _signs(
     grid, sample = fixed.grid, float(np.prod(fixed.grid.spacing) ** (1 / 3))
     image, counts = warped(moving, transform, grid)
     counts = torch.ones_like(image) if counts is None else counts
-    shows = (fixed.image > _SOMETHING) & (counts > 0.5)
+    shown = shows(fixed.image, fixed.weight) & (counts > 0.5)
     if fixed.weight is not None:
         counts = counts * fixed.weight
-        shows &= fixed.weight > 0
     likeness, precision = _compared(fixed.image, image, counts, grid, sample)
     distances = [_grid_values(back, fixed)]
     if again:
@@ -127,7 +124,7 @@ def _signs(
     values = [(distance / sample + _LEAST).log() for distance in distances]
     values += [(precision + _LEAST_PRECISION).log(), 1 - likeness]
     stacked = torch.cat([value[0] for value in values]).cpu().numpy().astype(np.float32)
-    return Signs(stacked, grid, sample, shows[0, 0].cpu().numpy(), weights)
+    return Signs(stacked, grid, sample, shown[0, 0].cpu().numpy(), weights)
 
 
 def _grid_values(values: NDArray[np.float64], fixed: Level) -> Tensor:

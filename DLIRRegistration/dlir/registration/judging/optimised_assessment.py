@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dlir.losses.similarity import local_ncc, ncc
 from dlir.metrics.scores import defined
+from dlir.model.preprocessing import shows
 from dlir.optimization.levels import Level, warped
 from dlir.optimization.optimise import there_and_back
 from dlir.registration.judging.assessment import Assessment
@@ -19,8 +20,6 @@ from dlir.registration.optimising import Optimising
 from dlir.registration.progress import Clock, silent
 from dlir.transforms.spatial import CompositeTransform, Points
 
-# Of the range from dark to bright, where an image shows something.
-_SOMETHING = 0.1
 # Points at most at which distances are taken; the displacement that so many per cent of them stay below.
 _POINTS, _MOST = 4_000, 95
 # The steepest part of what shows something is edges, and the error there and back that so many per cent of these stay
@@ -78,22 +77,21 @@ def _turn(matrix: NDArray[np.float64]) -> float:
 
 def _foreground(level: Level) -> Points:
     """(N, 3) LPS mm: voxels that show something, and count; all of them where none does."""
-    return _some(level, _shows(level))
+    return _some(level, _shown(level))
 
 
 def _edges(level: Level) -> Points:
     """(N, 3) LPS mm: of these, the part where the image is steepest."""
-    shows = _shows(level)
+    shown = _shown(level)
     along = [axis for axis, size in enumerate(level.image.shape) if size > 1]
     slopes = torch.gradient(level.image, dim=along) if along else [torch.zeros_like(level.image)]
     steep = torch.stack(tuple(slopes)).square().sum(0).cpu().numpy().ravel()
-    return _some(level, shows & (steep >= np.quantile(steep[shows], 1 - _STEEP)) if shows.any() else shows)
+    return _some(level, shown & (steep >= np.quantile(steep[shown], 1 - _STEEP)) if shown.any() else shown)
 
 
-def _shows(level: Level) -> NDArray[np.bool_]:
+def _shown(level: Level) -> NDArray[np.bool_]:
     """(voxels,): what shows something, and counts."""
-    shows = (level.image > _SOMETHING) if level.weight is None else (level.image > _SOMETHING) & (level.weight > 0)
-    found: NDArray[np.bool_] = shows.cpu().numpy().ravel()
+    found: NDArray[np.bool_] = shows(level.image, level.weight).cpu().numpy().ravel()
     return found
 
 
