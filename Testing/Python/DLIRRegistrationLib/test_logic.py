@@ -7,7 +7,7 @@ import inspect
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +41,15 @@ def count(scene: MRML) -> int:
     return int(scene.scene.GetNumberOfNodes())
 
 
-def until_done(logic: DLIRRegistrationLogic, tasks: list[Any], seconds: float = 60) -> None:
-    """What a timer does."""
-    end = time.monotonic() + seconds
-    while any(task.active for task in tasks):
-        assert time.monotonic() < end
+def until(logic: DLIRRegistrationLogic, reached: Callable[[], bool]) -> None:
+    """What a timer does. However busy the machine is: what never ends is ended by pytest's own limit."""
+    while not reached():
         logic.poll()
         time.sleep(0.005)
+
+
+def until_done(logic: DLIRRegistrationLogic, tasks: list[Any]) -> None:
+    until(logic, lambda: not any(task.active for task in tasks))
 
 
 def test_one_call_registers(logic: DLIRRegistrationLogic, pair: SmallPair) -> None:
@@ -122,23 +124,20 @@ def test_a_refinement_is_ended_with_the_best_so_far(logic: DLIRRegistrationLogic
         pair.fixed,
         pair.moving,
         "none",
-        refine="500s",
+        refine="5000s",
         outputs=OutputSelection(want_warped=False, want_jacobian=False),
         blocking=False,
         onCurve=lambda stage, value: values.append(value),
     )
-    end = time.monotonic() + 60
-    while len(values) < 3:
-        assert time.monotonic() < end
-        logic.poll()
-        time.sleep(0.005)
+    until(logic, lambda: len(values) >= 3 or not run.active)
+    assert run.active
     run.finish()
     until_done(logic, [run])
     assert run.error is None
     assert run.result is not None
     refinement = run.result.report["refinement"]
     assert refinement["stopped"]
-    assert refinement["seconds"] < 100
+    assert refinement["seconds"] < 1000  # it was given 5000
     run.finish()  # afterwards that changes nothing
 
 

@@ -139,8 +139,11 @@ def test_with_a_similarity_for_them_they_are_bent(inverted: Pair, output: Path) 
 
 
 def test_landmarks_steer(turned: Pair, output: Path) -> None:
-    points = CENTER + np.random.default_rng(0).uniform(-12, 12, (5, 3))
-    for name, drawn in (("fixed", points), ("moving", TURNED.apply(points) + np.array([0, 4, 0]))):
+    """Landmarks that are drawn 4 mm off what the images show. Without them the images win, and with them the landmarks
+    do, also in the stages that bend: of 10 steps, which were tried before, all that is gained is the affine part's.
+    """
+    drawn_off, points = 4.0, CENTER + np.random.default_rng(0).uniform(-12, 12, (5, 3))
+    for name, drawn in (("fixed", points), ("moving", TURNED.apply(points) + np.array([0, drawn_off, 0]))):
         write_landmarks(turned.folder / f"{name}.csv", Landmarks(drawn))
     given = [text for name in ("fixed", "moving") for text in (f"--{name}-landmarks", turned.folder / f"{name}.csv")]
     errors = []
@@ -149,7 +152,9 @@ def test_landmarks_steer(turned: Pair, output: Path) -> None:
         succeed(turned.register(output, *given, *more, model="none"))
         errors.append(_report(output)["landmarks"]["after"]["mean_mm"])
         assert _report(output)["refinement"]["landmark_weight"] == (1.0 if weight == "1" else None)
-    assert errors[1] < 0.6 * errors[0]
+    assert errors[0] > 0.9 * drawn_off
+    assert errors[1] < 0.4 * drawn_off
+    assert any(stage["after"] > stage["before"] + 1e-3 for stage in _report(output)["refinement"]["stages"])
 
 
 def test_one_step_is_enough(turned: Pair, output: Path) -> None:
