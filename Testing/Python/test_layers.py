@@ -48,12 +48,12 @@ INFERENCE = frozenset(MAY_IMPORT)
 MAY_IMPORT["evaluation"] = MAY_IMPORT["training"] = MAY_IMPORT["worker"] = MAY_IMPORT["cohort"] = set(INFERENCE)
 MAY_IMPORT["cli"] = INFERENCE | {"evaluation", "training", "cohort"}
 MAY_IMPORT["__main__"] = {"cli"}
-MAY_IMPORT["commands"] = {"cli", "registration"}
+MAY_IMPORT["commands"] = {"errors", "cli", "registration"}
 # dlir itself names what it offers, and imports it when it is asked for.
 MAY_IMPORT[""] = {"errors", "geometry", "io", "api", "commands"}
 
 SLICER = {"slicer", "qt", "vtk", "ctk", "vtkmodules", "DLIRRegistrationLib", "DLIRRegistration", "DLIRRegister"}
-BASE_PACKAGES = {"numpy", "rich", "safetensors", "SimpleITK", "torch"}
+BASE_PACKAGES = {"filelock", "numpy", "rich", "safetensors", "SimpleITK", "torch"}
 # VTK is a package of its own, too, of the extra `surfaces`: the one file that may use it, when a surface is read.
 WITH_VTK = CORE / "io" / "formats" / "surfaces.py"
 
