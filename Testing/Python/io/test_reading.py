@@ -493,35 +493,3 @@ def test_warnings_of_itk_become_notes(capfd: pytest.CaptureFixture[str]) -> None
     with pytest.raises(KeyError):  # the error says what is wrong
         _say_and_fail(WARNING)
     assert capfd.readouterr() == ("", "")
-
-
-# -- names in capitals ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["a.NII", "a.NII.GZ", "a.nii.GZ", "a.Nii.gz", "a.NRRD", "a.MHA", "a.Mha", "a.GIPL", "a.Nrrd", "a.VTK"],
-)
-def test_an_image_is_read_whose_ending_is_in_capitals(tmp_path: Path, grid: ImageGrid, name: str) -> None:
-    if name.lower().endswith("gipl"):
-        grid = ImageGrid(grid.shape, grid.spacing, grid.origin)  # which knows no directions
-    image = grid.to_sitk(np.random.default_rng(0).normal(size=grid.shape).astype(np.float32))
-    sitk.WriteImage(image, str(tmp_path / name.lower()))
-    expected = read_image(tmp_path / name.lower())
-    (tmp_path / name.lower()).rename(tmp_path / name)
-    volume = read_image(tmp_path / name)
-    np.testing.assert_array_equal(volume.array, expected.array)
-    assert volume.grid == expected.grid
-    assert count_phases(tmp_path / name) == 1
-
-
-@pytest.mark.parametrize("name", ["a.MHD", "a.NHDR", "a.HDR"])
-def test_a_header_is_read_whose_ending_is_in_capitals(tmp_path: Path, grid: ImageGrid, name: str) -> None:
-    sitk.WriteImage(grid.to_sitk(np.random.default_rng(0).normal(size=grid.shape)), str(tmp_path / name.lower()))
-    expected = read_image(tmp_path / name.lower())
-    (tmp_path / name.lower()).rename(tmp_path / name)
-    if name == "a.HDR":
-        (tmp_path / "a.img").rename(tmp_path / "a.IMG")
-    volume = read_image(tmp_path / name)
-    np.testing.assert_array_equal(volume.array, expected.array)
-    assert volume.grid == expected.grid
