@@ -72,7 +72,7 @@ def _csv(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     # Figures as they are; whatever else there is may have come from a file's name.
-    texts = {name: own.map(as_cell) for name, own in table.items() if not pd.api.types.is_numeric_dtype(own)}
+    texts = {str(name): own.map(as_cell) for name, own in table.items() if not pd.api.types.is_numeric_dtype(own)}
     named = table.assign(**texts).rename(columns=as_cell)
     return named.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
