@@ -1,4 +1,7 @@
-"""Reading and writing transforms as ITK files (.h5, .tfm, .txt), which SimpleITK, elastix and Slicer understand."""
+"""Reading and writing transforms as ITK files (.h5, .tfm, .txt), which SimpleITK, elastix and Slicer understand.
+
+Displacement fields are read from images too, and registrations from DICOM objects.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dlir.errors import GeometryError, TransformError, note, notes_to, shown
+from dlir.errors import GeometryError, ImageError, TransformError, note, notes_to, shown
 from dlir.geometry import ImageGrid
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
@@ -125,7 +128,8 @@ def _reserve(path: Path, transform: CompositeTransform) -> None:
 
 
 def read_transform(path: Path) -> CompositeTransform:
-    """Read an ITK transform: linear ones, cubic B-splines, and composites of them.
+    """Read an ITK transform (linear ones, cubic B-splines, displacement fields, composites of them), an image that is a
+    displacement field, see `read_field`, or a DICOM registration object, see `read_registration`.
 
     Several linear transforms in a text file that names no composite are applied as if it did: the last one first.
     Raises TransformError naming the file where it is missing, damaged, or holds anything else.
@@ -134,13 +138,11 @@ def read_transform(path: Path) -> CompositeTransform:
     if not path.is_file():
         raise TransformError(f"{name} does not exist; check the path")
     require_utf8(path, name, TransformError)
+    if path.name.lower().endswith(IMAGE_ENDINGS):
+        return _from_image(path, name)
     try:
         if path.name.lower().endswith(".xfm"):
             raise FormatError("is a file of MINC, whose axes SimpleITK does not turn into LPS; convert it to .tfm")
-        if path.name.lower().endswith(IMAGE_ENDINGS):
-            raise FormatError(
-                "is an image and no ITK transform: displacement fields are not read; give an .h5, .tfm or .txt file"
-            )
         text = _text(path)
         if text is None:
             return CompositeTransform(tuple(_flatten(_read_binary(path))))
@@ -155,6 +157,17 @@ def read_transform(path: Path) -> CompositeTransform:
     if remark:
         note(f"{name} {remark}")
     return CompositeTransform(parts)
+
+
+def _from_image(path: Path, name: str) -> CompositeTransform:
+    from dlir.transforms.fields import read_field
+
+    try:
+        return CompositeTransform((read_field(path),))
+    except FormatError as error:
+        raise TransformError(f"{name} {error}") from None
+    except (ImageError, GeometryError) as error:  # which name it themselves
+        raise TransformError(str(error)) from None
 
 
 def _text(path: Path) -> str | None:
@@ -224,6 +237,8 @@ def _part_from_sitk(transform: Any) -> Part:
         return _linear_from_sitk(transform)
     if isinstance(transform, sitk.BSplineTransform):
         return _bspline_from_sitk(transform)
+    if isinstance(transform, sitk.DisplacementFieldTransform):
+        return _field_from_sitk(transform)
     if isinstance(transform, sitk.CompositeTransform):  # SimpleITK's form of a type that it does not name
         raise FormatError(_NAMELESS)
     raise FormatError(unknown(transform.GetName()))
@@ -247,6 +262,16 @@ def _bspline_from_sitk(transform: Any) -> BSplineTransform:
     return BSplineTransform(
         np.stack([sitk.GetArrayFromImage(image) for image in images]), ImageGrid.from_sitk(images[0])
     )
+
+
+def _field_from_sitk(transform: Any) -> DisplacementTransform:
+    import SimpleITK as sitk
+
+    image = transform.GetDisplacementField()
+    field = sitk.GetArrayFromImage(image)
+    if not np.isfinite(field).all():
+        raise FormatError("holds a displacement field with values that are not finite numbers; give one without")
+    return DisplacementTransform(field.astype(np.float32), ImageGrid.from_sitk(image))
 
 
 # -- whatever a method gives --------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 NO_TRANSFORM = "is damaged or no ITK transform; give an .h5, .tfm or .txt file that ITK wrote"
 HEADER = "#Insight Transform File V1.0\n"
 _WANTED = ("Parameters", "FixedParameters")
-COMPOSITE, _BSPLINE = "CompositeTransform", "BSplineTransform"
-# Numbers of parameters and of fixed parameters; those of a B-spline depend on its grid.
+COMPOSITE, _BSPLINE, _FIELD = "CompositeTransform", "BSplineTransform", "DisplacementFieldTransform"
+# Numbers of parameters and of fixed parameters; those of a B-spline and of a field depend on their grids.
 _COUNTS: dict[str, tuple[int, tuple[int, ...]]] = {
     "IdentityTransform": (0, (0,)),
     "TranslationTransform": (3, (0,)),
@@ -134,7 +134,7 @@ def matlab_as_text(data: bytes) -> str:
 
 def unknown(name: str) -> str:
     """What is wrong with a file that holds a transform of this type."""
-    return f"holds a {name}; DLIR reads linear transforms and cubic B-splines only, so convert it first"
+    return f"holds a {name}; DLIR reads linear ones, cubic B-splines and displacement fields, so convert it first"
 
 
 def _refuse_foreign(text: str) -> None:
@@ -197,7 +197,7 @@ def _check(record: Record) -> None:
     if record.name == COMPOSITE:
         return
     fixed = numbers["FixedParameters"]
-    if record.name == _BSPLINE:
+    if record.name in (_BSPLINE, _FIELD):
         grid = fixed[:3] if fixed.size == _GRID_COUNT and np.isfinite(fixed).all() else np.zeros(3)
         wanted: dict[str, tuple[int, ...]] = {"Parameters": (int(3 * grid.prod()),), "FixedParameters": (_GRID_COUNT,)}
     elif record.name in _COUNTS:

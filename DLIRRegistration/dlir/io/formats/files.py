@@ -7,7 +7,7 @@ import math
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,35 @@ def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
         _check_format(opened)
         grid = grid_of(source.name, source.path, opened.reader, opened.nifti)
         return _voxels(opened, phase, wild), grid
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """A vector in every voxel. array: (z, y, x, component), as the file has them, double precision. nifti: the header
+    of a NIfTI file, which says what they mean.
+    """
+
+    array: NDArray[np.float64]
+    grid: ImageGrid
+    nifti: NiftiHeader | None
+
+
+def read_vectors(source: Source) -> Vectors:
+    """A 3D file with several values per voxel. NaN stays. Raises ImageError, also for a file of another kind, and
+    GeometryError.
+    """
+    with _open(source, _require_vectors) as opened:
+        size = opened.reader.GetSize() if opened.nifti is None else opened.nifti.size
+        count = opened.reader.GetNumberOfComponents() if opened.nifti is None else size[4]
+        _check_memory(source, (*size[:3], 2 * count))
+        _check_format(opened)
+        grid = grid_of(source.name, source.path, opened.reader, opened.nifti)
+        if opened.nifti is None:
+            return Vectors(_voxels(opened, None, _wild_voxels(opened, 0)).astype(float), grid, None)
+        try:
+            return Vectors(opened.nifti.vectors(), grid, opened.nifti)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _damaged(source) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +186,15 @@ def _damaged(source: Source) -> ImageError:
 # -- opening ------------------------------------------------------------------------------------------
 
 
+_Check = Callable[[Source, "sitk.ImageFileReader", NiftiHeader | None], None]
+
+
 @contextmanager
-def _open(source: Source) -> Iterator[_Opened]:
+def _open(source: Source, check: _Check | None = None) -> Iterator[_Opened]:
     """As `_readable`, and the locale of the process stays what it is: ITK's VTK reader leaves that of C behind."""
     before = locale.setlocale(locale.LC_ALL)
     try:
-        with _readable(source) as opened:
+        with _readable(source, check or _require_scalars) as opened:
             yield opened
     finally:
         if locale.setlocale(locale.LC_ALL) != before:
@@ -170,8 +202,8 @@ def _open(source: Source) -> Iterator[_Opened]:
 
 
 @contextmanager
-def _readable(source: Source) -> Iterator[_Opened]:
-    """The file as SimpleITK can read it: itself, or the same image in a temporary file."""
+def _readable(source: Source, check: _Check) -> Iterator[_Opened]:
+    """The file as SimpleITK can read it: itself, or the same image in a temporary file. check: refuses other kinds."""
     require_utf8(source.path, source.name, ImageError)
     try:
         with source.path.open("rb") as file:
@@ -186,7 +218,7 @@ def _readable(source: Source) -> Iterator[_Opened]:
     except (OSError, EOFError, zlib.error):  # as SimpleITK will find out
         nifti, misleads = None, False
     if nifti is None or not misleads:
-        yield _Opened(source, _read_header(source, source.path), nifti)
+        yield _Opened(source, _read_header(source, source.path, nifti, check), nifti)
         return
     _check_memory(source, nifti.size[:3])
     with tempfile.TemporaryDirectory(prefix="dlir-") as folder:
@@ -201,11 +233,11 @@ def _readable(source: Source) -> Iterator[_Opened]:
             raise ImageError(f"{source.name} has more than 32767 voxels along an axis; crop the image") from error
         except (EOFError, zlib.error) as error:
             raise _damaged(source) from error
-        yield _Opened(source, _read_header(source, plain), nifti)
+        yield _Opened(source, _read_header(source, plain, nifti, check), nifti)
 
 
-def _read_header(source: Source, path: Path) -> sitk.ImageFileReader:
-    """A SimpleITK reader that knows the header of a scalar image of 3 or 4 dimensions."""
+def _read_header(source: Source, path: Path, nifti: NiftiHeader | None, check: _Check) -> sitk.ImageFileReader:
+    """A SimpleITK reader that knows the header of an image that `check` lets pass."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -219,7 +251,7 @@ def _read_header(source: Source, path: Path) -> sitk.ImageFileReader:
         raise _header_error(source, error) from error
     if kind == "GDCMImageIO":
         raise ImageError(f"{source.name} is a single DICOM file; give the folder that holds its series")
-    _check_kind(source, reader)
+    check(source, reader, nifti)
     return reader
 
 
@@ -247,7 +279,8 @@ def _advice(path: Path) -> str:
     return "; give an undamaged NIfTI, NRRD, MHA or DICOM image"
 
 
-def _check_kind(source: Source, reader: sitk.ImageFileReader) -> None:
+def _require_scalars(source: Source, reader: sitk.ImageFileReader, nifti: NiftiHeader | None) -> None:
+    """Raises ImageError for anything but a scalar image of 3 or 4 dimensions."""
     import SimpleITK as sitk
 
     components, dimension = reader.GetNumberOfComponents(), reader.GetDimension()
@@ -257,6 +290,24 @@ def _check_kind(source: Source, reader: sitk.ImageFileReader) -> None:
         raise ImageError(f"{source.name} has {components} values per voxel (colour or vector); give an image with one")
     if dimension not in (3, 4):
         raise ImageError(f"{source.name} is a {dimension}D image; give a 3D volume or one time point of a 4D file")
+
+
+def _require_vectors(source: Source, reader: sitk.ImageFileReader, nifti: NiftiHeader | None) -> None:
+    """Raises ImageError for anything but a 3D image of vectors of real numbers."""
+    import SimpleITK as sitk
+
+    if nifti is None:
+        kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+        found = reader.GetDimension() == 3 and "vector of" in kind and not _is_sequence(reader)
+        real = "float" in kind
+    else:
+        found = len(nifti.size) == 5 and nifti.size[3] == 1 < nifti.size[4]
+        real = nifti.is_real
+    if not found:
+        size = " x ".join(map(str, reader.GetSize() if nifti is None else nifti.size))
+        raise ImageError(f"{source.name} is no 3D image with a vector in each voxel ({size} values)")
+    if not real:
+        raise ImageError(f"{source.name} holds whole numbers; give vectors of real numbers")
 
 
 def _check_memory(source: Source, size: Sequence[int]) -> None:

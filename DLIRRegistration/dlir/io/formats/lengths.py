@@ -46,6 +46,11 @@ def unit_of(path: Path) -> tuple[str, float] | None:
     return (unit, _KNOWN[unit]) if stated else None
 
 
+def nrrd_fields(path: Path) -> Mapping[str, str]:
+    """What an NRRD header says: names, in small letters without blanks, and values. Raises OSError."""
+    return _fields(path, ":")
+
+
 def sequence_times(path: Path) -> tuple[float, ...] | None:
     """When each item of a sequence was acquired, in s from the first, as Slicer writes it into an NRRD file; None where
     the file is none, or gives no numbers, or no unit of time. Raises OSError.

@@ -23,10 +23,12 @@ from dlir.io.source import ending_of
 
 ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 
-# Where version 1 and version 2 keep what is used here: struct's letters and a byte offset.
+# Where version 1 and version 2 keep what is used here: struct's letters and a byte offset. `kind` is the intent's first
+# parameter.
 _FIELDS = {
     1: {
         "dim": ("8h", 40),
+        "kind": ("f", 56),
         "intent": ("h", 68),
         "datatype": ("h", 70),
         "bits": ("h", 72),
@@ -37,9 +39,11 @@ _FIELDS = {
         "codes": ("2h", 252),
         "qform": ("6f", 256),
         "rows": ("12f", 280),
+        "intent_name": ("16s", 328),
     },
     2: {
         "dim": ("8q", 16),
+        "kind": ("d", 80),
         "intent": ("i", 504),
         "datatype": ("h", 12),
         "bits": ("h", 14),
@@ -50,6 +54,7 @@ _FIELDS = {
         "codes": ("2i", 344),
         "qform": ("6d", 352),
         "rows": ("12d", 400),
+        "intent_name": ("16s", 508),
     },
 }
 _LENGTHS = {1: 348, 2: 540}
@@ -157,6 +162,32 @@ class NiftiHeader:
         slope, offset = self.fields["scaling"]
         switched_off = not self.is_analyze and self._scaling == (1.0, 0.0) and slope != 1 and offset != 0
         return self.version == 2 or switched_off or (is_gzip(self.voxels) and not named)
+
+    @property
+    def intent(self) -> tuple[int, str, float]:
+        """What the voxels mean, as far as it is said: its code, its name, and the first parameter."""
+        code, name, kind = (self.fields[key] for key in ("intent", "intent_name", "kind"))
+        return code, name.split(b"\0")[0].decode("latin-1"), kind
+
+    def vectors(self) -> NDArray[np.float64]:
+        """(z, y, x, component): what a file of real numbers with five dimensions, one time point, holds.
+
+        As it stands there: some releases of ITK change vectors on the way, others do not. Raises OSError, and EOFError
+        or zlib.error for a file that does not hold all voxels.
+        """
+        content = b"".join(blocks(self.voxels))
+        if len(content) < self.end:
+            raise EOFError
+        kind = np.dtype(self.order + _REAL[self.fields["datatype"]])
+        values = np.frombuffer(content, kind, math.prod(self.size), int(self.fields["offset"]))
+        slope, offset = self._scaling
+        planes = values.reshape(self.size[4], *self.size[2::-1]).astype(float) * slope + offset
+        return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its voxels are stored as real numbers."""
+        return self.fields["datatype"] in _REAL
 
     def rewritten(self, path: Path) -> None:
         """Write the same image to `path` as one plain file of version 1.
