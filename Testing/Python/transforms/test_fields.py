@@ -222,6 +222,12 @@ def test_a_field_that_is_cut(tmp_path: Path, name: str) -> None:
     assert "is damaged or incomplete" in refusal(path)
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "a.nrrd"])
+def test_a_file_that_is_no_image(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x00\x01junk\n" * 90)
+    assert "cannot be read as an image" in refusal(tmp_path / name)
+
+
 def test_a_field_with_nan_in_a_transform_file(tmp_path: Path) -> None:
     with_nan(tmp_path / "a.mha")
     field = sitk.Cast(sitk.ReadImage(str(tmp_path / "a.mha")), sitk.sitkVectorFloat64)

@@ -146,7 +146,7 @@ def test_a_file_that_is_cut(
     assert capfd.readouterr() == ("", "")  # HDF5 would tell its whole story
 
 
-@pytest.mark.parametrize("name", ["junk.h5", "junk.tfm", "junk.txt", "junk.nii", "junk"])
+@pytest.mark.parametrize("name", ["junk.h5", "junk.tfm", "junk.txt", "junk"])
 def test_a_file_that_is_none(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"\x00\x01junk\n" * 50)
@@ -176,21 +176,11 @@ def quadratic() -> sitk.Transform:
     return sitk.BSplineTransform(3, 2)
 
 
-def dense() -> sitk.Transform:
-    return sitk.DisplacementFieldTransform(sitk.Image([4, 4, 4], sitk.sitkVectorFloat64))
-
-
-def dense_in_a_composite() -> sitk.Transform:
-    return sitk.CompositeTransform([sitk.TranslationTransform(3), dense()])
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (two_dimensional, ("not three-dimensional",)),
         (quadratic, ("order 2", "only cubic")),
-        (dense, ("DisplacementFieldTransform", "convert it first")),
-        (dense_in_a_composite, ("DisplacementFieldTransform", "convert it first")),
     ],
 )
 def test_transforms_that_dlir_does_not_know(

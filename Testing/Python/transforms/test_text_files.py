@@ -165,7 +165,7 @@ def test_nameless_types_in_binary_files_are_read_or_refused_in_a_line(
     ("kind", "words"),
     [
         ("AzimuthElevationToCartesianTransform", "holds a AzimuthElevation"),
-        ("DisplacementFieldTransform", "DisplacementFieldTransform; DLIR reads linear transforms"),
+        ("TimeVaryingVelocityFieldTransform", "Transform; DLIR reads linear ones, cubic B-splines and displacement"),
         ("BSplineDeformableTransform", "convert it first"),
         ("AffineTransform_double_2_2", "not three-dimensional"),
         ("Affine", "damaged|unknown|holds a Affine"),
@@ -179,11 +179,16 @@ def test_types_that_are_not_read(tmp_path: Path, kind: str, words: str, wrapped:
 
 @pytest.mark.parametrize("change", [-1, 1])
 @pytest.mark.parametrize(
-    "kind", ["VersorRigid3DTransform", "TranslationTransform", "ScaleTransform", "BSplineTransform"]
+    "kind", ["VersorRigid3DTransform", "TranslationTransform", "ScaleTransform", "BSplineTransform", "a field"]
 )
 def test_the_numbers_are_counted(tmp_path: Path, kind: str, change: int) -> None:
     """ITK reads past the end of too few of them, and passes over what is too many."""
-    transform = sitk.BSplineTransform(3, 3) if kind[0] == "B" else getattr(sitk, kind)(*([3] if kind[0] != "V" else []))
+    made = {
+        "BSplineTransform": lambda: sitk.BSplineTransform(3, 3),
+        "VersorRigid3DTransform": sitk.VersorRigid3DTransform,
+        "a field": lambda: sitk.DisplacementFieldTransform(sitk.Image([2, 3, 4], sitk.sitkVectorFloat64)),
+    }
+    transform = made.get(kind, lambda: getattr(sitk, kind)(3))()
     sitk.WriteTransform(transform, str(tmp_path / "whole.tfm"))
     moved(tmp_path / "whole.tfm")
     for tag in ("Parameters", "FixedParameters"):
