@@ -18,6 +18,7 @@ from dlir.cli import (
     crossvalidate,
     data,
     demo,
+    dicom,
     evaluate,
     invert,
     jacobian,
@@ -54,6 +55,7 @@ for _command in (
 app.add_typer(models.models, name="models")
 app.add_typer(presets.presets, name="presets")
 app.add_typer(data.data, name="data")
+app.add_typer(dicom.dicom, name="dicom")
 
 
 def main() -> None:

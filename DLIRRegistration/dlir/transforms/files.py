@@ -15,6 +15,7 @@ import numpy as np
 
 from dlir.errors import GeometryError, ImageError, TransformError, note, notes_to, shown
 from dlir.geometry import ImageGrid
+from dlir.io.dicom.instances import is_dicom_object
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
 from dlir.io.source import IMAGE_ENDINGS
@@ -138,8 +139,8 @@ def read_transform(path: Path) -> CompositeTransform:
     if not path.is_file():
         raise TransformError(f"{name} does not exist; check the path")
     require_utf8(path, name, TransformError)
-    if path.name.lower().endswith(IMAGE_ENDINGS):
-        return _from_image(path, name)
+    if path.name.lower().endswith(IMAGE_ENDINGS) or is_dicom_object(path):
+        return _from_other(path, name)
     try:
         if path.name.lower().endswith(".xfm"):
             raise FormatError("is a file of MINC, whose axes SimpleITK does not turn into LPS; convert it to .tfm")
@@ -159,10 +160,14 @@ def read_transform(path: Path) -> CompositeTransform:
     return CompositeTransform(parts)
 
 
-def _from_image(path: Path, name: str) -> CompositeTransform:
+def _from_other(path: Path, name: str) -> CompositeTransform:
+    """What is no file of an ITK transform: an image, or a DICOM object."""
+    from dlir.transforms.dicom.reading import read_registration
     from dlir.transforms.fields import read_field
 
     try:
+        if is_dicom_object(path):
+            return read_registration(path)
         return CompositeTransform((read_field(path),))
     except FormatError as error:
         raise TransformError(f"{name} {error}") from None

@@ -97,6 +97,19 @@ def instance_positions(source: Source) -> dict[int, NDArray[np.float64]]:
 
 
 @contextmanager
+def series_files(source: Source) -> Iterator[tuple[list[Path], ImageGrid]]:
+    """The files of the slices of a series, or of one time point of it, in their order, and the grid they lie on.
+
+    Raises as `read_dicom`.
+    """
+    with _files(source) as files:
+        positions = _sort(source, files)
+        phase = source.choose_phase(len(positions[0]))
+        slices = [slices[phase] for slices in positions]
+        yield [s.file for s in slices], _grid(source, slices)
+
+
+@contextmanager
 def _files(source: Source) -> Iterator[dict[Path, str]]:
     """The files of a folder and its subfolders or of an archive, in the order of their names, with these."""
     if source.path.is_dir():

@@ -1,0 +1,1 @@
+"""Registrations as DICOM objects, which hospital systems keep beside the images."""
