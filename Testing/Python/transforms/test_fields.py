@@ -12,7 +12,10 @@ import SimpleITK as sitk
 
 from chains import sitk_apply
 from dlir.errors import TransformError
+from dlir.io import read_image, write_image
+from dlir.io.formats.nifti import read_nifti_header
 from dlir.transforms.files import from_sitk, read_transform, write_transform
+from dlir.transforms.resample import resample
 from dlir.transforms.spatial import AffineTransform, CompositeTransform, DisplacementTransform
 from grids import Array, make_grid
 
@@ -87,6 +90,23 @@ def test_a_composite_with_a_field_in_it(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_allclose(from_sitk(composite).apply(POINTS), expected, rtol=0, atol=1e-4)
 
 
+def test_a_warp_and_an_affine_of_ants_make_the_image_that_ants_made(repo_root: Path) -> None:
+    """The files are those that Benchmarks/ants_transforms.py had ANTs make; SimpleITK makes the same image of them."""
+    folder = repo_root / "Testing" / "Data" / "ants"
+    warp, affine = folder / "1Warp.nii.gz", folder / "0GenericAffine.mat"
+    fixed, moving, expected = (read_image(str(folder / f"{name}.nii.gz")) for name in ("fixed", "moving", "warped"))
+    chain = CompositeTransform((*read_transform(warp).parts, *read_transform(affine).parts))
+    found = resample(moving.array, moving.grid, chain, fixed.grid)
+    np.testing.assert_allclose(found, expected.array, rtol=0, atol=1e-3 * np.ptp(moving.array))
+    field = sitk.DisplacementFieldTransform(sitk.ReadImage(str(warp), sitk.sitkVectorFloat64))
+    composite = sitk.CompositeTransform([sitk.ReadTransform(str(affine)), field])
+    points = fixed.grid.voxel_centers().reshape(-1, 3)
+    np.testing.assert_allclose(chain.apply(points), sitk_apply([composite], points), rtol=0, atol=1e-4)
+    assert np.linalg.norm(chain.apply(points) - points, axis=1).max() > 5
+    alone = resample(moving.array, moving.grid, CompositeTransform(chain.parts[1:]), fixed.grid)
+    assert np.abs(alone - expected.array).max() > 0.05 * np.ptp(moving.array)
+
+
 @pytest.mark.parametrize(
     "edits",
     [[(INTENT, "h", 1006)], [(INTENT, "h", 1007), (NAME, "16s", b"NREG_TRANS"), (KIND, "f", 1.0)]],
@@ -109,6 +129,18 @@ def test_a_scaling_holds_unless_it_is_switched_off(tmp_path: Path) -> None:
 
 
 # -- written -----------------------------------------------------------------------------------------
+
+
+def test_a_displacement_in_nifti_is_written_as_ants_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "displacement.nii.gz"
+    write_image(path, VECTORS, GRID, is_vector=True)
+    header = read_nifti_header(path)
+    assert header is not None
+    assert header.size == (7, 6, 5, 1, 3)
+    assert header.intent == (1007, "", 0)
+    np.testing.assert_array_equal(header.vectors(), VECTORS)  # as they are, in LPS
+    read = sitk.DisplacementFieldTransform(sitk.ReadImage(str(path), sitk.sitkVectorFloat64))
+    np.testing.assert_allclose(sitk_apply([read], POINTS), FIELD.apply(POINTS), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".tfm"])
