@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError, note
 from dlir.geometry import ImageGrid
+from dlir.io.dicom.segmentation import is_segmentation, read_segmentation
 from dlir.io.dicom.series import count_dicom_phases, is_dicom_source, read_dicom
 from dlir.io.formats.files import count_file_phases, read_file
 from dlir.io.formats.segments import Segment, segments_of_layer
@@ -88,9 +89,9 @@ def read_grid(spec: Spec, role: str = "reference image") -> ImageGrid:
 def read_label(spec: Spec, image: Volume | ImageGrid | None, role: str = "moving label") -> Volume:
     """A label map in its native integer type; whole numbers stored as floating point become int32.
 
-    spec: as for `read_image`; for a segmentation of several layers '#' chooses one. image: the image that the labels
-    belong to, or its grid, on which they are placed where they lie on its voxels but have another extent or order of
-    axes; None leaves them where they are.
+    spec: as for `read_image`, or a DICOM SEG object; for a segmentation of several layers '#' chooses one. image: the
+    image that the labels belong to, or its grid, on which they are placed where they lie on its voxels but have another
+    extent or order of axes; None leaves them where they are.
     Raises ImageError as `read_image`, and for values that are not whole numbers or no labels, see `require_labels`;
     GeometryError where the labels do not lie on the voxels of the image.
     """
@@ -147,7 +148,11 @@ def _whole_numbers(spec: Spec, image: Volume | ImageGrid | None, role: str) -> V
     """As `read_label`, whatever the numbers mean."""
     source = parse_source(spec, role)
     segments = segments_of_layer(source)
-    array, grid = read_dicom(source) if is_dicom_source(source) else read_file(source)
+    if is_segmentation(source):
+        found = read_segmentation(source)
+        array, grid = found.layers[source.phase or 0], found.grid
+    else:
+        array, grid = read_dicom(source) if is_dicom_source(source) else read_file(source)
     array = whole_numbers(array, source.name)
     if image is not None:
         array, grid = _placed(source, array, grid, image)

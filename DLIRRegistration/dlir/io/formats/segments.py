@@ -1,4 +1,4 @@
-"""Segmentations as Slicer saves them (.seg.nrrd): which value of which layer stands for which name.
+"""Segmentations as Slicer saves them (.seg.nrrd), or DICOM has them: which value of which layer has which name.
 
 Segments that overlap lie in layers, in a file that else looks like one of several time points.
 """
@@ -30,7 +30,8 @@ class Segment:
 def read_segments(spec: str | os.PathLike[str], role: str = "label") -> tuple[Segment, ...]:
     """The segments that a file's header names, ordered by layer; of one layer where `spec` chooses one by '#'.
 
-    None where it names none. Reads the header only. Raises ImageError for a header that contradicts itself.
+    None where it names none. Reads the header only, of an NRRD file. Raises ImageError for a header that contradicts
+    itself, and as `is_segmentation` and `read_segmentation`.
     """
     source = parse_source(spec, role)
     found = _segments(source)
@@ -58,6 +59,10 @@ def segments_of_layer(source: Source) -> tuple[Segment, ...]:
 
 
 def _segments(source: Source) -> tuple[Segment, ...]:
+    from dlir.io.dicom.segmentation import is_segmentation, read_segmentation  # which has segments, too
+
+    if is_segmentation(source):
+        return read_segmentation(source).segments
     if not source.path.name.lower().endswith(_ENDINGS) or source.path.is_dir():
         return ()
     stated = read_metadata(source)

@@ -50,13 +50,15 @@ def write_registration(path: Path, transform: CompositeTransform, fixed: Series,
     """
     pydicom = import_for("pydicom", fixed.name)
     _require_meeting(transform, fixed, moving)
-    object_ = _Object(pydicom, fixed, moving)
-    if transform.linear:
-        object_.add_matrix(transform.matrix)
-    else:
-        object_.add_deformation(transform)
-    with replacing(path) as temporary:
-        pydicom.dcmwrite(temporary, object_.dataset, enforce_file_format=True)
+    # Identifiers are copied as they are; pydicom warns of those that some programs make, against the standard.
+    with pydicom.config.disable_value_validation():
+        object_ = _Object(pydicom, fixed, moving)
+        if transform.linear:
+            object_.add_matrix(transform.matrix)
+        else:
+            object_.add_deformation(transform)
+        with replacing(path) as temporary:
+            pydicom.dcmwrite(temporary, object_.dataset, enforce_file_format=True)
     return {
         "kind": "spatial" if transform.linear else "deformable",
         "sop_instance_uid": str(object_.dataset.SOPInstanceUID),
