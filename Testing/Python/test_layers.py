@@ -171,14 +171,26 @@ def run_python(code: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["dlir.geometry", "dlir.transforms.spatial", "dlir.transforms.files", "dlir.losses.choices"],
+    [
+        "dlir.geometry",
+        "dlir.transforms.spatial",
+        "dlir.transforms.files",
+        "dlir.transforms.fields",
+        "dlir.transforms.dicom.reading",
+        "dlir.losses.choices",
+    ],
 )
 def test_what_a_transform_or_a_choice_is_needs_no_torch(module: str) -> None:
     run_python(
         f"import sys, {module}\n"
-        "heavy = {'torch', 'scipy', 'monai', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'scipy', 'monai', 'matplotlib', 'pydicom', 'highdicom'} & set(sys.modules)\n"
         "assert not heavy, f'imported: {sorted(heavy)}'\n"
     )
+
+
+@pytest.mark.parametrize("package", ["pydicom", "highdicom"])
+def test_what_reads_images_imports_no_optional_package(package: str) -> None:
+    run_python(f"import sys, dlir.io, dlir.api, dlir.registration.loading\nassert {package!r} not in sys.modules\n")
 
 
 def test_transforms_are_read_and_written_where_there_is_no_torch(tmp_path: Path) -> None:
@@ -197,6 +209,7 @@ else:
 from pathlib import Path
 import numpy as np
 from dlir.geometry import ImageGrid
+from dlir.io import write_image
 from dlir.transforms.files import load_transform, read_transform, save_transform, write_transform
 from dlir.transforms.spatial import AffineTransform, BSplineTransform, CompositeTransform, DisplacementTransform
 
@@ -216,6 +229,10 @@ np.testing.assert_allclose(matrix, shift.matrix)
 np.testing.assert_allclose(largest, np.abs(spline.coefficients).max((1, 2, 3)))
 assert not chain.linear and CompositeTransform((shift, shift)).linear
 field = DisplacementTransform(rng.normal(size=(*grid.shape, 3)).astype(np.float32), grid)
+write_image(folder / "field.nii.gz", field.field, grid, is_vector=True)
+write_transform(folder / "field.h5", CompositeTransform((field,)))
+for name in ("field.nii.gz", "field.h5"):
+    np.testing.assert_allclose(read_transform(folder / name).parts[0].field, field.field)
 for transform in (chain, CompositeTransform((field, shift))):
     loaded = load_transform(folder / save_transform(folder, "saved", transform))
     assert [type(part) for part in loaded.parts] == [type(part) for part in transform.parts]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dicom_series import write_series
+from dicom_series import write_seg, write_series
 from dlir.errors import ImageError
 from dlir.io import read_image, read_label, read_mask
 from dlir.io.formats.segments import Segment, read_segments
 from grids import make_grid
 
 pydicom = pytest.importorskip("pydicom")
-hd = pytest.importorskip("highdicom")
+pytest.importorskip("highdicom")
 
 GRID = make_grid((6, 9, 11), (2.0, 1.5, 4.0), (10, -30, 60), (0.2, -0.1, 0.4))
 
@@ -34,39 +33,6 @@ def masks() -> list[NDArray[np.bool_]]:
     first, second = np.zeros((2, *GRID.shape), bool)
     first[1:4, 2:5, 3:7], second[2:5, 6:8, 1:4] = True, True
     return [first, second, first | second]
-
-
-def height(header: Any) -> float:
-    across, down = np.reshape(np.array(header.ImageOrientationPatient, float), (2, 3))
-    return float(np.cross(across, down) @ np.array(header.ImagePositionPatient, float))
-
-
-def write_seg(
-    path: Path, folder: Path, segments: Sequence[tuple[str, NDArray[np.bool_]]], kind: str = "BINARY"
-) -> Path:
-    """A SEG of the images in a folder, its segments numbered from 1, ordered along the normal of the slices."""
-    headers = sorted((pydicom.dcmread(file) for file in folder.iterdir()), key=height)
-    for header in headers:
-        for keyword in ("PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber", "ReferringPhysicianName"):
-            setattr(header, keyword, "")
-        header.StudyDate = header.StudyTime = ""
-        # Alike in all, but for what who took out the names made of the first, and rounding of the second.
-        header.FrameOfReferenceUID = headers[0].FrameOfReferenceUID
-        header.ImageOrientationPatient = headers[0].ImageOrientationPatient
-        header.SliceThickness = header.get("SliceThickness", GRID.spacing[2])
-    organ = hd.sr.CodedConcept("85756007", "SCT", "Tissue")
-    descriptions = [
-        hd.seg.SegmentDescription(number, name, organ, organ, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
-        for number, (name, _) in enumerate(segments, 1)
-    ]
-    voxels = np.stack([mask for _, mask in segments], -1).astype(np.float32 if kind == "FRACTIONAL" else np.uint8)
-    if kind == "LABELMAP":
-        voxels = (voxels * np.arange(1, len(segments) + 1, dtype=np.uint8)).max(-1)
-    made = hd.seg.Segmentation(
-        headers, voxels, kind, descriptions, hd.UID(), 2, hd.UID(), 1, "tests", "tests", "1", "1"
-    )
-    made.save_as(path)
-    return path
 
 
 def labels(*chosen: NDArray[np.bool_]) -> NDArray[Any]:
@@ -152,7 +118,6 @@ def test_highdicom_is_missing(tmp_path: Path, series: Path, monkeypatch: pytest.
 
 
 @pytest.mark.data
-@pytest.mark.filterwarnings("error")
 def test_on_a_series_of_a_scanner(tmp_path: Path, shared_data: Path) -> None:
     """The Sunnybrook study: oblique, 200 files, of which a SEG is about one time point."""
     folder = shared_data / "sunnybrook"
