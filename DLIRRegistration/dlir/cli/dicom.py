@@ -20,9 +20,7 @@ from dlir.cli.common import (
 )
 from dlir.registration.progress import Progress
 
-dicom = typer.Typer(
-    cls=CommandGroup, no_args_is_help=True, help="Write registrations as DICOM objects, which hospital systems keep."
-)
+dicom = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Write a registration as a DICOM object.")
 
 
 @dicom.callback()

@@ -1,7 +1,7 @@
 """Displacement fields in image files, as ITK, ANTs and others write them, and the frame in which their vectors are.
 
-ITK and what stands on it (ANTs, Greedy, Slicer) write vectors in LPS mm, in NIfTI with the intent 1007, "vector". NIfTI
-itself means displacements by the intent 1006, in its own frame, RAS. A header that says neither leaves the frame open.
+ITK and what stands on it, as ANTs, write vectors in LPS mm, in NIfTI with the intent 1007, "vector". NIfTI itself means
+displacements by the intent 1006, in its own frame, RAS. A header that says neither leaves the frame open.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FSL = {
 _NIFTYREG, _NIFTYREG_DISPLACEMENTS = "NREG_TRANS", 1
 _SPM = "Mapping"
 _TO_ITK = "convert it, with both images at hand, for example by 'wb_command -convert-warpfield -from-fnirt … -to-itk …'"
-_FLIPPED = np.array([-1.0, -1.0, 1.0])
+_FLIPPED = np.array([-1, -1, 1], np.float32)
 _LPS = ("", "left-posterior-superior", "lps")
 # Fields whose linear part is nearer to the identity than this hold where points go, not how far.
 _POSITIONS = 0.35
@@ -60,7 +60,7 @@ def read_field(path: Path) -> DisplacementTransform:
             "holds where points go, not how far they move, as deformation fields of SPM and MRtrix do; convert it to "
             "displacements in mm, for example by 'warpconvert … deformation2displacement …'"
         )
-    return DisplacementTransform(field.astype(np.float32), found.grid)
+    return DisplacementTransform(field, found.grid)
 
 
 def _require_known(header: NiftiHeader) -> None:
@@ -101,20 +101,21 @@ def _require_lps(path: Path) -> None:
         raise FormatError("has vectors in a measurement frame of their own; write them along the axes of LPS")
 
 
-def _in_lps(vectors: Vectors) -> NDArray[np.float64]:
+def _in_lps(vectors: Vectors) -> NDArray[np.float32]:
     """(z, y, x, 3) in LPS mm."""
     if vectors.nifti is None:
         return vectors.array
     code, name, _ = vectors.nifti.intent
     if code == _DISPLACEMENTS or name == _NIFTYREG:
-        return vectors.array * _FLIPPED
+        vectors.array[...] *= _FLIPPED
     return vectors.array
 
 
-def _holds_positions(field: NDArray[np.float64], grid: ImageGrid) -> bool:
+def _holds_positions(field: NDArray[np.float32], grid: ImageGrid) -> bool:
     """Whether a field grows with the place as much as the place does: it holds points, in LPS or in RAS."""
-    every = max(1, field[..., 0].size // _FITTED)
-    places, values = (array.reshape(-1, 3)[::every] for array in (grid.voxel_centers(), field))
+    count = field[..., 0].size
+    chosen = np.unravel_index(np.arange(0, count, max(1, count // _FITTED)), grid.shape)
+    places, values = grid.to_physical(np.stack(chosen[::-1], -1)), field[chosen].astype(float)
     slope, _, rank, _ = np.linalg.lstsq(places - places.mean(0), values - values.mean(0), rcond=None)
     signs = (np.ones(3), _FLIPPED)
     return bool(rank == 3 and any(np.abs(slope - np.diag(sign)).max() < _POSITIONS for sign in signs))

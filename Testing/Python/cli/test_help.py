@@ -12,7 +12,7 @@ from cli_runs import SOURCE, succeed
 from dlir import __version__
 
 COMMANDS = ["register", "batch", "cine", "apply", "jacobian", "invert", "models", "presets", "data", "train"]
-COMMANDS += ["evaluate", "crossvalidate", "demo"]
+COMMANDS += ["evaluate", "crossvalidate", "demo", "dicom"]
 
 
 def _run(*arguments: str) -> str:
@@ -28,7 +28,7 @@ def test_help_lists_every_command() -> None:
     assert {line.split()[0] for line in listed.splitlines() if line.strip()} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("group", [[], ["models"], ["presets"], ["data"]])
+@pytest.mark.parametrize("group", [[], ["models"], ["presets"], ["data"], ["dicom"]])
 def test_what_a_command_does_is_said_in_one_whole_line(group: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     listed = succeed([*group, "--help"]).partition("Commands:")[2].splitlines()

@@ -82,11 +82,11 @@ def read_file(source: Source) -> tuple[NDArray[Any], ImageGrid]:
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """A vector in every voxel. array: (z, y, x, component), as the file has them, double precision. nifti: the header
-    of a NIfTI file, which says what they mean.
+    """A vector in every voxel. array: (z, y, x, component), as the file has them. nifti: the header of a NIfTI file,
+    which says what they mean.
     """
 
-    array: NDArray[np.float64]
+    array: NDArray[np.float32]
     grid: ImageGrid
     nifti: NiftiHeader | None
 
@@ -102,7 +102,7 @@ def read_vectors(source: Source) -> Vectors:
         _check_format(opened)
         grid = grid_of(source.name, source.path, opened.reader, opened.nifti)
         if opened.nifti is None:
-            return Vectors(_voxels(opened, None, _wild_voxels(opened, 0)).astype(float), grid, None)
+            return Vectors(_voxels(opened, None, _wild_voxels(opened, 0)).astype(np.float32), grid, None)
         try:
             return Vectors(opened.nifti.vectors(), grid, opened.nifti)
         except (OSError, EOFError, zlib.error) as error:

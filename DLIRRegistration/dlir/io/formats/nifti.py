@@ -169,7 +169,7 @@ class NiftiHeader:
         code, name, kind = (self.fields[key] for key in ("intent", "intent_name", "kind"))
         return code, name.split(b"\0")[0].decode("latin-1"), kind
 
-    def vectors(self) -> NDArray[np.float64]:
+    def vectors(self) -> NDArray[np.float32]:
         """(z, y, x, component): what a file of real numbers with five dimensions, one time point, holds.
 
         As it stands there: some releases of ITK change vectors on the way, others do not. Raises OSError, and EOFError
@@ -180,9 +180,9 @@ class NiftiHeader:
             raise EOFError
         kind = np.dtype(self.order + _REAL[self.fields["datatype"]])
         values = np.frombuffer(content, kind, math.prod(self.size), int(self.fields["offset"]))
+        planes = np.moveaxis(values.reshape(self.size[4], *self.size[2::-1]), 0, -1)
         slope, offset = self._scaling
-        planes = values.reshape(self.size[4], *self.size[2::-1]).astype(float) * slope + offset
-        return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+        return np.array(planes if (slope, offset) == (1, 0) else planes * slope + offset, np.float32, order="C")
 
     @property
     def is_real(self) -> bool:

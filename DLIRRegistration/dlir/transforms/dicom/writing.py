@@ -27,7 +27,8 @@ _COPIED = (
     *("SpecificCharacterSet", "IssuerOfPatientID", "PatientBirthTime", "OtherPatientIDs", "PatientComments"),
     *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
     *("StudyInstanceUID", "StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "BodyPartExamined"),
-    *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
+    *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID"),
+    *("ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
 )
 _COPIED_OR_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -121,21 +122,31 @@ class _Object:
         own = str(self.dataset.StudyInstanceUID)
         self.dataset.ReferencedSeriesSequence = self._series(studies.pop(own))
         if studies:
-            others = self.dataset.StudiesContainingOtherReferencedInstancesSequence = self._pydicom.Sequence()
-            for study, members in studies.items():
-                others.append(self._item(StudyInstanceUID=study, ReferencedSeriesSequence=self._series(members)))
+            self.dataset.StudiesContainingOtherReferencedInstancesSequence = self._sequence(
+                *(
+                    self._item(StudyInstanceUID=study, ReferencedSeriesSequence=self._series(members))
+                    for study, members in studies.items()
+                )
+            )
 
     def _series(self, headers: Sequence[Any]) -> Any:
-        return self._pydicom.Sequence(
-            self._item(SeriesInstanceUID=series, ReferencedInstanceSequence=self._images(members))
-            for series, members in _by(headers, "SeriesInstanceUID").items()
+        return self._sequence(
+            *(
+                self._item(SeriesInstanceUID=series, ReferencedInstanceSequence=self._images(members))
+                for series, members in _by(headers, "SeriesInstanceUID").items()
+            )
         )
 
     def _images(self, headers: Sequence[Any]) -> Any:
-        return self._pydicom.Sequence(
-            self._item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
-            for header in headers
+        return self._sequence(
+            *(
+                self._item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
+                for header in headers
+            )
         )
+
+    def _sequence(self, *items: Any) -> Any:
+        return self._pydicom.Sequence(items)
 
     def _item(self, **values: Any) -> Any:
         item = self._pydicom.Dataset()
@@ -150,22 +161,19 @@ class _Object:
         if np.linalg.matrix_rank(matrix[:3, :3]) < 3:
             raise TransformError("the transform sends all points into a plane, so that DICOM cannot state its inverse")
         self._be(SPATIAL)
-        self.dataset.RegistrationSequence = self._pydicom.Sequence(
-            self._item(
-                FrameOfReferenceUID=frame,
-                ReferencedImageSequence=self._images(series.headers),
-                MatrixRegistrationSequence=self._pydicom.Sequence(
-                    [
-                        self._item(
-                            RegistrationTypeCodeSequence=self._pydicom.Sequence(),
-                            MatrixSequence=self._pydicom.Sequence([self._matrix(mapped)]),
-                        )
-                    ]
-                ),
-            )
-            for frame, series, mapped in zip(
-                self._frames, (self._fixed, self._moving), (np.eye(4), np.linalg.inv(matrix)), strict=True
-            )
+        back = np.asarray(np.linalg.inv(matrix), float)
+        mapped = ((self._frames[0], self._fixed, np.eye(4)), (self._frames[1], self._moving, back))
+        self.dataset.RegistrationSequence = self._sequence(*(self._registered(*one) for one in mapped))
+
+    def _registered(self, frame: str, series: Series, matrix: NDArray[np.float64]) -> Any:
+        """An item of C.20.2: what the images of a frame are registered by."""
+        registration = self._item(
+            RegistrationTypeCodeSequence=self._sequence(), MatrixSequence=self._sequence(self._matrix(matrix))
+        )
+        return self._item(
+            FrameOfReferenceUID=frame,
+            ReferencedImageSequence=self._images(series.headers),
+            MatrixRegistrationSequence=self._sequence(registration),
         )
 
     def add_deformation(self, transform: CompositeTransform) -> None:
@@ -181,25 +189,22 @@ class _Object:
             raise GeometryError(f"{self._fixed.name} has more voxels than DICOM can state vectors for; crop it")
         self._be(DEFORMABLE)
         across, down, _ = grid.direction_matrix.T
+        deformed = self._item(
+            ImagePositionPatient=self._decimal(grid.origin),
+            ImageOrientationPatient=self._decimal([*across, *down]),
+            GridDimensions=list(grid.size),
+            GridResolution=list(grid.spacing),
+            VectorGridData=vectors,
+        )
         item = self._item(
             SourceFrameOfReferenceUID=self._frames[1],
             ReferencedImageSequence=self._images(self._moving.headers),
-            RegistrationTypeCodeSequence=self._pydicom.Sequence(),
-            DeformableRegistrationGridSequence=self._pydicom.Sequence(
-                [
-                    self._item(
-                        ImagePositionPatient=self._decimal(grid.origin),
-                        ImageOrientationPatient=self._decimal([*across, *down]),
-                        GridDimensions=list(grid.size),
-                        GridResolution=list(grid.spacing),
-                        VectorGridData=vectors,
-                    )
-                ]
-            ),
+            RegistrationTypeCodeSequence=self._sequence(),
+            DeformableRegistrationGridSequence=self._sequence(deformed),
         )
         if linear.parts:
-            item.PostDeformationMatrixRegistrationSequence = self._pydicom.Sequence([self._matrix(linear.matrix)])
-        self.dataset.DeformableRegistrationSequence = self._pydicom.Sequence([item])
+            item.PostDeformationMatrixRegistrationSequence = self._sequence(self._matrix(linear.matrix))
+        self.dataset.DeformableRegistrationSequence = self._sequence(item)
 
     def _be(self, kind: str) -> None:
         self.dataset.SOPClassUID = self.dataset.file_meta.MediaStorageSOPClassUID = kind

@@ -230,6 +230,13 @@ def test_time_points_of_one_series(tmp_path: Path) -> None:
     assert "StudiesContainingOtherReferencedInstancesSequence" not in found
 
 
+def test_a_name_in_other_letters(tmp_path: Path, series: tuple[Path, Path]) -> None:
+    tags = {"0008|0005": "ISO_IR 100", "0010|0010": "Müller^Zoë"}
+    write_series(series[0], np.zeros(FIXED.shape, np.int16), FIXED, "1.2.3.5", tags=tags)
+    found = written(tmp_path / "reg.dcm", CompositeTransform((linear(),)), series)
+    assert str(found.PatientName) == "Müller^Zoë"
+
+
 def test_another_patient_is_told(tmp_path: Path, series: tuple[Path, Path]) -> None:
     write_series(
         series[1], np.zeros(MOVING.shape, np.int16), MOVING, "1.2.4.6", study="1.2.4", tags={"0010|0020": "P2"}
