@@ -298,7 +298,7 @@ def _require_vectors(source: Source, reader: sitk.ImageFileReader, nifti: NiftiH
 
     if nifti is None:
         kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-        found = reader.GetDimension() == 3 and "vector of" in kind and not _is_sequence(reader)
+        found = reader.GetDimension() == 3 and "vector of" in kind and not is_sequence(reader)
         real = "float" in kind
     else:
         found = len(nifti.size) == 5 and nifti.size[3] == 1 < nifti.size[4]
