@@ -12,7 +12,6 @@ from dlir.cli.common import (
     FullPathsOption,
     JsonOption,
     OverwriteOption,
-    check_suffix,
     interrupt_says,
     print_json,
     progress_bar,
@@ -46,7 +45,6 @@ def write(
     """
     from dlir.registration.results.former import require_unclaimed
 
-    check_suffix(output, (".dcm",))
     if not overwrite:
         require_unclaimed(output)
     with progress_bar(wanted=not json) as progress:
