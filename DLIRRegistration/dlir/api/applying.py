@@ -91,7 +91,7 @@ def apply(  # type: ignore[misc]  # options are the arguments that are named her
     True
 
     transform: a file or a SimpleITK transform, from points of the fixed image to points of the moving image; of several
-    the last one is applied to points first, as ITK and ANTs have it. So images and labels go from moving to fixed, onto
+    the last one is applied to points first, as in ITK's composite. So images and labels go from moving to fixed, onto
     the grid of the reference, and points and surfaces from fixed to moving; with `inverse` the other way.
     image, label: as for `register`; a file may also be 4D, and an image have several values per voxel. points: a file,
     or (N, 3) in LPS mm; NaN stays NaN. surface: a file; frame: "LPS" or "RAS", where that does not state it.

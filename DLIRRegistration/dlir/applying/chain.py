@@ -13,7 +13,7 @@ from dlir.transforms.spatial import CompositeTransform
 
 
 def chained(transforms: Sequence[Any]) -> CompositeTransform:
-    """x -> first(second(...last(x))): the last one is applied to points first, as ITK and ANTs have it.
+    """x -> first(second(...last(x))): the last one is applied to points first, as in ITK's composite.
 
     transforms: files, SimpleITK's, or our own. Raises OptionError for none and for anything else, and TransformError.
     """

@@ -60,8 +60,9 @@ def apply(
     to moving with it. Points and surfaces are the other way round: those drawn on the fixed image travel to the moving
     image without --inverse, and those drawn on the moving image travel to the fixed image with --inverse.
 
-    Several --transform are one transform, of which the last one given is applied to points first, as ITK and ANTs
-    have it: --transform A --transform B maps x to A(B(x)). --inverse inverts the whole.
+    Several --transform are one transform, of which the last one given is applied to points first, as in a composite of
+    ITK: --transform A --transform B maps x to A(B(x)). antsApplyTransforms lists them the other way round. --inverse
+    inverts the whole.
     """
     from dlir.applying.apply import SUFFIXES, Application, apply_to_file
     from dlir.applying.chain import chained

@@ -43,10 +43,9 @@ def write(
     each voxel of the fixed image. The object is filed in the study of the fixed series, in its frame of reference, and
     names the images of both. It is read again wherever a transform is: `dlir apply --transform reg.dcm`.
     """
-    from dlir.registration.results.former import require_unclaimed
+    from dlir.registration.results.former import check_single
 
-    if not overwrite:
-        require_unclaimed(output)
+    check_single(output, (".dcm",), overwrite=overwrite)
     with progress_bar(wanted=not json) as progress:
         report = _run(transform, fixed, moving, output, progress)
     with interrupt_says("the file is complete"):

@@ -11,8 +11,10 @@ import SimpleITK as sitk
 from chains import random_affine, random_bspline
 from dlir.applying.chain import chained
 from dlir.errors import OptionError, TransformError
+from dlir.io import read_image
 from dlir.transforms.files import to_sitk, write_transform
 from dlir.transforms.inverse import InverseTransform
+from dlir.transforms.resample import resample
 from dlir.transforms.spatial import AffineTransform, CompositeTransform
 from grids import make_grid
 
@@ -35,6 +37,19 @@ def test_the_last_one_is_applied_first_as_in_a_composite_of_itk(tmp_path: Path) 
     assert np.abs(other - expected).max() > 1
     # The inverse of the whole, which a composite of inverses in the other order is.
     np.testing.assert_allclose(InverseTransform(found).apply(np.array(expected)), points, atol=1e-5)
+
+
+def test_ants_lists_its_files_the_other_way_round(repo_root: Path) -> None:
+    """ANTs made the image from its warp and its affine transform, in this order."""
+    folder = repo_root / "Testing" / "Data" / "ants"
+    fixed, moving, expected = (read_image(str(folder / f"{name}.nii.gz")) for name in ("fixed", "moving", "warped"))
+    listed = [folder / "1Warp.nii.gz", folder / "0GenericAffine.mat"]
+    off = [
+        np.abs(resample(moving.array, moving.grid, chained(order), fixed.grid) - expected.array).max()
+        for order in (listed[::-1], listed)
+    ]
+    assert off[0] < 1e-3 * np.ptp(moving.array)
+    assert off[1] > 0.1 * np.ptp(moving.array)
 
 
 def test_what_is_no_transform() -> None:
