@@ -41,7 +41,7 @@ from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 FOLDER = Path(__file__).resolve().parents[1] / "pictures"
 # As dlir.networks bounds a coefficient, in parts of the grid spacing.
 BOUND = 0.4
-COLORS = 64
+COLORS = 192
 _BLUE, _ORANGE, _GRAY = "#0072b2", "#d55e00", "#606060"
 _IDENTITY = CompositeTransform(())
 
@@ -58,9 +58,11 @@ def main(folder: Path = FOLDER) -> list[Path]:
 def _save(figure: Figure, path: Path) -> None:
     """With few colours, because what is committed is to stay small."""
     whole = io.BytesIO()
-    figure.savefig(whole, dpi=100, facecolor="white", metadata={"Software": None})
+    figure.savefig(whole, dpi=105, facecolor="white", metadata={"Software": None})
     with Image.open(whole) as image:
-        image.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").quantize(COLORS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            path, optimize=True
+        )
 
 
 def _figure(width: float, height: float) -> Figure:

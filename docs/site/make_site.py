@@ -1,6 +1,6 @@
 """Builds the documentation site into build/site, strictly: a link that leads nowhere ends it. `make docs` runs this.
 
-    python docs/site/build.py
+    python docs/site/make_site.py
 
 The pages in docs/ are written to be read in the repository. They are laid out in build/pages, where links to files that
 are no pages become links to the repository, and get the pages that code writes beside them: the notebook with what its
