@@ -41,7 +41,7 @@ def lay_out(pages: Path) -> None:
     shutil.rmtree(pages, ignore_errors=True)
     pages.mkdir(parents=True)
     for file in [*sorted(DOCS.glob("*.md")), *(ROOT / name for name in ELSEWHERE)]:
-        text = with_links(file.read_text(encoding="utf-8"), file.parent, pages)
+        text = indented(with_links(file.read_text(encoding="utf-8"), file.parent, pages))
         (pages / file.name).write_text(text, encoding="utf-8")
 
 
@@ -68,12 +68,22 @@ def with_links(text: str, folder: Path, pages: Path) -> str:
     return _LINK.sub(moved, text)
 
 
+def indented(text: str) -> str:
+    """With what belongs to the points of a numbered list set in by four spaces, where the repository asks for three."""
+    lines, within = [], False
+    for line in text.split("\n"):
+        within = bool(re.match(r"\d+\. ", line)) or (within and (not line or line.startswith("   ")))
+        lines.append(f" {line}" if within and line.startswith("   ") else line)
+    return "\n".join(lines)
+
+
 def run_notebook(notebook: Path, pages: Path) -> None:
-    """Run it from its first cell to its last, and write it as a page with its pictures; an error in a cell ends it."""
+    """Run it from its first cell to its last, and write it as a page with its pictures; an error in a cell ends it.
+
+    It links to pages beside it only, which lie there in the site too.
+    """
     options = ["--to", "markdown", "--execute", "--output-dir", str(pages), "--log-level", "WARN"]
     subprocess.run([sys.executable, "-m", "nbconvert", *options, str(notebook)], cwd=pages, check=True)
-    page = pages / f"{notebook.stem}.md"
-    page.write_text(with_links(page.read_text(encoding="utf-8"), DOCS, pages), encoding="utf-8")
 
 
 def build_site() -> None:

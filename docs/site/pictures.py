@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,14 @@ from dlir.evaluation.drawing import (
 )
 from dlir.evaluation.figures import LabelPair, figure_plane
 from dlir.io import read_image, read_label
+from dlir.networks.spec import INJECTIVITY_BOUND
+from dlir.registration.oneshot import Registration
 from dlir.transforms.bspline import basis, control_positions, evaluate_lattice, pad_coefficients
-from dlir.transforms.files import read_transform
 from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 
 FOLDER = Path(__file__).resolve().parents[1] / "pictures"
-# As dlir.networks bounds a coefficient, in parts of the grid spacing.
-BOUND = 0.4
+# Of a coefficient, in parts of the grid spacing.
+BOUND = INJECTIVITY_BOUND
 COLORS = 192
 _BLUE, _ORANGE, _GRAY = "#0072b2", "#d55e00", "#606060"
 _IDENTITY = CompositeTransform(())
@@ -184,7 +184,7 @@ def stages() -> Figure:
             for role, volume in (("fixed", fixed), ("moving", moving))
         )
     )
-    transforms, titles = _up_to_each_stage(pair)
+    transforms, titles = _up_to_each_stage(fixed, moving)
     plane = figure_plane(fixed.grid, labels)
     still = sample_slice(fixed, _IDENTITY, plane).astype(float)
     drawn = sample_slice(labels.fixed, _IDENTITY, plane, "nearest")
@@ -214,11 +214,10 @@ def stages() -> Figure:
     return figure
 
 
-def _up_to_each_stage(pair: dict[str, str]) -> tuple[list[CompositeTransform], list[str]]:
+def _up_to_each_stage(fixed: dlir.Volume, moving: dlir.Volume) -> tuple[list[CompositeTransform], list[str]]:
     """The start, and the chain as far as each stage, with what to call them."""
-    with tempfile.TemporaryDirectory() as folder:
-        dlir.register(pair["fixed"], pair["moving"], model="cardiac-cine", device="cpu", output=folder)
-        parts = read_transform(Path(folder) / "transform.h5").parts
+    model = dlir.load_model("cardiac-cine").network
+    parts = Registration(model, torch.device("cpu"))(fixed, moving).transform.parts
     splines = [part for part in parts if isinstance(part, BSplineTransform)]
     transforms, titles = [CompositeTransform(parts[len(splines) :])], ["moving, as it was"]
     for k in range(1, len(splines) + 1):

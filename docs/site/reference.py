@@ -45,6 +45,6 @@ def python_page() -> str:
     ]
     public = [getattr(dlir, name) for name in dlir.__all__ if not name.startswith("_")]
     # What one calls comes before what one gets.
-    for found in sorted(public, key=lambda one: (isclass(one), one.__module__)):
+    for found in sorted(public, key=lambda one: (isclass(one), one.__qualname__)):
         parts.append(f"::: {found.__module__}.{found.__qualname__}\n")
     return "\n".join(parts)
