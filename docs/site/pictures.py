@@ -33,8 +33,8 @@ from dlir.evaluation.drawing import (
 )
 from dlir.evaluation.figures import LabelPair, figure_plane
 from dlir.io import read_image, read_label
-from dlir.networks.spec import INJECTIVITY_BOUND
 from dlir.registration.oneshot import Registration
+from dlir.transforms import INJECTIVITY_BOUND
 from dlir.transforms.bspline import basis, control_positions, evaluate_lattice, pad_coefficients
 from dlir.transforms.spatial import BSplineTransform, CompositeTransform
 
