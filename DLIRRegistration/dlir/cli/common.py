@@ -192,8 +192,8 @@ def one_or_all(names: list[str]) -> str | list[str]:
 def progress_bar(wanted: bool = True) -> Iterator[Progress]:
     """A function to call with the name of the present step and the fraction done, drawn as a bar on stderr.
 
-    Draws nothing if not `wanted`, or with --quiet; the bar is gone at the end. Where stderr is no terminal there is a line
-    now and then.
+    Draws nothing if not `wanted`, or with --quiet; the bar is gone at the end. Where stderr is no terminal, there is a
+    line now and then.
     """
     wanted = wanted and not _quiet
     if not (wanted and sys.stderr.isatty()):
