@@ -23,7 +23,7 @@ endif
 # The demo's few packages are part of the development set: where that is installed, it serves.
 DEMO_STAMP := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/demo.stamp)
 
-.PHONY: help demo test test-fast lint wheel clean
+.PHONY: help demo test test-fast lint docs wheel clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ lint: .venv/dev.stamp  ## check style, format and types
 	$(BIN)/ruff format --check . || failed=1; \
 	$(BIN)/mypy || failed=1; \
 	exit $$failed
+
+docs: .venv/docs.stamp  ## build the documentation site into build/site
+	@$(BIN)/python docs/site/make_site.py
 
 wheel: $(DEMO_STAMP)  ## build the wheel and the source package into dist/
 	@$(BIN)/python -m hatchling build -d dist
@@ -81,6 +84,14 @@ clean:  ## remove .venv, caches, build and demo output
 .venv/dev.stamp: requirements-dev.lock $(PROJECT) .venv/made-in
 	@echo "Installing the development packages (some minutes the first time)"
 	@$(PIP) -r requirements-dev.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/docs.stamp: requirements-docs.lock $(PROJECT) .venv/made-in
+	@$(BIN)/python -c 'import sys; sys.exit("The site needs Python 3.11 or newer: make clean docs PYTHON=python3.11" \
+	    if sys.version_info < (3, 11) else 0)'
+	@echo "Installing the packages of the documentation (some minutes the first time)"
+	@$(PIP) -r requirements-docs.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 

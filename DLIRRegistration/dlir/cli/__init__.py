@@ -28,13 +28,13 @@ from dlir.cli import (
     train,
 )
 from dlir.cli.common import CommandGroup
+from dlir.cli.declare import add_command
 from dlir.registration.threads import use_threads
 
 app = typer.Typer(
     name="dlir",
     cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help reads well at 80 columns, and costs no import of rich
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,7 +51,7 @@ for _command in (
     crossvalidate.crossvalidate,
     demo.demo,
 ):
-    app.command()(_command)
+    add_command(app, _command)
 app.add_typer(models.models, name="models")
 app.add_typer(presets.presets, name="presets")
 app.add_typer(data.data, name="data")
@@ -87,5 +87,7 @@ def _options(
 
     Every command writes all of its files or none, and never an input. Errors are one line on stderr; the exit
     code is then 2, and 130 after an interrupt.
+
+    To begin with: dlir demo --output demo, then dlir register --help.
     """
     use_threads()  # before a command imports what reads it

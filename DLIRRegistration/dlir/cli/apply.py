@@ -28,14 +28,23 @@ if TYPE_CHECKING:
 
 def apply(
     transform: TransformsOption,
-    output: Annotated[Path, typer.Option(help="File to write; its folder is made where missing.")],
-    image: Annotated[str | None, typer.Option(help="Image: 3D, 4D, or with several values per voxel.")] = None,
-    label: Annotated[str | None, typer.Option(help="Label map, 3D or 4D.")] = None,
-    points: Annotated[str | None, typer.Option(help="Points: .csv, .txt, .pts, .mrk.json or .fcsv.")] = None,
-    surface: Annotated[str | None, typer.Option(help="Surface model: .vtk, .vtp, .stl, .obj or .ply.")] = None,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="File to write; its folder is made where missing.")],
+    image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Image: 3D, 4D, or with several values per voxel.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="IMAGE", help="Label map, 3D or 4D.")] = None,
+    points: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Points: .csv, .txt, .pts, .mrk.json or .fcsv.")
+    ] = None,
+    surface: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Surface model: .vtk, .vtp, .stl, .obj or .ply.")
+    ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Image onto whose grid to resample; for points as voxel indices, the image they lie on."),
+        typer.Option(
+            metavar="IMAGE",
+            help="Image onto whose grid to resample; for points as voxel indices, the image they lie on.",
+        ),
     ] = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="Go the other way, see above.")] = False,
     interpolation: Annotated[

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlir.cli import completion
 from dlir.cli.common import (
     EXIT_INCOMPLETE,
-    EXIT_VERDICT,
     DeviceOption,
     DisplacementOption,
     ErrorMapOption,
@@ -19,6 +19,8 @@ from dlir.cli.common import (
     JsonOption,
     OverwriteOption,
     SimilarityOption,
+    complain,
+    end_with_verdicts,
     interrupt_says,
     print_json,
     progress_bar,
@@ -43,19 +45,32 @@ if TYPE_CHECKING:
 
 def batch(
     source: Annotated[Path, typer.Argument(metavar="TABLE|FOLDER", help="Pairs or images: a table, or a folder.")],
-    output: Annotated[Path, typer.Option(help="Folder for results and summary; what is done there stays.")],
+    output: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for results and summary; what is done there stays.")
+    ],
     pairs: Annotated[
         Pairing | None, typer.Option(help="Of images: each to the one before it, to the first, or all both ways.")
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="Of images: the one that all others are registered to.")] = None,
-    model: Annotated[str, typer.Option(help="Of rows that name none: name, file, auto or none.")] = DEFAULT_MODEL,
+    to: Annotated[
+        Path | None, typer.Option(metavar="IMAGE", help="Of images: the one that all others are registered to.")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|NAME|FILE",
+            autocompletion=completion.models_or_choice,
+            help="For rows that name none.",
+        ),
+    ] = DEFAULT_MODEL,
     initialize: Annotated[
         Initialization | None, typer.Option(help="Where moving images start.", show_default="auto")
     ] = None,
     refine: Annotated[
         str | None,
         typer.Option(
-            help="Optimise each pair: 10s, 50it, converged or off.", show_default="off with a model, else 10s"
+            metavar="10s|50it|converged|off",
+            help="Optimise each pair: 10s, 50it, converged or off.",
+            show_default="off with a model, else 10s",
         ),
     ] = None,
     kind: Annotated[Kind, typer.Option(help="How far the transforms may go.")] = Kind.deformable,
@@ -146,7 +161,7 @@ def _run(planned: Batch, workers: Workers, *, bar: bool) -> None:
     except (OutputError, WorkerError) as error:
         if not planned.lines:
             raise
-        say(f"error: {error}")
+        complain(str(error))
         say(_so_far(planned))
         raise typer.Exit(EXIT_INCOMPLETE) from None
     except KeyboardInterrupt:
@@ -173,8 +188,6 @@ def _finish(lines: Sequence[Line], planned: Batch, fail_on: FailOn | None, *, as
         print(f"rows      {len(lines)}: {told}")
         print(f"summary   {planned.folder.table(planned.shard)}, {planned.folder.path / PAGE}")
     if missing := found["error"] + found["waiting"]:
-        say(f"error: {missing} of {len(lines)} rows are not registered, see the summary; the same command tries again")
+        complain(f"{missing} of {len(lines)} rows are not registered, see the summary; the same command tries again")
         raise typer.Exit(EXIT_INCOMPLETE)
-    verdicts = [line.figures.verdict for line in lines if line.figures]
-    if fail_on is not None and any(verdict.reaches(fail_on.value) for verdict in verdicts):
-        raise typer.Exit(EXIT_VERDICT)
+    end_with_verdicts([line.figures.verdict for line in lines if line.figures], fail_on)

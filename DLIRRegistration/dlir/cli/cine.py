@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from dlir.cli.common import (
-    EXIT_VERDICT,
     DeviceOption,
     FailOnOption,
     FullPathsOption,
@@ -16,6 +15,7 @@ from dlir.cli.common import (
     ModelOption,
     OverwriteOption,
     ThreadsOption,
+    end_with_verdicts,
     interrupt_says,
     print_json,
     progress_bar,
@@ -31,12 +31,13 @@ from dlir.registration.threads import use_threads
 
 def cine(
     cine: Annotated[str, typer.Argument(help="4D NIfTI, NRRD or MHA file, or DICOM folder or .zip of one series.")],
-    output: Annotated[Path, typer.Option(help="Folder for the files; made where missing.")],
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the files; made where missing.")],
     reference: Annotated[
-        str, typer.Option(help="Phase that stays, from 0, or ed: that at which the label is largest.")
+        str, typer.Option(metavar="N|ed", help="Phase that stays, from 0, or ed: that at which the label is largest.")
     ] = "0",
     label: Annotated[
-        str | None, typer.Option(help="Labels drawn on one phase, to be carried to all; of a 4D file as FILE#7.")
+        str | None,
+        typer.Option(metavar="IMAGE", help="Labels drawn on one phase, to be carried to all; of a 4D file as FILE#7."),
     ] = None,
     label_phase: Annotated[
         int | None,
@@ -46,15 +47,15 @@ def cine(
     refine: Annotated[
         str | None,
         typer.Option(
-            help="Optimise each result: 10s, 50it, converged or off.", show_default="off with a model, else 10s"
+            metavar="10s|50it|converged|off",
+            help="Optimise each result: 10s, 50it, converged or off.",
+            show_default="off with a model, else 10s",
         ),
     ] = None,
     kind: Annotated[Kind, typer.Option(help="How far the transforms may go.")] = Kind.deformable,
     initialize: Annotated[
         Initialization | None,
-        typer.Option(
-            help="Start where it fits best, at image centers or the scanner's positions.", show_default="auto"
-        ),
+        typer.Option(help="Start where it fits best, centre on centre or as the scanner has it.", show_default="auto"),
     ] = None,
     cycle: Annotated[
         bool | None,
@@ -110,8 +111,7 @@ def cine(
             print_json(report)
         else:
             _print(report, output)
-        if fail_on is not None and Verdict.from_report(report).reaches(fail_on.value):
-            raise typer.Exit(EXIT_VERDICT)
+        end_with_verdicts([Verdict.from_report(report)], fail_on)
 
 
 def _phase(text: str) -> int | str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from dlir.cli import completion
 from dlir.errors import DLIRError, OptionError, notes_to, shown
 from dlir.registration.choices import SIMILARITIES, Device, FailOn, ImageFormat
 from dlir.registration.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from dlir.registration.judging.verdict import Verdict
 
 EXIT_INCOMPLETE = 1
 EXIT_ERROR = 2
@@ -27,14 +32,27 @@ EXIT_INTERRUPTED = 130
 # Seconds between two lines of progress where there is no terminal.
 _EVERY = 30.0
 
+_quiet = False
+
 DeviceOption = Annotated[
     Device, typer.Option(help="Processor; auto takes CUDA, else MPS, else the CPU.", show_default=True)
 ]
 ModelOption = Annotated[
     str,
-    typer.Option(help="Name (see `dlir models`) or file; auto picks the one made for such images; none does without."),
+    typer.Option(
+        metavar="auto|none|NAME|FILE",
+        autocompletion=completion.models_or_choice,
+        help="auto picks the one of `dlir models` that was made for such images; none optimises without one.",
+    ),
 ]
-SimilarityOption = Annotated[str, typer.Option(help=f"What is optimised: {', '.join(SIMILARITIES)}.")]
+SimilarityOption = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(SIMILARITIES),
+        autocompletion=completion.similarities,
+        help="What is optimised; auto chooses by the contrasts.",
+    ),
+]
 FailOnOption = Annotated[
     FailOn | None, typer.Option("--fail-on", help="Exit with code 3 where the verdict is this or worse.")
 ]
@@ -42,24 +60,24 @@ DisplacementOption = Annotated[bool, typer.Option("--displacement", help="Also w
 FormatOption = Annotated[ImageFormat, typer.Option("--format", help="What images are written as.")]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads of the CPU; else as the variable DLIR_THREADS says.", show_default="cores here"),
+    typer.Option(
+        min=1, help="Threads of the CPU; the variable DLIR_THREADS sets it for all.", show_default="cores here"
+    ),
 ]
 ErrorMapOption = Annotated[bool, typer.Option("--error-map", help="Also write the error to expect, in mm.")]
 TransformsOption = Annotated[
     list[Path],
     typer.Option(
-        metavar="<path>",
+        metavar="FILE",
         help="ITK transform file, such as transform.h5 of `dlir register`; of several the last acts first.",
     ),
 ]
 FullPathsOption = Annotated[
-    bool, typer.Option("--full-paths", help="Name files with the folders above them, in what is written or printed.")
+    bool, typer.Option("--full-paths", help="Name files with the folders above them in reports.")
 ]
 OverwriteOption = Annotated[
     bool,
-    typer.Option(
-        "--overwrite", help="Replace files in the way that something else wrote, such as another registration."
-    ),
+    typer.Option("--overwrite", help="Replace what is in the way, such as files of another registration."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
@@ -79,7 +97,7 @@ class CommandGroup(TyperGroup):
             with notes_to(lambda text: say(f"note: {text}")):
                 return super().invoke(ctx)
         except DLIRError as error:
-            say(f"error: {error}")
+            complain(str(error))
             raise typer.Exit(EXIT_ERROR) from None
         except KeyboardInterrupt as interrupt:
             say(f"interrupted; {str(interrupt) or 'nothing was written'}")
@@ -96,9 +114,46 @@ def _require_no_empty(tokens: Sequence[str]) -> None:
             raise OptionError(f"{name} is empty; give a value, or leave it out")
 
 
+@contextmanager
+def silence(*, stdout: bool) -> Iterator[None]:
+    """Within, only errors are told. stdout: whether nothing is printed there either."""
+    global _quiet
+    _quiet = True
+    try:
+        if stdout:
+            with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+                yield
+        else:
+            yield
+    finally:
+        _quiet = False
+
+
+def is_quiet() -> bool:
+    """Whether --quiet was given to the command that runs."""
+    return _quiet
+
+
 def say(message: str) -> None:
-    """One line on stderr, whatever is in it and however narrow the terminal."""
-    print(shown(message), file=sys.stderr, flush=True)
+    """One line on stderr, whatever is in it and however narrow the terminal; nothing with --quiet."""
+    if not _quiet:
+        print(shown(message), file=sys.stderr, flush=True)
+
+
+def complain(message: str) -> None:
+    """The same of an error, with --quiet too."""
+    print(shown(f"error: {message}"), file=sys.stderr, flush=True)
+
+
+def end_with_verdicts(verdicts: Sequence[Verdict], fail_on: FailOn | None) -> None:
+    """Ends the command where one of them is what --fail-on says, or worse; with --quiet nobody has been told of it."""
+    reached = [verdict for verdict in verdicts if fail_on is not None and verdict.reaches(fail_on.value)]
+    if not reached:
+        return
+    if _quiet:
+        many = f"; {len(reached)} of {len(verdicts)} are this or worse" if len(verdicts) > 1 else ""
+        complain(f"the verdict is {reached[0].level}: {reached[0].reason}{many}")
+    raise typer.Exit(EXIT_VERDICT)
 
 
 @contextmanager
@@ -137,8 +192,10 @@ def one_or_all(names: list[str]) -> str | list[str]:
 def progress_bar(wanted: bool = True) -> Iterator[Progress]:
     """A function to call with the name of the present step and the fraction done, drawn as a bar on stderr.
 
-    Draws nothing if not `wanted`; the bar is gone at the end. Where stderr is no terminal there is a line now and then.
+    Draws nothing if not `wanted`, or with --quiet; the bar is gone at the end. Where stderr is no terminal, there is a
+    line now and then.
     """
+    wanted = wanted and not _quiet
     if not (wanted and sys.stderr.isatty()):
         yield _lines() if wanted else silent
         return

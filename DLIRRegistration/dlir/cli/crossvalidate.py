@@ -17,6 +17,7 @@ from dlir.cli.common import (
     OverwriteOption,
     ThreadsOption,
     interrupt_says,
+    is_quiet,
     say,
 )
 from dlir.cli.evaluate import (
@@ -44,19 +45,29 @@ _CONFIG, _RUN, _DONE = "config.yaml", "run", "trained.json"
 
 
 def crossvalidate(
-    data: Annotated[Path, typer.Option(help="Folder of the data set, or the table of a manifest.")],
+    data: Annotated[
+        Path, typer.Option(metavar="FOLDER|TABLE", help="Folder of the data set, or the table of a manifest.")
+    ],
     dataset: Annotated[DataKind, typer.Option(help="How the data are laid out.")],
-    output: Annotated[Path, typer.Option(help="Folder for models, records and report; what it holds is kept.")],
+    output: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for models, records and report; what it holds is kept.")
+    ],
     config: ConfigOption = None,
     preset: PresetOption = None,
     training_data: Annotated[
-        Path | None, typer.Option(help="Folder below which the configuration's files lie.", show_default="--data")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder below which the configuration's files lie.", show_default="--data"),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Parts into which the subjects are dealt.")] = 3,
     leave_one_out: Annotated[bool, typer.Option("--leave-one-out", help="A fold for every subject.")] = False,
-    baseline: Annotated[list[Baseline] | None, typer.Option(help="Other methods, as for evaluate.")] = None,
+    baseline: Annotated[
+        list[Baseline] | None,
+        typer.Option(metavar="elastix|elastix-bending|syn", help="Other methods, as for evaluate."),
+    ] = None,
     stages: Annotated[bool, typer.Option("--stages", help="Every model also up to each of its stages.")] = False,
-    subjects: Annotated[list[str] | None, typer.Option(help="Only these subjects; patterns. Repeatable.")] = None,
+    subjects: Annotated[
+        list[str] | None, typer.Option(metavar="SUBJECT", help="Only these subjects; patterns. Repeatable.")
+    ] = None,
     initialize: Annotated[
         Initialization, typer.Option(help="Where registrations start from.")
     ] = Initialization.centers,
@@ -169,6 +180,7 @@ def train_fold(folder: Path, configuration: TrainingConfig, root: Path, device: 
 def _dlir_train(arguments: Sequence[str | Path], device: str, folder: Path) -> None:
     say(f"{folder.name}: training")
     command = [sys.executable, "-m", "dlir", "train", *map(str, arguments), "--device", device]
+    command += ["--quiet"] if is_quiet() else []
     code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
     if code:
         raise EvaluationError(f"training of '{folder}' ended with code {code}; its own message stands above")

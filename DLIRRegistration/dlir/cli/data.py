@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlir.cli.common import CommandGroup, JsonOption, print_json, progress_bar, say
+from dlir.cli.common import CommandGroup, JsonOption, complain, print_json, progress_bar
 from dlir.cli.tables import print_table
 from dlir.cli.train import ConfigOption, InitOption, PresetOption, read_configuration
 
@@ -26,13 +26,18 @@ def _group() -> None:
 @data.command()
 def check(
     data: Annotated[
-        Path, typer.Option(help="Folder below which the configuration's files lie, or a manifest (CSV, TSV, JSON).")
+        Path,
+        typer.Option(
+            metavar="FOLDER|TABLE",
+            help="Folder below which the configuration's files lie, or a manifest (CSV, TSV, JSON).",
+        ),
     ],
     config: ConfigOption = None,
     preset: PresetOption = None,
     init: InitOption = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Keep the prepared images here, for trainings with the same --cache.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep the prepared images here, for trainings with the same --cache."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -66,7 +71,7 @@ def _print(report: DataReport, data: Path) -> None:
         ]
         print_table("usable", ["pairs", "training", "validation", "images", "voxels"], rows)
     if report.error:
-        say(f"error: {report.error}")
+        complain(report.error)
 
 
 def _grouped(reasons: Iterable[tuple[str, str]]) -> list[list[str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlir.api import sample_pair
+from dlir.cli import completion
 from dlir.cli.common import (
     DeviceOption,
     JsonOption,
@@ -34,8 +35,15 @@ LABEL_NAMES = {"1": "cavity of the left ventricle"}
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the files; made where missing.")],
-    model: Annotated[str, typer.Option(help="Name (see `dlir models`) or file of the model.")] = DEFAULT_MODEL,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the files; made where missing.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|NAME|FILE",
+            autocompletion=completion.models_or_choice,
+            help="One of `dlir models`, or a file.",
+        ),
+    ] = DEFAULT_MODEL,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
     overwrite: OverwriteOption = False,

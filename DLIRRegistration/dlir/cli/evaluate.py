@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlir.cli import completion
 from dlir.cli.common import (
     EXIT_INCOMPLETE,
     DeviceOption,
@@ -19,6 +20,7 @@ from dlir.cli.common import (
     JsonOption,
     OverwriteOption,
     ThreadsOption,
+    complain,
     interrupt_says,
     print_json,
     progress_bar,
@@ -66,22 +68,33 @@ class Baseline(str, Enum):
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder of the data set, or the table of a manifest.")],
+    data: Annotated[
+        Path, typer.Option(metavar="FOLDER|TABLE", help="Folder of the data set, or the table of a manifest.")
+    ],
     dataset: Annotated[DataKind, typer.Option(help="How the data are laid out.")],
-    output: Annotated[Path, typer.Option(help="Folder for records and report; what it holds is not computed again.")],
+    output: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for records and report; what it holds is not computed again.")
+    ],
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="MODEL", help="Names or files of models; NAME=FILE names one.")
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL", autocompletion=completion.models, help="Names or files of models; NAME=FILE names one."
+        ),
     ] = None,
     baseline: Annotated[
         list[Baseline] | None,
-        typer.Option(help="Other methods; elastix takes its settings from the first model's stages. Repeatable."),
+        typer.Option(
+            metavar="elastix|elastix-bending|syn",
+            help="Other methods; elastix takes its settings from the first model's stages. Repeatable.",
+        ),
     ] = None,
     stages: Annotated[bool, typer.Option("--stages", help="Every model and elastix up to each stage.")] = False,
     masked: Annotated[
         bool, typer.Option("--masked", help="elastix inside the fixed masks, where there are any.")
     ] = False,
     subjects: Annotated[
-        list[str] | None, typer.Option(help="Only pairs of these subjects; patterns like 'patient09?'. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="SUBJECT", help="Only pairs of these subjects; patterns like 'patient09?'. Repeatable."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many pairs, spread over all; both ways stay together.")
@@ -345,7 +358,7 @@ def finish(output: Path, evaluated: Evaluated, json: bool, *, full_paths: bool) 
         print(f"report  {output / OUTPUTS['report']}")
     if failed := failures(evaluated):
         for line in failed:
-            say(f"error: {line}")
+            complain(line)
         raise typer.Exit(EXIT_INCOMPLETE)
 
 

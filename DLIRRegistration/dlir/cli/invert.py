@@ -25,10 +25,16 @@ from dlir.cli.tables import number
 def invert(
     transform: TransformsOption,
     output: Annotated[
-        Path, typer.Option(help="Transform (.h5; .tfm where it is linear) or image of displacements to write.")
+        Path,
+        typer.Option(
+            metavar="FILE", help="Transform (.h5; .tfm where it is linear) or image of displacements to write."
+        ),
     ],
     reference: Annotated[
-        str | None, typer.Option(help="Image of the moving side, on whose grid the inverse of what bends is kept.")
+        str | None,
+        typer.Option(
+            metavar="IMAGE", help="Image of the moving side, on whose grid the inverse of what bends is kept."
+        ),
     ] = None,
     overwrite: OverwriteOption = False,
     full_paths: FullPathsOption = False,

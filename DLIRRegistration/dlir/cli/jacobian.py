@@ -25,9 +25,15 @@ from dlir.registration.progress import Progress
 
 def jacobian(
     transform: TransformsOption,
-    reference: Annotated[str, typer.Option(help="Image on whose grid to evaluate it: the fixed image.")],
-    output: Annotated[Path, typer.Option(help="Image file to write; its folder is made where missing.")],
-    mask: Annotated[str | None, typer.Option(help="Where in the reference the printed figures count.")] = None,
+    reference: Annotated[
+        str, typer.Option(metavar="IMAGE", help="Image on whose grid to evaluate it: the fixed image.")
+    ],
+    output: Annotated[
+        Path, typer.Option(metavar="FILE", help="Image file to write; its folder is made where missing.")
+    ],
+    mask: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Where in the reference the printed figures count.")
+    ] = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="Of the inverse, on the moving image.")] = False,
     overwrite: OverwriteOption = False,
     full_paths: FullPathsOption = False,

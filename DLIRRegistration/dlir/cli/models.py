@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlir.cli import completion
 from dlir.cli.common import CommandGroup, JsonOption, print_json
 from dlir.cli.tables import print_table
 
@@ -19,6 +20,10 @@ models = typer.Typer(
     help="List the models, show or check one.\n\nThey are those that come with DLIR, and your own in the folder that "
     "Slicer's module keeps or that the environment variable DLIR_MODELS names.",
 )
+
+ModelArgument = Annotated[
+    str, typer.Argument(autocompletion=completion.models, help="Name of a model, or a model file.")
+]
 
 _LISTED = ("title", "anatomy", "modality", "licence")
 
@@ -41,7 +46,7 @@ def list_models(context: typer.Context, json: JsonOption = False) -> None:
 
 @models.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a model, or a model file.")],
+    name: ModelArgument,
     json: JsonOption = False,
 ) -> None:
     """Show the card of a model: data, licence, figures, stages, training."""
@@ -58,7 +63,7 @@ def show(
 
 @models.command()
 def check(
-    name: Annotated[str, typer.Argument(help="Name of a model, or a model file.")],
+    name: ModelArgument,
     json: JsonOption = False,
 ) -> None:
     """Verify a model from its first byte to a registration.

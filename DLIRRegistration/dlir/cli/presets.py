@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dlir.cli import completion
 from dlir.cli.common import CommandGroup, JsonOption, OverwriteOption, print_json
 from dlir.cli.tables import print_table
 from dlir.cli.train import print_plan, training_packages
@@ -20,7 +21,7 @@ presets = typer.Typer(
     "written to a file can be changed, and one for other images is planned from them.",
 )
 
-NameArgument = Annotated[str, typer.Argument(help="Name of a preset.")]
+NameArgument = Annotated[str, typer.Argument(autocompletion=completion.presets, help="Name of a preset.")]
 
 
 class KindOfPairs(str, Enum):

@@ -9,7 +9,6 @@ import typer
 
 from dlir import api
 from dlir.cli.common import (
-    EXIT_VERDICT,
     DeviceOption,
     DisplacementOption,
     ErrorMapOption,
@@ -21,6 +20,7 @@ from dlir.cli.common import (
     OverwriteOption,
     SimilarityOption,
     ThreadsOption,
+    end_with_verdicts,
     interrupt_says,
     print_json,
     progress_bar,
@@ -38,29 +38,43 @@ from dlir.registration.choices import (
 
 
 def register(
-    fixed: Annotated[str, typer.Option(help="Image that stays: NIfTI, NRRD, MHA, DICOM folder or .zip; 4D as FILE#7.")],
-    moving: Annotated[str, typer.Option(help="Image that is brought onto the fixed one.")],
-    output: Annotated[Path, typer.Option(help="Folder for the files; made where missing.")],
+    fixed: Annotated[
+        str,
+        typer.Option(metavar="IMAGE", help="Image that stays: NIfTI, NRRD, MHA, DICOM folder or .zip; 4D as FILE#7."),
+    ],
+    moving: Annotated[str, typer.Option(metavar="IMAGE", help="Image that is brought onto the fixed one.")],
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the files; made where missing.")],
     model: ModelOption = DEFAULT_MODEL,
-    moving_label: Annotated[str | None, typer.Option(help="Labels of the moving image, to be propagated.")] = None,
-    fixed_label: Annotated[str | None, typer.Option(help="Labels of the fixed image, to score the result by.")] = None,
-    fixed_mask: Annotated[str | None, typer.Option(help="Where in the fixed image the report's figures count.")] = None,
-    moving_mask: Annotated[str | None, typer.Option(help="Where in the moving image they count.")] = None,
-    moving_landmarks: Annotated[str | None, typer.Option(help="Points on the moving image, to be propagated.")] = None,
-    fixed_landmarks: Annotated[str | None, typer.Option(help="Points they correspond to, to score by.")] = None,
+    moving_label: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Labels of the moving image, to be carried along.")
+    ] = None,
+    fixed_label: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Labels of the fixed image, to score the result by.")
+    ] = None,
+    fixed_mask: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Where in the fixed image similarity and figures count.")
+    ] = None,
+    moving_mask: Annotated[str | None, typer.Option(metavar="IMAGE", help="The same of the moving image.")] = None,
+    moving_landmarks: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Points on the moving image, to be carried along.")
+    ] = None,
+    fixed_landmarks: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The same points on the fixed image, to score by.")
+    ] = None,
     initial_transform: Annotated[
-        Path | None, typer.Option(help="ITK transform, fixed to moving point, to start from.")
+        Path | None, typer.Option(metavar="FILE", help="ITK transform, fixed to moving point, to start from.")
     ] = None,
     initialize: Annotated[
         Beginning | None,
         typer.Option(
-            help="Start where it fits best, at image centers, scanner's positions, or, without a model, second best.",
+            help="Start where it fits best, centre on centre, as the scanner has it, or, without a model, second best.",
             show_default="auto",
         ),
     ] = None,
     refine: Annotated[
         str | None,
         typer.Option(
+            metavar="10s|50it|converged|off",
             help="Optimise the result for this pair: 10s, 50it, converged or off.",
             show_default="off with a model, else 10s",
         ),
@@ -68,7 +82,7 @@ def register(
     kind: Annotated[Kind, typer.Option(help="How far the transform may go.")] = Kind.deformable,
     similarity: SimilarityOption = AUTO_SIMILARITY,
     landmark_weight: Annotated[
-        float, typer.Option(help="How much landmarks of both images steer the optimisation; 1 is much.")
+        float, typer.Option(help="How much the landmarks steer an optimisation; 1 is much, 0 only measures them.")
     ] = 0.0,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
@@ -124,5 +138,4 @@ def register(
             print_json(result.report)
         else:
             print_report(result.report, output)
-        if fail_on is not None and result.verdict.reaches(fail_on.value):
-            raise typer.Exit(EXIT_VERDICT)
+        end_with_verdicts([result.verdict], fail_on)

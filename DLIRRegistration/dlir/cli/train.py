@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlir.cli.common import DeviceOption, ThreadsOption, now_and_then, say
+from dlir.cli import completion
+from dlir.cli.common import DeviceOption, ThreadsOption, is_quiet, now_and_then, say
 from dlir.errors import ConfigError, OptionError, how_to_install
 from dlir.registration.choices import Device
 from dlir.registration.threads import use_threads
@@ -23,20 +24,29 @@ if TYPE_CHECKING:
 
 TrainingProgress = Callable[[str, int, int, dict[str, float]], None]
 
-ConfigOption = Annotated[Path | None, typer.Option(help="Training configuration (YAML).")]
-PresetOption = Annotated[str | None, typer.Option(help="Name of a configuration that comes with DLIR.")]
+ConfigOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Training configuration (YAML).")]
+PresetOption = Annotated[
+    str | None, typer.Option(metavar="NAME", autocompletion=completion.presets, help="One of `dlir presets`.")
+]
 InitOption = Annotated[
     str | None,
-    typer.Option(metavar="MODEL", help="Continue this model, by its name or file; --config then says what is changed."),
+    typer.Option(
+        metavar="NAME|FILE",
+        autocompletion=completion.models,
+        help="Continue this model; --config then says what is changed.",
+    ),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option(help="Folder below which the configuration's files lie, or a manifest (CSV, TSV, JSON).")
+    Path | None,
+    typer.Option(
+        metavar="FOLDER|TABLE", help="Folder below which the configuration's files lie, or a manifest (CSV, TSV, JSON)."
+    ),
 ]
 
 
 def train(
     data: DataOption = None,
-    output: Annotated[Path | None, typer.Option(help="Run folder; made where missing.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Run folder; made where missing.")] = None,
     config: ConfigOption = None,
     preset: PresetOption = None,
     init: InitOption = None,
@@ -52,13 +62,18 @@ def train(
             metavar="DATA", help="Print a configuration planned from these images, for --config; train nothing."
         ),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder, with its own options.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder, with its own options.")
+    ] = None,
     device: DeviceOption = Device.auto,
     threads: ThreadsOption = None,
     devices: Annotated[int, typer.Option(min=1, help="Processes to train with, each on a device of its own.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes that prepare pairs ahead.")] = 1,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder for prepared images, which runs may share; else in the run folder.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder for prepared images, which runs may share; else in the run folder."
+        ),
     ] = None,
     data_description: Annotated[
         str | None,
@@ -198,7 +213,7 @@ def _display() -> Iterator[TrainingProgress]:
     """The trainer's progress: a bar with the time left on a terminal, else a line per validation for the log, and one
     now and then between them.
     """
-    if not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr.isatty():
         yield _logging()
         return
     from rich.console import Console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from dlir import __version__
 
 COMMANDS = ["register", "batch", "cine", "apply", "jacobian", "invert", "models", "presets", "data", "train"]
 COMMANDS += ["evaluate", "crossvalidate", "demo", "dicom"]
+GROUPS = ["models", "presets", "data", "dicom"]
 
 
 def _run(*arguments: str) -> str:
@@ -34,6 +36,17 @@ def test_what_a_command_does_is_said_in_one_whole_line(group: list[str], monkeyp
     listed = succeed([*group, "--help"]).partition("Commands:")[2].splitlines()
     assert len(listed) > 1
     assert not [line for line in listed if line.endswith("...")]
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in GROUPS])
+def test_help_calls_no_value_by_its_type_and_begins_with_what_is_needed(command: str) -> None:
+    printed = succeed([command, "--help"])
+    usage, rest = printed.partition("\n\n")[0], printed.partition("Options:")[2]
+    assert not re.findall(r"^ +(?:-\w, )?--[\w-]+ (<(?:str|path|int|float|list).*?>)", rest, re.MULTILINE)
+    needed = re.findall(r"^  (--[\w-]+) [^\[]*\[required\]", rest, re.MULTILINE)
+    assert usage.startswith(" ".join(["Usage: dlir", command, *needed[:1]]))
+    assert all(option in usage for option in needed)
+    assert "  -q, --quiet" in rest
 
 
 @pytest.mark.parametrize("command", ["register", "cine", "batch"])

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import typer
 
 from cmake_lists import ROOT
+from dlir.cli import app
 from dlir.losses.choices import SIMILARITIES
 from dlir.model.catalogue import resolve_model
 from dlir.model.file import read_header
@@ -73,6 +78,106 @@ def test_folders_and_names_of_the_contributors_page_exist() -> None:
         for name in re.findall(r"`([A-Z_a-z.]+)`", row):
             # An attribute is defined in its class, a constant or a function at the top.
             assert any(name.rpartition(".")[2] in file for file in files), name
+
+
+# -- commands -----------------------------------------------------------------------------------------
+
+
+_FENCED = re.compile(r"^ *```[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def typed(text: str) -> list[list[str]]:
+    """The words behind each `dlir` in blocks of code, as a shell gives them to it: without comments, and without what
+    the shell does with the rest of the line. It may stand behind another program, or in a string of another language.
+    """
+    found = []
+    for line in "".join(_FENCED.findall(text)).splitlines():
+        command = re.search(r"(?<![\w./-])dlir (?=-|[a-z]).*", re.sub(r"(^|\s)#\s.*", "", line))
+        if command:
+            whole = command[0] if command[0].count('"') % 2 == 0 else command[0].rpartition('"')[0]
+            whole = re.sub(r"\$\w+", "1", whole)  # variables, which hold numbers in our pages
+            lexer = shlex.shlex(whole, posix=True, punctuation_chars="|&;<>()")
+            lexer.whitespace_split = True
+            found.append(list(takewhile(lambda word: word[:1] not in tuple("|&;<>()"), lexer))[1:])
+    return found
+
+
+def told(text: str) -> list[list[str]]:
+    """The words behind each `dlir` in sentences, which may leave out what does not matter there."""
+    return [command.split()[1:] for command in re.findall(r"`(dlir (?:-|[a-z])[^`]*)`", _FENCED.sub("", text))]
+
+
+@cache
+def root_command() -> Any:
+    return typer.main.get_command(app)
+
+
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that the first words name, and the words behind them."""
+    command = root_command()
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+def unknown(words: list[str]) -> list[str]:
+    """Those of the words that are neither commands nor options of theirs, nor may be values."""
+    command, rest = command_of(words)
+    options = {"--help", "-h", *(name for one in command.params for name in (*one.opts, *one.secondary_opts))}
+    missing = [word for word in rest if word.startswith("-") and word.partition("=")[0] not in options]
+    return missing + (rest[:1] if hasattr(command, "commands") and rest and not rest[0].startswith("-") else [])
+
+
+def refused(words: list[str]) -> str:
+    """What a command has against its words, before anything is run; empty where nothing."""
+    command, rest = command_of(words)
+    if hasattr(command, "commands"):  # its own options may do something as soon as they are read
+        return " ".join(unknown(words))
+    try:
+        command.make_context("dlir", rest)
+    except typer.Exit:  # of --help
+        return ""
+    except Exception as error:
+        return f"{getattr(error, 'param', '')} {getattr(error, 'message', '') or error!r}"
+    return ""
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_every_command_is_one_that_there_is(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert [(words, refused(words)) for words in typed(text) if refused(words)] == []
+    assert [(words, unknown(words)) for words in told(text) if unknown(words)] == []
+
+
+def test_the_commands_of_the_pages_are_found() -> None:
+    assert ["register", "--fixed", "ed.nii.gz"] in [words[:3] for words in typed(README)]
+    assert ["batch", "pairs.csv", "--output", "results", "--summary"] in typed(
+        page("batch.md")
+    )  # in a string, before ||
+    assert ["train", "--init-config", "lung_mr"] in typed(page("training.md"))  # before >
+    assert ["register", "--fixed", "first.nii.gz"] in [words[:3] for words in typed(page("install.md"))]  # in a list
+    assert ["models", "show", "NAME", "--json"] in told(page("models.md"))
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        ("register --fixed a --moving b --outptu c", "--outptu"),
+        ("register --fixed a --moving b --output c --kind elastic", "elastic"),
+        ("register --fixed a --moving b", "output"),
+        ("registre", "registre"),
+        ("models shw cardiac-cine", "shw"),
+        ("batch pairs.csv --output c --jobs many", "jobs"),
+        ("--verbose", "--verbose"),
+    ],
+)
+def test_a_command_that_is_none_is_found_out(words: str, wrong: str) -> None:
+    assert wrong in refused(words.split())
+
+
+def test_an_option_that_is_none_is_found_out_in_a_sentence() -> None:
+    assert unknown(["apply", "--labels"]) == ["--labels"]
+    assert unknown(["cine", "--no-cycle"]) == []
 
 
 # -- the README ---------------------------------------------------------------------------------------

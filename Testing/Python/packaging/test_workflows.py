@@ -89,7 +89,7 @@ def test_every_supported_python_is_tested_on_every_system(workflow: dict[Any, An
 
 def test_it_runs_what_the_makefile_has(workflow: dict[Any, Any]) -> None:
     run = commands(workflow)
-    assert made(run) == {"lint", "demo"}
+    assert made(run) == {"lint", "docs", "demo"}
     assert "python -m pytest" in run
     for file in re.findall(r"[\w./-]+\.(?:py|lock)", run):
         assert (ROOT / file).is_file(), file
