@@ -6,20 +6,20 @@ from typing import Any
 
 import qt
 
-from DLIRRegistrationLib.panel.alignment import align_labels
-from DLIRRegistrationLib.panel.apply import ApplySection, RefineSection
-from DLIRRegistrationLib.panel.inputs import InputsSection
-from DLIRRegistrationLib.panel.look import LookSection
-from DLIRRegistrationLib.panel.models import ModelsSection
-from DLIRRegistrationLib.panel.names import NamesSection
-from DLIRRegistrationLib.panel.outputs import OutputsSection
-from DLIRRegistrationLib.panel.refining import RefiningView
-from DLIRRegistrationLib.panel.runner import Runner
+from DLIRRegistrationLib.panel.parts.alignment import align_labels
+from DLIRRegistrationLib.panel.parts.refining import RefiningView
+from DLIRRegistrationLib.panel.parts.runner import Runner
+from DLIRRegistrationLib.panel.parts.status import StatusLine
 from DLIRRegistrationLib.panel.section import Host
-from DLIRRegistrationLib.panel.sequence import SequenceSection
-from DLIRRegistrationLib.panel.status import StatusLine
-from DLIRRegistrationLib.panel.train import TrainSection
-from DLIRRegistrationLib.panel.trust import TrustSection
+from DLIRRegistrationLib.panel.sections.apply import ApplySection, RefineSection
+from DLIRRegistrationLib.panel.sections.inputs import InputsSection
+from DLIRRegistrationLib.panel.sections.look import LookSection
+from DLIRRegistrationLib.panel.sections.models import ModelsSection
+from DLIRRegistrationLib.panel.sections.names import NamesSection
+from DLIRRegistrationLib.panel.sections.outputs import OutputsSection
+from DLIRRegistrationLib.panel.sections.sequence import SequenceSection
+from DLIRRegistrationLib.panel.sections.train import TrainSection
+from DLIRRegistrationLib.panel.sections.trust import TrustSection
 from DLIRRegistrationLib.panel.values import choose_volumes, offered_volumes
 
 # While nothing runs: often enough to notice a worker that is ready or has died.

@@ -9,8 +9,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib.panel.runner import Runner
-from DLIRRegistrationLib.panel.status import StatusLine
+from DLIRRegistrationLib.panel.parts.runner import Runner
+from DLIRRegistrationLib.panel.parts.status import StatusLine
 from DLIRRegistrationLib.panel.wording import in_panel_words
 
 

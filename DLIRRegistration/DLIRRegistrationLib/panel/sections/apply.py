@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
 from DLIRRegistrationLib import dependencies
-from DLIRRegistrationLib.panel.packages import ensure_installed
+from DLIRRegistrationLib.panel.parts.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, RunSection
 from DLIRRegistrationLib.panel.values import keep_result, present, refinement_of, registration_of
 

@@ -8,8 +8,8 @@ from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
 from DLIRRegistrationLib import dependencies
-from DLIRRegistrationLib.panel.dialogs import agreed, can_ask
-from DLIRRegistrationLib.panel.status import StatusLine
+from DLIRRegistrationLib.panel.parts.dialogs import agreed, can_ask
+from DLIRRegistrationLib.panel.parts.status import StatusLine
 
 _REQUESTER = "DLIR"
 

@@ -229,7 +229,7 @@ def test_models_are_added_and_removed(bench: Bench, tmp_path: Path, monkeypatch:
     shutil.copyfile(resource_folder("Models") / "cardiac-cine.safetensors", own)
 
     chosen = str(own)
-    monkeypatch.setattr("DLIRRegistrationLib.panel.models.choose_file", lambda *_: chosen)
+    monkeypatch.setattr("DLIRRegistrationLib.panel.sections.models.choose_file", lambda *_: chosen)
     bench.click("addModelButton")
     assert _items(bench.ui.modelSelector) == [*shipped[:-1], "mine", shipped[-1]]
     assert bench.ui.removeModelButton.enabled
@@ -252,7 +252,7 @@ def test_models_are_added_and_removed(bench: Bench, tmp_path: Path, monkeypatch:
 def test_a_file_that_is_no_model_is_refused(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = tmp_path / "wrong.safetensors"
     wrong.write_bytes(b"nonsense")
-    monkeypatch.setattr("DLIRRegistrationLib.panel.models.choose_file", lambda *_: str(wrong))
+    monkeypatch.setattr("DLIRRegistrationLib.panel.sections.models.choose_file", lambda *_: str(wrong))
     bench.unfold("modelsButton")
     shipped = _items(bench.ui.modelSelector)
     bench.click("addModelButton")

@@ -251,10 +251,10 @@ def test_a_failed_training_says_why(bench: Bench, training: Any) -> None:
 
 def test_a_configuration_may_be_a_file(bench: Bench, training: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     box = bench.ui.presetSelector
-    monkeypatch.setattr("DLIRRegistrationLib.panel.train.choose_file", lambda *_: "")
+    monkeypatch.setattr("DLIRRegistrationLib.panel.sections.train.choose_file", lambda *_: "")
     box.currentIndex = box.count - 1
     assert box.currentIndex == -1, "nothing was chosen"
-    monkeypatch.setattr("DLIRRegistrationLib.panel.train.choose_file", lambda *_: "/somewhere/mine.yaml")
+    monkeypatch.setattr("DLIRRegistrationLib.panel.sections.train.choose_file", lambda *_: "/somewhere/mine.yaml")
     box.currentIndex = box.count - 1
     assert box.currentText == "mine.yaml"
     assert bench.parameters.trainingPreset == "/somewhere/mine.yaml"
@@ -271,7 +271,7 @@ def test_a_run_that_was_there_before_is_shown(bench: Bench, training: Any, tmp_p
 
 def test_the_curve_is_of_one_quantity(bench: Bench) -> None:
     """A stage may be trained for another similarity than it is validated by, and than the stage before it."""
-    from DLIRRegistrationLib.panel.train import shown_curve
+    from DLIRRegistrationLib.panel.sections.train import shown_curve
 
     name, _, points = shown_curve(HISTORY)
     assert name == "validation similarity"

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second press counts, however soon, and every point of the curve is drawn."""
-    monkeypatch.setattr("DLIRRegistrationLib.panel.runner._DOUBLE_CLICK_S", -1.0)
-    monkeypatch.setattr("DLIRRegistrationLib.panel.refining._PAUSE", -1.0)
+    monkeypatch.setattr("DLIRRegistrationLib.panel.parts.runner._DOUBLE_CLICK_S", -1.0)
+    monkeypatch.setattr("DLIRRegistrationLib.panel.parts.refining._PAUSE", -1.0)
 
 
 def _choose(box: Any, text: str) -> None:
@@ -29,7 +29,7 @@ def _apply(bench: Bench) -> None:
 
 
 def test_the_objective_is_drawn_stage_by_stage(bench: Bench, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    import DLIRRegistrationLib.panel.refining as refining
+    import DLIRRegistrationLib.panel.parts.refining as refining
 
     drawn: list[Any] = []
     picture = refining.curve_picture

@@ -9,7 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from dlir.registration.choices import NO_MODEL
-from DLIRRegistrationLib.panel.dialogs import show_error
+from DLIRRegistrationLib.panel.parts.dialogs import show_error
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.logic import Verdict

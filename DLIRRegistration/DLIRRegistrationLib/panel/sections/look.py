@@ -11,8 +11,8 @@ from slicer.i18n import tr as _
 from DLIRRegistrationLib.display import views
 from DLIRRegistrationLib.display.deformation import CAVEAT, show_glyphs, show_grid
 from DLIRRegistrationLib.display.layout import JACOBIAN_VIEW, current_views, leave_side_by_side, make_layout_known
-from DLIRRegistrationLib.panel.outlines import OutlinesSection
 from DLIRRegistrationLib.panel.section import Host, Section, put
+from DLIRRegistrationLib.panel.sections.outlines import OutlinesSection
 from DLIRRegistrationLib.panel.values import present
 
 _OF_WARPED = ("layoutButton", "fadeSlider", "checkerboardCheckBox", "checkerboardSpinBox", "beforeCheckBox")

@@ -14,9 +14,9 @@ from slicer.i18n import tr as _
 from dlir.errors import DLIRError
 from dlir.model.catalogue import SUFFIX, resource_folder
 from DLIRRegistrationLib import dependencies
-from DLIRRegistrationLib.panel.curve import Curve, curve_picture
-from DLIRRegistrationLib.panel.dialogs import choose_file
-from DLIRRegistrationLib.panel.packages import ensure_installed
+from DLIRRegistrationLib.panel.parts.curve import Curve, curve_picture
+from DLIRRegistrationLib.panel.parts.dialogs import choose_file
+from DLIRRegistrationLib.panel.parts.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, Section, allow, fill, put, silently
 
 if TYPE_CHECKING:

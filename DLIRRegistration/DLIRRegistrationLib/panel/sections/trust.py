@@ -8,8 +8,8 @@ import qt
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.display import views
+from DLIRRegistrationLib.panel.parts.status import verdict_text
 from DLIRRegistrationLib.panel.section import Host, Section, allow
-from DLIRRegistrationLib.panel.status import verdict_text
 from DLIRRegistrationLib.panel.values import present
 
 _ROWS_SHOWN = 14

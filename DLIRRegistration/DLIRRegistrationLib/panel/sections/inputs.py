@@ -13,7 +13,7 @@ from dlir.registration.choices import AUTO_MODEL, NO_MODEL
 from DLIRRegistrationLib import models
 from DLIRRegistrationLib.logic import optimisation_problem
 from DLIRRegistrationLib.panel.choices import Start, no_model
-from DLIRRegistrationLib.panel.masks import MaskChooser
+from DLIRRegistrationLib.panel.parts.masks import MaskChooser
 from DLIRRegistrationLib.panel.section import Host, Section, fill, put, silently
 from DLIRRegistrationLib.panel.values import all_present
 from DLIRRegistrationLib.panel.wording import in_panel_words
