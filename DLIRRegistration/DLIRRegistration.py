@@ -16,6 +16,7 @@ import vtk
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
+    vtkMRMLModelNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLSequenceNode,
@@ -98,6 +99,7 @@ class DLIRRegistrationParameterNode:
     fixedSegmentation: vtkMRMLSegmentationNode
     fixedLandmarks: vtkMRMLMarkupsFiducialNode
     movingLandmarks: vtkMRMLMarkupsFiducialNode
+    surfaces: list[vtkMRMLModelNode]
     kind: Kind = Kind.DEFORMABLE
     device: Device = Device.AUTO
 
@@ -128,6 +130,7 @@ class DLIRRegistrationParameterNode:
     resultScoredBy: vtkMRMLSegmentationNode
     verdictLevel: str
     verdictReason: str
+    resultChanges: str
 
     # Look
     fade: Annotated[float, WithinRange(0, 1)] = 0.5

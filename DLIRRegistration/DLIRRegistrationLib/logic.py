@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,17 @@ from typing import Any, Literal, overload
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from dlir.errors import DLIRError
+from dlir.errors import DLIRError, OutputError
+from dlir.io.writing import write_text
 from dlir.registration.choices import NO_MODEL, Kind
 from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import Curve, Offer, Progress, silent
 from DLIRRegistrationLib.models import FORMER_DEFAULT
+from DLIRRegistrationLib.registration.carrying import carried
+from DLIRRegistrationLib.registration.folds import MOST as MOST_FOLDS
+from DLIRRegistrationLib.registration.folds import Fold, folds
 from DLIRRegistrationLib.registration.outputs import Outputs
+from DLIRRegistrationLib.registration.page import report_page
 from DLIRRegistrationLib.registration.requests import (
     MaskInput,
     OutputSelection,
@@ -41,7 +46,9 @@ from DLIRRegistrationLib.worker.client import WorkerClient
 
 # What calls are made with and what they return, for scripts and the panel to import from here.
 __all__ = [
+    "MOST_FOLDS",
     "DLIRRegistrationLogic",
+    "Fold",
     "MaskInput",
     "OutputSelection",
     "RegistrationNodes",
@@ -74,6 +81,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         self.worker = WorkerClient()
         self._tasks: list[Task] = []
         self._trainings: dict[Path, TrainingRun] = {}
+        self._folds: tuple[Any, list[Fold]] | None = None
 
     def warmUp(self) -> None:
         """Starts the worker process, which takes seconds, before it is needed; returns at once. Raises WorkerError."""
@@ -386,6 +394,53 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         which looks like `model`. Raises ImageError for a model without a surface; then nothing has changed.
         """
         return _filled(output, model, f"{model.GetName()} propagated", partial(propagate_model, model, transform))
+
+    def carryOver(
+        self,
+        transform: Any,
+        reference: Any,
+        segmentations: Sequence[Any] = (),
+        landmarks: Sequence[Any] = (),
+        surfaces: Sequence[Any] = (),
+        former: Mapping[Any, Any] | None = None,
+    ) -> list[Any]:
+        """Brings what was drawn on the moving image onto the fixed one, by a transform that is there; the nodes.
+
+        transform, reference: as for `propagateSegmentation`. segmentations, landmarks, surfaces: segmentation, markups
+        and model nodes. former: by node, that which a registration has carried it into. What was carried over before
+        is overwritten. Raises as the calls for one node; those before it have been carried over then.
+        """
+        draw = partial(self.propagateSegmentation, transform=transform, reference=reference)
+        steps = [
+            *((node, lambda source, output: draw(source, output=output)) for node in segmentations),
+            *((node, lambda source, output: self.propagateMarkups(source, transform, output)) for node in landmarks),
+            *((node, lambda source, output: self.propagateModel(source, transform, output)) for node in surfaces),
+        ]
+        return [carried(node, carry, (former or {}).get(node)) for node, carry in steps]
+
+    def folds(self, jacobian: Any) -> list[Fold]:
+        """The places of a Jacobian volume node where the deformation folds, the worst first. Asked again, it knows."""
+        seen = jacobian, jacobian.GetImageData(), jacobian.GetImageData().GetMTime(), jacobian.GetMTime()
+        if self._folds is None or self._folds[0] != seen:
+            self._folds = seen, folds(jacobian)
+        return self._folds[1]
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def saveNode(self, node: Any, path: str | Path) -> None:
+        """Writes a node as Slicer does, by the ending of the name. Raises OutputError where that fails."""
+        if not slicer.util.saveNode(node, str(path)):
+            raise OutputError(f"cannot write '{path}'; check the folder, and that the ending is one that Slicer knows")
+
+    def saveReport(self, path: str | Path, **result: Any) -> None:
+        """Writes the report of a result as a page of HTML with pictures, as `dlir register --html` does.
+
+        result: the nodes and the verdict, as `report_page` takes them. Raises OutputError, and GeometryError for a
+        volume without a place in the world.
+        """
+        write_text(Path(path), report_page(**result))
+
+    # -- maps ------------------------------------------------------------------------------------
 
     def jacobianVolume(self, transform: Any, reference: Any, output: Any | None = None) -> Any:
         """The Jacobian determinant of a transform node on the voxels of a volume node, as a coloured volume node.

@@ -28,7 +28,10 @@ COMPUTES = tuple(
 )
 # What of them is data, words or plain functions, and needs no torch: numpy and SimpleITK at most.
 LIGHT = (
-    *(f"dlir.registration.{part}." for part in ("choices", "progress", "request", "judging.verdict")),
+    *(
+        f"dlir.registration.{part}."
+        for part in ("choices", "progress", "request", "judging.verdict", "results.rows", "results.page")
+    ),
     *(f"dlir.transforms.{part}." for part in ("spatial", "files")),
 )
 # LPS to RAS is one multiplication by this.

@@ -12,11 +12,14 @@ from DLIRRegistrationLib.panel.parts.runner import Runner
 from DLIRRegistrationLib.panel.parts.status import StatusLine
 from DLIRRegistrationLib.panel.section import Host
 from DLIRRegistrationLib.panel.sections.apply import ApplySection, RefineSection
+from DLIRRegistrationLib.panel.sections.carry import CarrySection
 from DLIRRegistrationLib.panel.sections.inputs import InputsSection
 from DLIRRegistrationLib.panel.sections.look import LookSection
 from DLIRRegistrationLib.panel.sections.models import ModelsSection
 from DLIRRegistrationLib.panel.sections.names import NamesSection
 from DLIRRegistrationLib.panel.sections.outputs import OutputsSection
+from DLIRRegistrationLib.panel.sections.result import ResultSection
+from DLIRRegistrationLib.panel.sections.save import SaveSection
 from DLIRRegistrationLib.panel.sections.sequence import SequenceSection
 from DLIRRegistrationLib.panel.sections.train import TrainSection
 from DLIRRegistrationLib.panel.sections.trust import TrustSection
@@ -37,14 +40,16 @@ class Panel:
         self.runner = Runner(logic.poll, ui.progressBar, refining, status, self.show)
         self.host = Host(ui, logic, status, self.runner)
         self.inputs = InputsSection(self.host)
-        self.apply = ApplySection(self.host, self.show)
+        self.carry = CarrySection(self.host)
+        self.apply = ApplySection(self.host, self.show, self._on_result)
         self.look = LookSection(self.host)
         self.models = ModelsSection(self.host, self._on_catalogue)
         self.train = TrainSection(self.host, self.models.add)
-        others = (RefineSection, OutputsSection, TrustSection, SequenceSection, NamesSection)
-        rest = [section(self.host) for section in others]
-        self.sections = [self.inputs, self.apply, self.look, self.models, self.train, *rest]
-        names = ("inputs", "moreInputs", "outputs", "look", "sequence", "train")
+        others = (OutputsSection, TrustSection, SaveSection, SequenceSection, NamesSection)
+        rest = [RefineSection(self.host, self._on_result), *(section(self.host) for section in others)]
+        self.sections = [self.inputs, self.apply, self.look, self.carry, self.models, self.train, *rest]
+        self.sections.append(ResultSection(self.host))  # last, for it hides whole sections
+        names = ("inputs", "moreInputs", "outputs", "look", "carry", "measure", "sequence", "train")
         align_labels([getattr(ui, f"{name}Button") for name in names])
         self._idle = qt.QTimer()
         self._idle.setInterval(_IDLE_MS)
@@ -53,8 +58,8 @@ class Panel:
     def set_parameters(self, parameters: Any) -> None:
         """Show other parameters; None, as while a scene is closed, ends what runs, and nothing said of it stays."""
         if parameters is None:
-            self.host.status.clear()
             self.runner.cancel()
+            self.host.status.forget()
             self.look.leave()
         if self.host.parameters is None or parameters is None:
             self.look.forget()
@@ -86,6 +91,11 @@ class Panel:
         for section in self.sections:
             section.close()
 
+    def _on_result(self) -> None:
+        """A pair has been registered, and its result is in the parameters."""
+        self.carry.carry_surfaces()
+        self.look.present_result()
+
     def _on_catalogue(self) -> None:
         self.inputs.refresh_models()
         self.show()
@@ -93,6 +103,8 @@ class Panel:
     def _on_idle(self) -> None:
         self.host.logic.poll()
         self.train.follow()
+        if self.host.settled:
+            self.look.follow()
         self._propose()
 
     def _propose(self) -> None:

@@ -103,7 +103,6 @@ class RunSection(Section):
 
     def _on_done(self, choices: dict[str, Any], result: Any) -> None:
         """choices: what it was started with."""
-        self.host.status.verdict(result.verdict, result.chosen_model)
 
 
 def allow(button: Any, problem: str | None, ready: str) -> None:

@@ -219,7 +219,7 @@ class _Target:
     def written(self, finished: Finished, clock: Clock, progress: Progress) -> Finished:
         """With all files, the report last, and their names in it."""
         from dlir.io import write_json
-        from dlir.registration.results.outputs import write_outputs
+        from dlir.registration.results.outputs import write_outputs, write_page
 
         with clock.step("write"):
             write_outputs(
@@ -227,6 +227,8 @@ class _Target:
             )
         seconds = finished.report["seconds"] | clock.rounded()
         report = finished.report | {"outputs": self.names, "seconds": seconds}
+        if "page" in self.names:
+            write_page(self.outputs.file(self.names["page"]), report, finished.loaded, finished.result)
         if "report" in self.names:
             write_json(self.outputs.file(self.names["report"]), report)
         files = {key: str(self.outputs.path / name) for key, name in self.names.items()}

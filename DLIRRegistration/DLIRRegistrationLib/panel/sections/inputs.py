@@ -1,11 +1,10 @@
-"""Inputs and More inputs: model and its card, segmentations to propagate, masks, where to start from."""
+"""Images and Options: model and its card, masks, where to start from."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from dlir.model.catalogue import all_models
@@ -14,8 +13,7 @@ from DLIRRegistrationLib import models
 from DLIRRegistrationLib.logic import optimisation_problem
 from DLIRRegistrationLib.panel.choices import Start, no_model
 from DLIRRegistrationLib.panel.parts.masks import MaskChooser
-from DLIRRegistrationLib.panel.section import Host, Section, fill, put, silently
-from DLIRRegistrationLib.panel.values import all_present
+from DLIRRegistrationLib.panel.section import Host, Section, fill, put
 from DLIRRegistrationLib.panel.wording import in_panel_words
 
 
@@ -30,7 +28,6 @@ class InputsSection(Section):
         ]
         self._carded: str | None = None
         self.ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
-        self.ui.segmentationsSelector.connect("checkedNodesChanged()", self._on_segmentations)
         self.refresh_models()
 
     def refresh_models(self) -> None:
@@ -43,7 +40,6 @@ class InputsSection(Section):
     def show(self) -> None:
         parameters = self.host.parameters
         self._show_model(parameters.model)
-        self._show_segmentations(all_present(parameters.segmentations))
         for mask in self._masks:
             mask.show()
         self.ui.initializeSelector.enabled = parameters.initialTransform is None
@@ -68,27 +64,6 @@ class InputsSection(Section):
         hint = in_panel_words(refused) if refused else _("The next best position that the optimisation has found.")
         box.setItemData(row, hint, qt.Qt.ToolTipRole)
 
-    def _show_segmentations(self, chosen: list[Any]) -> None:
-        box = self.ui.segmentationsSelector
-
-        def mark() -> None:
-            for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-                state = qt.Qt.Checked if node in chosen else qt.Qt.Unchecked
-                if box.checkState(node) != state:
-                    box.setCheckState(node, state)
-
-        silently(box, mark)
-        box.toolTip = (
-            _("To be carried to the fixed image: {names}.").format(names=", ".join(node.GetName() for node in chosen))
-            if chosen
-            else _("Segmentations drawn on the moving image, to be carried to the fixed one.")
-        )
-
     def _on_model(self, index: int) -> None:
         if index >= 0:
             self.write("model", self.ui.modelSelector.itemData(index))
-
-    def _on_segmentations(self) -> None:
-        box = self.ui.segmentationsSelector
-        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        self.write("segmentations", [node for node in nodes if box.checkState(node) == qt.Qt.Checked])

@@ -1,4 +1,4 @@
-"""Trust: the figures of the last result, the verdict on it, and the way to the worst place."""
+"""Can I trust it?: the places where the last result folds, and all its figures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import qt
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.display import views
-from DLIRRegistrationLib.panel.parts.status import verdict_text
-from DLIRRegistrationLib.panel.section import Host, Section, allow
+from DLIRRegistrationLib.logic import MOST_FOLDS, Fold
+from DLIRRegistrationLib.panel.section import Host, Section, allow, silently
 from DLIRRegistrationLib.panel.values import present
 
 _ROWS_SHOWN = 14
@@ -36,18 +36,16 @@ class TrustSection(Section):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self._shown: tuple[Any, int] | None = None
+        self._folds: list[Fold] = []
         self.ui.worstFoldButton.connect("clicked(bool)", self._on_worst_fold)
+        self.ui.foldList.connect("itemClicked(QListWidgetItem*)", self._on_fold)
+        self.ui.nextTrustButton.connect("clicked(bool)", self._on_next)
 
     def show(self) -> None:
         parameters = self.host.parameters
         table, jacobian = present(parameters.resultTable), present(parameters.resultJacobian)
-        level = parameters.verdictLevel if table is not None else ""
-        self.ui.verdictReasonLabel.text = (
-            verdict_text(level, parameters.verdictReason) if level else _("There is no result yet.")
-        )
         self.ui.reportTable.visible = table is not None
-        lacking = _("Needs a Jacobian volume: leave it switched on in Outputs.") if jacobian is None else None
-        allow(self.ui.worstFoldButton, lacking, _("Moves the views to where the Jacobian is lowest."))
+        self._show_folds(jacobian)
         if table is not None and self._shown != (table, table.GetMTime()):
             self._shown = (table, table.GetMTime())
             self._fill(table.GetTable())
@@ -82,13 +80,55 @@ class TrustSection(Section):
         line = widget.fontMetrics().height() + _LINE_MARGIN
         widget.setFixedHeight(min(len(rows), _ROWS_SHOWN) * line + header.sizeHint.height() + 2 * widget.frameWidth)
 
-    def _on_worst_fold(self) -> None:
-        jacobian = present(self.host.parameters.resultJacobian) if self.host.parameters is not None else None
+    def _show_folds(self, jacobian: Any) -> None:
+        found = self.host.logic.folds(jacobian) if jacobian is not None else []
+        ui = self.ui
+        ui.foldList.visible = bool(found)
+        ui.worstFoldButton.visible = bool(found)
+        allow(ui.worstFoldButton, None, _("Moves the views to where the Jacobian is lowest, and shows it."))
         if jacobian is None:
-            return
-        place = views.jump_to_worst_fold(jacobian)
-        if place is None:
-            self.host.status.note(_("Nothing folds: the Jacobian is above 0 everywhere."))
+            ui.foldLabel.text = _("Where it folds is known with a Jacobian volume: leave it ticked in Outputs.")
+        elif not found:
+            ui.foldLabel.text = _("Nothing folds.")
+        else:
+            most = len(found) == MOST_FOLDS
+            ui.foldLabel.text = _("Tissue folds over itself, which is never anatomy, at these places:") + (
+                " " + _("(the {count} worst)").format(count=len(found)) if most else ""
+            )
+        if found != self._folds:
+            self._folds = found
+            silently(ui.foldList, lambda: self._list(found))
+
+    def _list(self, found: list[Fold]) -> None:
+        self.ui.foldList.clear()
+        for fold in found:
+            self.ui.foldList.addItem(_place(fold))
+
+    def _on_fold(self, item: Any = None) -> None:
+        row = self.ui.foldList.currentRow
+        if 0 <= row < len(self._folds):
+            self._go_to(row)
+
+    def _on_worst_fold(self) -> None:
+        if self._folds:
+            self.ui.foldList.setCurrentRow(0)
+            self._go_to(0)
+
+    def _on_next(self) -> None:
+        """Its text has promised the folds, where there are some."""
+        self._on_worst_fold()
+
+    def _go_to(self, row: int) -> None:
+        """A fold is red in the colours of the Jacobian, so these are shown."""
+        self.write("showJacobian", True)
+        views.jump_to(self._folds[row].position)
+
+
+def _place(fold: Fold) -> str:
+    sides = zip(fold.position, (("R", "L"), ("A", "P"), ("S", "I")), strict=True)
+    where = " ".join(f"{names[value < 0]} {abs(value):.0f}" for value, names in sides)
+    lowest = _("lowest {value:.2f}").format(value=fold.lowest)
+    return _("{count} voxels, {lowest}, at {where} mm").format(count=fold.voxels, lowest=lowest, where=where)
 
 
 def _cells(table: Any, row: int) -> tuple[str, str, str]:
