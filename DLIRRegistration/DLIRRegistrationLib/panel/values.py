@@ -98,7 +98,7 @@ def keep_result(parameters: Any, choices: dict[str, Any], result: RegistrationNo
         parameters.resultPropagated = list(result.segmentations)
         parameters.resultScoredBy = choices["fixedSegmentation"]
         parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
-        parameters.resultChanges = " ".join(result.changes)
+        parameters.resultChanges = "\n".join(result.changes)
 
 
 def keep_carried(parameters: Any, segmentations: list[Any], landmarks: list[Any], nodes: list[Any]) -> None:

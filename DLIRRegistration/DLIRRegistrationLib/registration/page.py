@@ -45,7 +45,7 @@ def report_page(
         )
         for name, plane in slices(grid_of_volume(fixed), worst).items()
     ]
-    return pair_page((moving.GetName(), fixed.GetName()), level, reason, changes, rows_of(table), planes)
+    return pair_page((moving.GetName(), fixed.GetName()), level, reason, changes.splitlines(), rows_of(table), planes)
 
 
 def _seen(node: Any, plane: ImageGrid, outside: float | None = None) -> NDArray[Any]:

@@ -24,5 +24,5 @@ def ensure_installed(status: StatusLine, needed: Sequence[dependencies.Requireme
     try:
         return dependencies.install(_REQUESTER, lambda text: agreed(text, _("Install Python packages")), needed=needed)
     except DLIRError as error:
-        status.error(str(error))
+        status.error(str(error), getattr(error, "details", ""))
         return False

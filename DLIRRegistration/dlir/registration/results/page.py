@@ -82,15 +82,22 @@ def report_page(report: Mapping[str, Any], planes: Sequence[Plane]) -> str:
     """The page of a registration's report."""
     names = (report["moving"]["file"], report["fixed"]["file"])
     verdict = report["verdict"]
-    return pair_page(names, verdict["level"], verdict["reason"], " ".join(changes(report)), report_rows(report), planes)
+    return pair_page(names, verdict["level"], verdict["reason"], changes(report), report_rows(report), planes)
 
 
 def pair_page(
-    names: tuple[str, str], level: str, reason: str, changed: str, rows: Sequence[Row], planes: Sequence[Plane]
+    names: tuple[str, str],
+    level: str,
+    reason: str,
+    changed: Sequence[str],
+    rows: Sequence[Row],
+    planes: Sequence[Plane],
 ) -> str:
     """The page of a registered pair. names: of the moving and the fixed image. changed: as of `changes`."""
     page = Page(f"{names[0]} registered to {names[1]}", f"{level.capitalize()}. {reason}")
-    page.section("What has changed", changed)
+    page.section("What has changed")
+    for sentence in changed:
+        page.text(sentence)
     page.section("Pictures", f"From left to right: {PANELS}.")
     for plane in planes:
         page.figure(_picture(plane), plane.name)

@@ -54,13 +54,11 @@ def changes(report: Mapping[str, Any]) -> list[str]:
     inputs, found = report.get("verdict", {}).get("inputs", {}), []
     if (moved := inputs.get("displacement_mm")) is not None:
         found.append(f"95 % of the image moves by less than {moved:.1f} mm.")
-    for name, figures in list(report.get("volumes", {}).items())[:_NAMED]:
-        before, after = figures["before_ml"], figures["after_ml"]
-        if before and after is not None:
-            found.append(f"{name}: {_volume(before)} → {_volume(after)} ml.")
-    for name, scores in list(scored_labels(report).items())[:_NAMED]:
-        if (after := scores["after"]["dice"]) is not None and (before := scores["before"]["dice"]) is not None:
-            found.append(f"Overlap (Dice) of {name}: {before:.2f} → {after:.2f}.")
+    scored = scored_labels(report)
+    for name in list(dict.fromkeys([*report.get("volumes", {}), *scored]))[:_NAMED]:
+        told = [*_volume_change(report.get("volumes", {}).get(name)), *_overlap_change(scored.get(name))]
+        if told:
+            found.append(f"{name[:1].upper()}{name[1:]}: {', '.join(told)}.")
     if landmarks := report.get("landmarks"):
         before, after = landmarks["before"]["mean_mm"], landmarks["after"]["mean_mm"]
         if before is not None and after is not None:
@@ -73,6 +71,16 @@ def changes(report: Mapping[str, Any]) -> list[str]:
     elif chosen:
         found.append(f"Model chosen for these images: {chosen}.")
     return found
+
+
+def _volume_change(figures: Mapping[str, Any] | None) -> Iterator[str]:
+    if figures and figures["before_ml"] is not None and figures["after_ml"] is not None:
+        yield f"{_volume(figures['before_ml'])} → {_volume(figures['after_ml'])} ml"
+
+
+def _overlap_change(scores: Mapping[str, Any] | None) -> Iterator[str]:
+    if scores and scores["before"]["dice"] is not None and scores["after"]["dice"] is not None:
+        yield f"Dice {scores['before']['dice']:.2f} → {scores['after']['dice']:.2f}"
 
 
 # -- sections -----------------------------------------------------------------------------------------
