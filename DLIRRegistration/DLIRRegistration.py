@@ -55,7 +55,7 @@ class DLIRRegistration(ScriptedLoadableModule):
         parent.helpText = _(
             "Aligns two volumes, in one shot with a network trained on such images, or by optimisation: affine first, "
             "then coarse-to-fine B-splines that do not fold. Choose a fixed and a moving volume and press Apply; "
-            "Look and Trust then show whether the result can be relied on."
+            "the result is shown at once, with whether it can be relied on, and with what one does next."
         )
         parent.acknowledgementText = _(
             "Method: B. D. de Vos et al., A deep learning framework for unsupervised affine and deformable image "

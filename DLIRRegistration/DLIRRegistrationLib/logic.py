@@ -18,10 +18,11 @@ from dlir.io.writing import write_text
 from dlir.registration.choices import NO_MODEL, Kind
 from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import Curve, Offer, Progress, silent
-from DLIRRegistrationLib.models import FORMER_DEFAULT
+from DLIRRegistrationLib.models import FORMER_DEFAULT, misfit
 from DLIRRegistrationLib.registration.carrying import carried
 from DLIRRegistrationLib.registration.folds import MOST as MOST_FOLDS
 from DLIRRegistrationLib.registration.folds import Fold, folds
+from DLIRRegistrationLib.registration.foreseen import Foreseen, ModelChoice
 from DLIRRegistrationLib.registration.outputs import Outputs
 from DLIRRegistrationLib.registration.page import report_page
 from DLIRRegistrationLib.registration.requests import (
@@ -35,7 +36,7 @@ from DLIRRegistrationLib.registration.result_nodes import finish_jacobian
 from DLIRRegistrationLib.registration.run import Run
 from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
 from DLIRRegistrationLib.registration.sequence_run import SequenceRun
-from DLIRRegistrationLib.registration.task import RegistrationTask
+from DLIRRegistrationLib.registration.task import BackgroundTask, RegistrationTask
 from DLIRRegistrationLib.scene.frames import grid_of_volume
 from DLIRRegistrationLib.scene.jacobian import determinants
 from DLIRRegistrationLib.scene.markups import propagate_markups, propagate_model
@@ -49,6 +50,7 @@ __all__ = [
     "MOST_FOLDS",
     "DLIRRegistrationLogic",
     "Fold",
+    "Foreseen",
     "MaskInput",
     "OutputSelection",
     "RegistrationNodes",
@@ -79,7 +81,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         super().__init__()
         self.worker = WorkerClient()
-        self._tasks: list[Task] = []
+        self._tasks: list[BackgroundTask[Any]] = []
         self._trainings: dict[Path, TrainingRun] = {}
         self._folds: tuple[Any, list[Fold]] | None = None
 
@@ -205,6 +207,27 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         """Why `register` would refuse these, as one sentence; None where it would begin."""
         return self.newRun(fixed, moving, model, **choices).problem()
 
+    def foreseeModel(
+        self, fixed: Any, moving: Any, onDone: Callable[[Foreseen | None], None]
+    ) -> BackgroundTask[Foreseen] | None:
+        """Finds which model "auto" would take for two volumes, without registering them; `poll` keeps it going.
+
+        onDone: gets it, or None where it cannot be told; the registration will say why. Returns None, and nothing is
+        begun, while the worker is not idle.
+        """
+        if self.worker.state != "ready":
+            return None
+        task = ModelChoice(fixed, moving, self.worker)
+        self._start(task, None, onDone, lambda message, kind: onDone(None))
+        return task
+
+    def modelMisfit(self, model: str, *volumes: Any) -> str | None:
+        """Why a model cannot have been made for volume nodes, by their size, as one sentence; None where it can."""
+        try:
+            return misfit(model, {node.GetName(): grid_of_volume(node) for node in volumes})
+        except DLIRError:  # not even an image, which `registrationProblem` tells
+            return None
+
     def newRefinement(
         self,
         fixed: Any,
@@ -321,7 +344,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         """Why `registerSequence` would refuse these, as one sentence; None where it would begin."""
         return self.newSequenceRun(sequence, reference, model, **choices).problem()
 
-    def _start(self, task: Task, on_progress: Any, on_done: Any, on_failed: Any) -> None:
+    def _start(self, task: BackgroundTask[Any], on_progress: Any, on_done: Any, on_failed: Any) -> None:
         self._tasks = [*(known for known in self._tasks if known.active), task]
         task.start(on_progress, on_done, on_failed)
 
@@ -428,8 +451,13 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
     # -- files -----------------------------------------------------------------------------------
 
     def saveNode(self, node: Any, path: str | Path) -> None:
-        """Writes a node as Slicer does, by the ending of the name. Raises OutputError where that fails."""
-        if not slicer.util.saveNode(node, str(path)):
+        """Writes a node as Slicer does, by the ending of the name; the scene keeps the file that it has for the node.
+
+        Raises OutputError where that fails.
+        """
+        storage = node.CreateDefaultStorageNode()
+        storage.SetFileName(str(path))
+        if not Path(path).parent.is_dir() or not storage.WriteData(node):
             raise OutputError(f"cannot write '{path}'; check the folder, and that the ending is one that Slicer knows")
 
     def saveReport(self, path: str | Path, **result: Any) -> None:

@@ -27,6 +27,8 @@ from DLIRRegistrationLib.panel.values import choose_volumes, offered_volumes
 
 # While nothing runs: often enough to notice a worker that is ready or has died.
 _IDLE_MS = 1000
+# While it is found out which model fits.
+_BUSY_MS = 50
 
 
 class Panel:
@@ -105,6 +107,7 @@ class Panel:
         self.train.follow()
         if self.host.settled:
             self.look.follow()
+            self._idle.setInterval(_BUSY_MS if self.inputs.follow() else _IDLE_MS)
         self._propose()
 
     def _propose(self) -> None:

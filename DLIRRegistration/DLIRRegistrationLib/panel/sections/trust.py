@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.display import views
 from DLIRRegistrationLib.logic import MOST_FOLDS, Fold
-from DLIRRegistrationLib.panel.section import Host, Section, allow, silently
+from DLIRRegistrationLib.panel.section import Host, Section, silently
 from DLIRRegistrationLib.panel.values import present
 
 _ROWS_SHOWN = 14
@@ -23,11 +23,36 @@ _LONG = 18
 def _hints() -> dict[str, str]:
     """What a measure means, where its name does not say."""
     return {
-        "Start": _(
-            "Scanner positions: each image where its scanner placed it. Image centres, centres of mass: the middle of "
-            "the moving image, or of what is bright in it, put on that of the fixed one."
+        "Similarity": _("How alike the brightness of both images is, where they lie on each other: 1 is the same."),
+        "Local similarity": _("The same in small neighbourhoods, which sees details."),
+        "Folding": _("Voxels in which the deformation turns tissue inside out, which is never anatomy."),
+        "Jacobian": _("How volume changes from the fixed to the moving image: 1 not at all, 0.5 halved, 2 doubled."),
+        "Error there and back": _(
+            "Registered the other way round as well, a point should come back to where it was; so far off are most."
         ),
+        "Displacement": _("So far or less move 95 % of the points."),
+        "Distance from the model's images": _("How unlike the images are to those that the model has learned from."),
+        "Distance to its networks": _("How unlike the pair looks to the model's networks."),
+        "Error to expect": _("Estimated from how the result behaves; see Error map in “Compare”."),
+        "Volume": _("In the moving image, and where it was carried over in the fixed one."),
+        "Dice": _("Overlap of two outlines: 1 is the same, 0 is none."),
+        "HD": _("Hausdorff distance: the largest distance between two outlines."),
+        "ASD": _("Average distance between two surfaces."),
+        "TRE": _("Target registration error: how far landmarks carried over end up from those of the fixed image."),
+        "Chosen by distance": _("How unlike the images are to what each model was made for; its own keep about 1."),
+        "Start": _(
+            "Where the images lay on each other at first. Scanner positions: each where its scanner placed it, as if "
+            "the patient had not moved. Image centres: the middle of the moving image on that of the fixed one. "
+            "Centres of mass: the middle of what is bright."
+        ),
+        "Why this start": _("How alike the images were, looked at coarsely, in each start that was tried."),
     }
+
+
+def _hint(measure: str) -> str | None:
+    """By how its name begins."""
+    found = [name for name in _hints() if measure.startswith(name)]
+    return _hints()[max(found, key=len)] if found else None
 
 
 class TrustSection(Section):
@@ -51,7 +76,7 @@ class TrustSection(Section):
             self._fill(table.GetTable())
 
     def _fill(self, table: Any) -> None:
-        widget, hints = self.ui.reportTable, _hints()
+        widget = self.ui.reportTable
         rows = [_cells(table, row) for row in range(table.GetNumberOfRows())]
         long = [not before and len(after) > _LONG for _measure, before, after in rows]
         widget.clearSpans()
@@ -60,7 +85,7 @@ class TrustSection(Section):
         widget.setHorizontalHeaderLabels([_("Measure"), _("Before"), _("After")])
         for row, cells in enumerate(rows):
             for column, text in enumerate(("", "", "") if long[row] else cells):
-                _put(widget, row, column, text)
+                _put(widget, row, column, text, _hint(text) if column == 0 else None)
         header = widget.horizontalHeader()
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         widget.resizeColumnToContents(1)
@@ -71,7 +96,7 @@ class TrustSection(Section):
         for row, (measure, _before, after) in enumerate(rows):
             if long[row]:
                 widget.setSpan(row, 1, 1, 2)
-                _put(widget, row, 0, measure, hints.get(measure))
+                _put(widget, row, 0, measure, _hint(measure))
                 _put(widget, row, 1, after)
                 # Qt 5 would make it as high as if the words had one of the columns.
                 heights.setSectionResizeMode(row, qt.QHeaderView.Fixed)
@@ -81,20 +106,19 @@ class TrustSection(Section):
         widget.setFixedHeight(min(len(rows), _ROWS_SHOWN) * line + header.sizeHint.height() + 2 * widget.frameWidth)
 
     def _show_folds(self, jacobian: Any) -> None:
+        """Only where there are some: that nothing folds stands in the table."""
         found = self.host.logic.folds(jacobian) if jacobian is not None else []
         ui = self.ui
-        ui.foldList.visible = bool(found)
-        ui.worstFoldButton.visible = bool(found)
-        allow(ui.worstFoldButton, None, _("Moves the views to where the Jacobian is lowest, and shows it."))
+        for widget in (ui.foldList, ui.worstFoldButton):
+            widget.visible = bool(found)
+        ui.foldLabel.visible = bool(found) or jacobian is None
         if jacobian is None:
             ui.foldLabel.text = _("Where it folds is known with a Jacobian volume: leave it ticked in Outputs.")
-        elif not found:
-            ui.foldLabel.text = _("Nothing folds.")
         else:
-            most = len(found) == MOST_FOLDS
-            ui.foldLabel.text = _("Tissue folds over itself, which is never anatomy, at these places:") + (
-                " " + _("(the {count} worst)").format(count=len(found)) if most else ""
+            worst = (
+                _("the {count} worst").format(count=len(found)) if len(found) == MOST_FOLDS else _("the worst first")
             )
+            ui.foldLabel.text = _("Here tissue folds over itself, which is never anatomy; {worst}:").format(worst=worst)
         if found != self._folds:
             self._folds = found
             silently(ui.foldList, lambda: self._list(found))
