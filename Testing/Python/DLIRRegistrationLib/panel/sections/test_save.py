@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 @pytest.fixture
 def done(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
     """A pair has been registered; whoever is asked for a file takes the name that is offered, in `tmp_path`."""
+    import vtk
+
     monkeypatch.setattr(
         "DLIRRegistrationLib.panel.sections.save.choose_target", lambda title, name, *_more: str(tmp_path / name)
     )
     bench.pair()
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)
+    bench.parameters.resultTransform.SetMatrixTransformToParent(vtk.vtkMatrix4x4())
     bench.unfold("saveButton")
     return bench
 
