@@ -117,7 +117,7 @@ def test_that_no_model_was_made_for_such_images_is_said(bench: Bench) -> None:
     bench.pair()
     bench.script.report["model"] = {"name": "none", "title": "no network", "distances": {"hippocampus": None}}
     _apply(bench)
-    assert "No model was made for such images, so this pair was optimised." in bench.ui.statusLabel.text
+    assert "No model was made for such images, so this pair was optimised." in bench.ui.changesLabel.text
 
 
 def test_a_result_is_refined_further_with_what_it_was_made_of(bench: Bench, at_once: None) -> None:

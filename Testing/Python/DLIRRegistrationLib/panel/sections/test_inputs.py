@@ -326,10 +326,15 @@ def test_nothing_is_foreseen_where_a_model_is_chosen_or_another_kind(
 
 
 def test_a_model_for_images_of_another_size_says_so(bench: Bench) -> None:
+    import numpy as np
+
+    from grids import make_grid
+
     bench.pair()
     bench.parameters.model = "hippocampus"
-    bench.settle()
-    card, wrong = bench.ui.modelCardLabel.text.splitlines()
-    assert "MR" in card
+    assert len(bench.ui.modelCardLabel.text.splitlines()) == 1
+    large = make_grid((6, 20, 24), (15.0, 15.0, 80.0))
+    bench.parameters.fixedVolume = bench.mrml.volume(np.ones(large.shape, np.int16), large, "chest")
+    _card, wrong = bench.ui.modelCardLabel.text.splitlines()
     assert wrong.startswith("Made for images of ")
-    assert wrong.endswith("'diastole' measures 36 x 30 x 48 mm.")
+    assert wrong.endswith("'chest' measures 360 x 300 x 480 mm.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlir.registration.results.page import Plane, pair_page, slices
-from DLIRRegistrationLib.registration.folds import folds
+from DLIRRegistrationLib.registration.afterwards.folds import folds
 from DLIRRegistrationLib.registration.report import rows_of
 from DLIRRegistrationLib.scene.frames import grid_of_volume, points_lps
 from DLIRRegistrationLib.scene.volumes import onto_grid, scalar_image

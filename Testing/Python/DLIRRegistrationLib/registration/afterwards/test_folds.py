@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("slicer", reason="needs slicer-core")
 
-from DLIRRegistrationLib.registration.folds import MOST, folds
+from DLIRRegistrationLib.registration.afterwards.folds import MOST, folds
 from grids import make_grid
 
 if TYPE_CHECKING:
