@@ -62,28 +62,22 @@ def request_of(
     """The request that `register` with the same arguments makes. Raises OptionError, ImageError, GeometryError and
     TransformError for what cannot be one.
     """
-<<<<<<< HEAD
-    if output is None and (displacement or full_paths or overwrite or format != DEFAULT_FORMAT):
+    if output is None and (displacement or html or full_paths or overwrite or format != DEFAULT_FORMAT):
         raise OptionError(
-            "displacement, format, full_paths and overwrite are about files; give output, the folder for them"
-=======
-    if output is None and (displacement or html or full_paths or overwrite):
-        raise OptionError(
-            "displacement, html, full_paths and overwrite are about files; give output, the folder for them"
->>>>>>> a35dad2 (wip: one path: the result in a few lines below Apply, next steps, folds in a list, carry over, save, a report page of one pair)
+            "displacement, html, format, full_paths and overwrite are about files; give output, the folder for them"
         )
     if not isinstance(refine, (str, type(None))):
         raise OptionError(f"refine is {refine!r}; give a text such as '10s', '50it', 'converged' or 'off'")
     outputs = None
     if output is not None:
-<<<<<<< HEAD
         outputs = Outputs(
-            os.fspath(output), displacement=displacement, full_paths=full_paths, overwrite=overwrite, format=format
+            os.fspath(output),
+            displacement=displacement,
+            html=html,
+            full_paths=full_paths,
+            overwrite=overwrite,
+            format=format,
         )
-=======
-        wanted = {"displacement": displacement, "html": html}
-        outputs = Outputs(os.fspath(output), **wanted, full_paths=full_paths, overwrite=overwrite)
->>>>>>> a35dad2 (wip: one path: the result in a few lines below Apply, next steps, folds in a list, carry over, save, a report page of one pair)
     return RegistrationRequest(
         image_source(fixed, "fixed image"),
         image_source(moving, "moving image"),

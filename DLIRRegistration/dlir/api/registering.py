@@ -100,13 +100,8 @@ def register(
     moving_landmarks, fixed_landmarks: a file, or (N, 3) in LPS mm, NaN for a point that is not known.
     initial_transform: a file or a SimpleITK transform, fixed to moving point.
     refine: for how long the pair is optimised, such as "10s", "50it" or "converged"; None is "off" with a model.
-<<<<<<< HEAD
-    output: a folder for what the command writes; None writes nothing. displacement, format, full_paths,
+    output: a folder for what the command writes; None writes nothing. displacement, html, format, full_paths,
     overwrite: about that; format is "nrrd", "nii.gz" or "mha".
-=======
-    output: a folder for what the command writes; None writes nothing. displacement, html, full_paths, overwrite: about
-        that.
->>>>>>> a35dad2 (wip: one path: the result in a few lines below Apply, next steps, folds in a list, carry over, save, a report page of one pair)
     error_map: whether the error to expect in each voxel is estimated, which takes time.
     threads: of the CPU; None leaves torch's as they are, if that is imported already, and is else what the environment
     says or the cores here. progress: gets the step, in words, and the fraction done. notify: gets what the user should

@@ -81,10 +81,10 @@ class Outputs:
     folder: str
     form: str = "files"
     displacement: bool = False
-    html: bool = False
     full_paths: bool = False
     overwrite: bool = False
     format: str = DEFAULT_FORMAT
+    html: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in OUTPUT_FORMS:
