@@ -85,8 +85,7 @@ def leave_side_by_side() -> None:
 def has_room() -> bool:
     """Whether three views side by side are wide enough to see something in them."""
     manager = layout_manager()
-    viewport = manager.viewport() if manager is not None else None
-    return bool(viewport) and viewport.width >= _ROOM
+    return manager is not None and bool(manager.viewport().width >= _ROOM)
 
 
 def make_layout_known() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CORE = Path(dlir.__file__).parent
 # What these say is not shown as the failure of a registration.
-NOT_SHOWN = {"cli", "cohort", "evaluation", "training"}
+NOT_SHOWN = {"applying", "cli", "cohort", "evaluation", "training"}
 # Nor what is said of folders of image files: Slicer asks for arrays, in folders of the worker's own.
 FOR_FILES = {"former.py"}
 
