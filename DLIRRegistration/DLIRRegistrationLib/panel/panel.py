@@ -10,7 +10,7 @@ from DLIRRegistrationLib.panel.parts.alignment import align_labels
 from DLIRRegistrationLib.panel.parts.refining import RefiningView
 from DLIRRegistrationLib.panel.parts.runner import Runner
 from DLIRRegistrationLib.panel.parts.status import StatusLine
-from DLIRRegistrationLib.panel.section import Host
+from DLIRRegistrationLib.panel.section import Host, Section
 from DLIRRegistrationLib.panel.sections.apply import ApplySection, RefineSection
 from DLIRRegistrationLib.panel.sections.carry import CarrySection
 from DLIRRegistrationLib.panel.sections.inputs import InputsSection
@@ -49,7 +49,7 @@ class Panel:
         self.train = TrainSection(self.host, self.models.add)
         others = (OutputsSection, TrustSection, SaveSection, SequenceSection, NamesSection)
         rest = [RefineSection(self.host, self._on_result), *(section(self.host) for section in others)]
-        self.sections = [self.inputs, self.apply, self.look, self.carry, self.models, self.train, *rest]
+        self.sections: list[Section] = [self.inputs, self.apply, self.look, self.carry, self.models, self.train, *rest]
         self.sections.append(ResultSection(self.host))  # last, for it hides whole sections
         names = ("inputs", "moreInputs", "outputs", "look", "carry", "measure", "sequence", "train")
         align_labels([getattr(ui, f"{name}Button") for name in names])

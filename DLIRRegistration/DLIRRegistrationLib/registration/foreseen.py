@@ -48,7 +48,7 @@ class ModelChoice(BackgroundTask[Foreseen]):
             for volume, node in zip((fixed, moving), self._nodes, strict=True)
         ]
         outputs = Outputs(str(self._folder), OutputForm.arrays.value)
-        self._request = Choose(self._folder.name, RegistrationRequest(*arrays, outputs, AUTO_MODEL))
+        self._request = Choose(self._folder.name, RegistrationRequest(arrays[0], arrays[1], outputs, AUTO_MODEL))
 
     def _steps(self) -> Steps[Foreseen]:
         yield from self._parcel.write(silent)

@@ -51,7 +51,7 @@ class Plane:
     jacobian: NDArray[Any] | None
 
 
-def slices(fixed: ImageGrid, worst: Sequence[float] | None = None) -> dict[str, ImageGrid]:
+def slices(fixed: ImageGrid, worst: NDArray[np.float64] | None = None) -> dict[str, ImageGrid]:
     """(1, rows, columns) each: slices across the thickest axis, of square pixels, by name.
 
     worst: LPS mm, where the deformation folds most; the slice there is the first.
@@ -60,7 +60,7 @@ def slices(fixed: ImageGrid, worst: Sequence[float] | None = None) -> dict[str, 
     last = view.size[2] - 1
     numbers = {f"Slice {round(part * last) + 1} of {last + 1}": float(round(part * last)) for part in _SHOWN}
     if worst is not None:
-        at = float(np.clip(round(float(view.to_index(np.array([worst]))[0, 2])), 0, last))
+        at = float(np.clip(round(float(view.to_index(worst[None])[0, 2])), 0, last))
         numbers = {f"Where it folds most, slice {int(at) + 1} of {last + 1}": at, **numbers}
     lengths = np.maximum((np.array(view.size[:2]) - 1) * view.spacing[:2], 1e-6)
     pixel = float(lengths.max()) / (_SIDE - 1)

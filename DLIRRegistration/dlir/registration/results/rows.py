@@ -51,7 +51,8 @@ def chosen_model(report: Mapping[str, Any]) -> str | None:
 
 def changes(report: Mapping[str, Any]) -> list[str]:
     """What the registration has done, in short sentences: how far it moves, what became of volumes and scores."""
-    inputs, found = report.get("verdict", {}).get("inputs", {}), []
+    inputs = report.get("verdict", {}).get("inputs", {})
+    found: list[str] = []
     if (moved := inputs.get("displacement_mm")) is not None:
         found.append(f"95 % of the image moves by less than {moved:.1f} mm.")
     scored = scored_labels(report)
@@ -63,8 +64,8 @@ def changes(report: Mapping[str, Any]) -> list[str]:
         before, after = landmarks["before"]["mean_mm"], landmarks["after"]["mean_mm"]
         if before is not None and after is not None:
             found.append(f"Landmarks: {before:.1f} → {after:.1f} mm apart on average.")
-    if told := report.get("error_map"):
-        found.append(f"Error to expect: {told['median_mm']:.1f} mm (median).")
+    if errors := report.get("error_map"):
+        found.append(f"Error to expect: {errors['median_mm']:.1f} mm (median).")
     chosen = chosen_model(report)
     if chosen == NO_MODEL:
         found.append("No model was made for such images, so this pair was optimised.")

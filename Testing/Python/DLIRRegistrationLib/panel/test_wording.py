@@ -19,7 +19,7 @@ CORE = Path(dlir.__file__).parent
 # What these say is not shown as the failure of a registration.
 NOT_SHOWN = {"applying", "cli", "cohort", "evaluation", "training"}
 # Nor what is said of folders of image files: Slicer asks for arrays, in folders of the worker's own.
-FOR_FILES = {"former.py"}
+FOR_FILES = {"former.py", "surfaces.py"}
 
 
 def _raised() -> Iterator[str]:
