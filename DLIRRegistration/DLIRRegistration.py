@@ -16,6 +16,7 @@ import vtk
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
+    vtkMRMLModelNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLSequenceNode,
@@ -54,7 +55,7 @@ class DLIRRegistration(ScriptedLoadableModule):
         parent.helpText = _(
             "Aligns two volumes, in one shot with a network trained on such images, or by optimisation: affine first, "
             "then coarse-to-fine B-splines that do not fold. Choose a fixed and a moving volume and press Apply; "
-            "Look and Trust then show whether the result can be relied on."
+            "the result is shown at once, with whether it can be relied on, and with what one does next."
         )
         parent.acknowledgementText = _(
             "Method: B. D. de Vos et al., A deep learning framework for unsupervised affine and deformable image "
@@ -98,6 +99,7 @@ class DLIRRegistrationParameterNode:
     fixedSegmentation: vtkMRMLSegmentationNode
     fixedLandmarks: vtkMRMLMarkupsFiducialNode
     movingLandmarks: vtkMRMLMarkupsFiducialNode
+    surfaces: list[vtkMRMLModelNode]
     kind: Kind = Kind.DEFORMABLE
     device: Device = Device.AUTO
 
@@ -128,6 +130,7 @@ class DLIRRegistrationParameterNode:
     resultScoredBy: vtkMRMLSegmentationNode
     verdictLevel: str
     verdictReason: str
+    resultChanges: str
 
     # Look
     fade: Annotated[float, WithinRange(0, 1)] = 0.5

@@ -55,6 +55,7 @@ def make_parser() -> Parser:
     parser.add_argument("fixed", help="volume that stays")
     parser.add_argument("moving", help="volume that is brought onto the fixed one")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or file of the model, auto or none")
+    parser.add_argument("--modelFile", help="file of a model, in the place of --model")
     parser.add_argument("--refine", help="optimise the result for this pair: 10s, 50it, converged or off")
     parser.add_argument("--kind", choices=KINDS, default=Kind.deformable.value, help="how far the transform may go")
     parser.add_argument("--fixedMask", help="where in the fixed volume the report's figures count")
@@ -108,7 +109,7 @@ def request_of(options: argparse.Namespace, folder: Path) -> RegistrationRequest
         options.fixed,
         options.moving,
         Outputs(str(folder)),
-        model=options.model,
+        model=options.modelFile or options.model,
         device=options.device,
         refine=options.refine or None,
         kind=options.kind,

@@ -27,12 +27,28 @@ TORCH = "torch"
 
 # Packages that are imported by another name than they are installed by.
 _MODULES = {"pyyaml": "yaml"}
+# How the bounds of versions read.
+_BOUNDS = {">=": "{} or newer", "<": "before {}", "==": "exactly {}"}
+# By what a failed installation has said, in small letters.
+_ADVICE = {
+    ("no space left", "errno 28", "disk full"): "the disk is full: free some GB, then try again",
+    ("permission denied", "errno 13", "access is denied"): (
+        "Slicer's folder cannot be written: install Slicer in a folder of your own, or ask whoever looks after it"
+    ),
+    ("no matching distribution", "requires-python", "requires a different python"): (
+        "there is none for this version of Slicer: use a newer Slicer"
+    ),
+}
 # What pip must leave as it is: Slicer's own, and the build of torch that fits the computer.
 _KEPT = ("numpy", "SimpleITK", TORCH, "torchvision")
 
 
 class DependencyError(DLIRError):
-    """A package could not be installed."""
+    """A package could not be installed. details: what pip had to say, for those who look after computers."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,13 @@ class Requirement:
 
     def __str__(self) -> str:
         return self.name + self.versions
+
+    @property
+    def in_words(self) -> str:
+        """For people: "torch (2.1 or newer, before 3)"."""
+        stated = [re.match(r"([<>=!~]+)\s*(.*)", clause.strip()) for clause in self.versions.split(",")]
+        said = [_BOUNDS.get(found[1], found[1] + " {}").format(found[2]) for found in stated if found]
+        return f"{self.name} ({', '.join(said)})" if said else self.name
 
     @property
     def module(self) -> str:
@@ -91,7 +114,7 @@ def missing(needed: Sequence[Requirement] | None = None) -> list[Requirement]:
 def problem(needed: Sequence[Requirement] | None = None) -> str | None:
     """What is missing in one sentence, for a tooltip; None when all is there. needed: as for `missing`."""
     found = [_problem(requirement) for requirement in missing(needed)]
-    return f"Python packages are missing: {'; '.join(filter(None, found))}." if found else None
+    return f"Slicer lacks Python packages that DLIR needs: {', '.join(filter(None, found))}." if found else None
 
 
 def install(
@@ -123,7 +146,7 @@ def install(
     still = problem(needed)
     if still:
         raise DependencyError(
-            f"{still.rstrip('.')}, although an installation was tried; see Slicer's log for the reason"
+            f"{still.rstrip('.')}, although an installation was tried; start Slicer again, and try once more"
         )
     return True
 
@@ -181,26 +204,39 @@ def _constraints(requirements: Sequence[Requirement]) -> Iterator[Path | None]:
 
 
 def _attempt(requirements: Sequence[Requirement], installation: Callable[[], None]) -> None:
-    names = ", ".join(map(str, requirements))
-    logging.info("Installing %s", names)
+    logging.info("Installing %s", ", ".join(map(str, requirements)))
     try:
         installation()
     except Exception as error:  # whatever pip, the network or the extension has to say
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DependencyError(
-            f"could not install {names}: {reason}; check the network and the log, then try again"
-        ) from error
+        names = ", ".join(requirement.name for requirement in requirements)
+        reason = str(error).strip() or type(error).__name__
+        raise DependencyError(f"{names} could not be installed; {_advice(reason)}", reason) from error
+
+
+def _advice(reason: str) -> str:
+    """What most often helps, whatever the words of the reason."""
+    told = reason.casefold()
+    for signs, advice in _ADVICE.items():
+        if any(sign in told for sign in signs):
+            return advice
+    return "check that this computer reaches the internet, and ask whoever looks after it about a proxy, then try again"
 
 
 def _problem(requirement: Requirement) -> str | None:
     """What is wrong with a package, in words; None where it serves."""
     spec = importlib.util.find_spec(requirement.module)
     if spec is None or spec.origin is None:  # no origin: a folder that a failed removal has left
-        return f"{requirement} is not installed"
+        return requirement.name
     version = _version(requirement.name)
     if version is None or requirement.allows(version):
         return None
-    return f"{requirement.name} {version} is installed, {requirement} is needed"
+    return f"{requirement.in_words} in place of {version}"
+
+
+def _wanted(requirement: Requirement) -> str:
+    """For the question: with its versions in any case."""
+    found = _problem(requirement)
+    return requirement.in_words if found in (None, requirement.name) else found
 
 
 def _version(name: str) -> str | None:
@@ -222,7 +258,7 @@ def _read(file: Path) -> list[Requirement]:
 def _question(requester: str, wanted: Sequence[Requirement]) -> str:
     lines = [
         f"{requester} needs Python packages:",
-        *(f"    {_problem(requirement)}" for requirement in wanted),
+        *(f"    {_wanted(requirement)}" for requirement in wanted),
         "",
         "They will be downloaded and installed into Slicer's Python. This takes some minutes"
         + (", and for torch up to several GB of disk space." if any(r.name == TORCH for r in wanted) else "."),

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -17,8 +16,11 @@ from dlir.errors import DLIRError
 from dlir.registration.choices import NO_MODEL, Kind
 from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import Curve, Offer, Progress, silent
-from DLIRRegistrationLib.models import FORMER_DEFAULT
-from DLIRRegistrationLib.registration.outputs import Outputs
+from DLIRRegistrationLib.models import FORMER_DEFAULT, misfit
+from DLIRRegistrationLib.registration.afterwards.folds import MOST as MOST_FOLDS
+from DLIRRegistrationLib.registration.afterwards.folds import Fold
+from DLIRRegistrationLib.registration.afterwards.with_transforms import WithTransforms
+from DLIRRegistrationLib.registration.foreseen import Foreseen, ModelChoice
 from DLIRRegistrationLib.registration.requests import (
     MaskInput,
     OutputSelection,
@@ -26,22 +28,20 @@ from DLIRRegistrationLib.registration.requests import (
     RegistrationNodes,
     optimisation_problem,
 )
-from DLIRRegistrationLib.registration.result_nodes import finish_jacobian
 from DLIRRegistrationLib.registration.run import Run
 from DLIRRegistrationLib.registration.sequence_requests import SequenceInputs, SequenceNodes, SequenceOutputs
 from DLIRRegistrationLib.registration.sequence_run import SequenceRun
-from DLIRRegistrationLib.registration.task import RegistrationTask
+from DLIRRegistrationLib.registration.task import BackgroundTask, RegistrationTask
 from DLIRRegistrationLib.scene.frames import grid_of_volume
-from DLIRRegistrationLib.scene.jacobian import determinants
-from DLIRRegistrationLib.scene.markups import propagate_markups, propagate_model
-from DLIRRegistrationLib.scene.segmentations import propagate_segmentation
-from DLIRRegistrationLib.scene.volumes import set_volume
 from DLIRRegistrationLib.training import TrainingRun
 from DLIRRegistrationLib.worker.client import WorkerClient
 
 # What calls are made with and what they return, for scripts and the panel to import from here.
 __all__ = [
+    "MOST_FOLDS",
     "DLIRRegistrationLogic",
+    "Fold",
+    "Foreseen",
     "MaskInput",
     "OutputSelection",
     "RegistrationNodes",
@@ -57,7 +57,7 @@ Task = RegistrationTask[Any]
 Failure = Callable[[str, str], None]
 
 
-class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
+class DLIRRegistrationLogic(WithTransforms, ScriptedLoadableModuleLogic):
     """Registers and propagates; Slicer's base class adds the parameter node.
 
         logic = DLIRRegistrationLogic()
@@ -72,7 +72,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         super().__init__()
         self.worker = WorkerClient()
-        self._tasks: list[Task] = []
+        self._tasks: list[BackgroundTask[Any]] = []
         self._trainings: dict[Path, TrainingRun] = {}
 
     def warmUp(self) -> None:
@@ -197,6 +197,27 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         """Why `register` would refuse these, as one sentence; None where it would begin."""
         return self.newRun(fixed, moving, model, **choices).problem()
 
+    def foreseeModel(
+        self, fixed: Any, moving: Any, onDone: Callable[[Foreseen | None], None]
+    ) -> BackgroundTask[Foreseen] | None:
+        """Finds which model "auto" would take for two volumes, without registering them; `poll` keeps it going.
+
+        onDone: gets it, or None where it cannot be told; the registration will say why. Returns None, and nothing is
+        begun, while the worker is not idle.
+        """
+        if self.worker.state != "ready":
+            return None
+        task = ModelChoice(fixed, moving, self.worker)
+        self._start(task, None, onDone, lambda message, kind: onDone(None))
+        return task
+
+    def modelMisfit(self, model: str, *volumes: Any) -> str | None:
+        """Why a model cannot have been made for volume nodes, by their size, as one sentence; None where it can."""
+        try:
+            return misfit(model, {node.GetName(): grid_of_volume(node) for node in volumes})
+        except DLIRError:  # not even an image, which `registrationProblem` tells
+            return None
+
     def newRefinement(
         self,
         fixed: Any,
@@ -313,7 +334,7 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         """Why `registerSequence` would refuse these, as one sentence; None where it would begin."""
         return self.newSequenceRun(sequence, reference, model, **choices).problem()
 
-    def _start(self, task: Task, on_progress: Any, on_done: Any, on_failed: Any) -> None:
+    def _start(self, task: BackgroundTask[Any], on_progress: Any, on_done: Any, on_failed: Any) -> None:
         self._tasks = [*(known for known in self._tasks if known.active), task]
         task.start(on_progress, on_done, on_failed)
 
@@ -349,79 +370,6 @@ class DLIRRegistrationLogic(ScriptedLoadableModuleLogic):
         run = self.trainingRun(output)
         run.resume(device)
         return run
-
-    # -- with a transform that is there ----------------------------------------------------------
-
-    def propagateSegmentation(
-        self, segmentation: Any, transform: Any, reference: Any, output: Any | None = None
-    ) -> Any:
-        """Draws a segmentation of the moving image as it lies on the fixed image; returns the segmentation node.
-
-        transform: the transform node of a registration, or any that brings the moving image onto the fixed one.
-        reference: the fixed volume, whose voxels are used. output: a segmentation node that is overwritten; by
-        default a new one. Names, colours, tags and overlap of the segments are kept. Raises ImageError,
-        GeometryError; then nothing has changed.
-        """
-        name = f"{segmentation.GetName()} on {reference.GetName()}"
-        return _filled(output, segmentation, name, partial(propagate_segmentation, segmentation, transform, reference))
-
-    def propagateMarkups(self, markups: Any, transform: Any, output: Any | None = None) -> Any:
-        """Puts points drawn on the moving image where they lie on the fixed image; returns the markups node.
-
-        markups: a point list, curve or other markups node; labels and order are kept. transform: as for
-        `propagateSegmentation`. output: a node of the same class that is overwritten; by default a new one. A point
-        in a fold of the transform, which lies nowhere on the fixed image, becomes one without a position.
-        """
-
-        def fill(node: Any) -> None:
-            propagate_markups(markups, transform, node)
-            node.CreateDefaultDisplayNodes()
-
-        return _filled(output, markups, f"{markups.GetName()} propagated", fill)
-
-    def propagateModel(self, model: Any, transform: Any, output: Any | None = None) -> Any:
-        """Draws a surface of the moving image as it lies on the fixed image; returns the model node.
-
-        transform: as for `propagateSegmentation`. output: a model node that is overwritten; by default a new one,
-        which looks like `model`. Raises ImageError for a model without a surface; then nothing has changed.
-        """
-        return _filled(output, model, f"{model.GetName()} propagated", partial(propagate_model, model, transform))
-
-    def jacobianVolume(self, transform: Any, reference: Any, output: Any | None = None) -> Any:
-        """The Jacobian determinant of a transform node on the voxels of a volume node, as a coloured volume node.
-
-        The determinant is that of the map that resampling through the transform uses, fixed to moving point: 0.5
-        means that what fills a voxel of the fixed image fills half of that volume in the moving one, and 0 or less
-        that tissue folds. From analytic derivatives, for every kind of transform. output: a scalar volume node that
-        is overwritten; by default a new one. Raises GeometryError for a volume that is empty, or under a parent
-        transform that shears it or is not linear.
-        """
-        grid = grid_of_volume(reference)
-        steps = determinants(transform, grid)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                array = end.value
-                break
-        content = slicer.vtkMRMLScalarVolumeNode()
-        set_volume(content, array, grid)
-        outputs = Outputs(slicer.mrmlScene)
-        outputs.add("output", content, output, f"{transform.GetName()} Jacobian", finish_jacobian)
-        return outputs.apply()["output"]
-
-
-def _filled(output: Any | None, source: Any, name: str, fill: Callable[[Any], None]) -> Any:
-    """`output`, or a new node of the class of `source`, after `fill`; where that fails no new node is left."""
-    scene = slicer.mrmlScene
-    node = output or scene.AddNewNodeByClass(source.GetClassName(), scene.GenerateUniqueName(name))
-    try:
-        fill(node)
-    except DLIRError:
-        if output is None:
-            scene.RemoveNode(node)
-        raise
-    return node
 
 
 def _mask(given: Any | None) -> MaskInput | None:

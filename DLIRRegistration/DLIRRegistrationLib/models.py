@@ -6,12 +6,15 @@ The command line knows the same models by the same names. Works before torch is 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from dlir.errors import ModelError
+from dlir.geometry import ImageGrid
 from dlir.io.writing import replacing
 from dlir.model.card import full_text, one_line
 from dlir.model.catalogue import SUFFIX, Entry, all_models, resolve_model, user_folder
+from dlir.model.domain import in_words
 from dlir.model.file import read_header
 from dlir.registration.choices import AUTO_MODEL, NO_MODEL
 
@@ -88,6 +91,25 @@ def card_line(name: str) -> str:
         return one_line(read_header(resolve_model(name)))
     except ModelError as error:
         return str(error)
+
+
+def misfit(name: str, images: Mapping[str, ImageGrid]) -> str | None:
+    """Why a model cannot have been made for images, by their names, as one sentence: their size; None otherwise.
+
+    What they look like is compared when they are registered.
+    """
+    if name in (AUTO_MODEL, NO_MODEL):
+        return None
+    try:
+        header = read_header(resolve_model(name))
+    except ModelError:
+        return None  # said elsewhere
+    if header.domain is None:
+        return None
+    for image, grid in images.items():
+        if header.domain.size_differs(header.spec.preprocessing.working_grid(grid)):
+            return f"Made for images of {header.domain.sizes}; '{image}' measures {in_words(grid.extent)} mm."
+    return None
 
 
 def card_text(name: str) -> str:

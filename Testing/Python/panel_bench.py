@@ -23,7 +23,8 @@ from PySide6.QtWidgets import QScrollArea, QVBoxLayout
 from dlir.model.catalogue import resource_folder
 from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import Curve, Offer, silent
-from DLIRRegistrationLib.registration.report import fill_table, report_rows
+from dlir.registration.results.rows import report_rows
+from DLIRRegistrationLib.registration.report import fill_table
 from DLIRRegistrationLib.registration.requests import RegistrationNodes
 from DLIRRegistrationLib.registration.sequence_requests import SequenceNodes
 from DLIRRegistrationLib.registration.task import WAITING, WORKING, BackgroundTask, RunError, Steps
@@ -180,7 +181,9 @@ class ScriptedSequenceRun(ScriptedRun):
 
 
 class QuietWorker:
-    """Counts what it is asked for."""
+    """Counts what it is asked for; it is never ready for more than one thing."""
+
+    state = "busy"
 
     def __init__(self) -> None:
         self.starts = self.polls = self.closes = 0

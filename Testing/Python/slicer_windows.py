@@ -19,13 +19,14 @@ class Windows:
     """Stands in for qMRMLLayoutManager from now on: views appear as soon as the layout names them, Red at first.
 
     size: of each view, (width, height). narrowest: pixels that a view may be narrowed to, by its name. rendered: names
-    of the views whose rendering was asked for. playing: the browser node that the play button is for, with its tool bar
-    in sight or not.
+    of the views whose rendering was asked for. width: of all views together. playing: the browser node that the play
+    button is for, with its tool bar in sight or not.
     """
 
     def __init__(self, mrml: MRML, size: tuple[int, int] = (320, 400)) -> None:
         self.rendered: list[str] = []
         self.narrowest: dict[str, int] = {}
+        self.width = 800
         self.playing: Any = None
         self.tool_bar = False
         self._mrml, self._size = mrml, size
@@ -52,6 +53,9 @@ class Windows:
 
     def layoutLogic(self) -> Any:  # noqa: N802
         return self._logic
+
+    def viewport(self) -> Any:
+        return SimpleNamespace(width=self.width)
 
     def setLayout(self, number: int) -> None:  # noqa: N802
         self._layout.SetViewArrangement(number)

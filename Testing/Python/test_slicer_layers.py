@@ -28,7 +28,10 @@ COMPUTES = tuple(
 )
 # What of them is data, words or plain functions, and needs no torch: numpy and SimpleITK at most.
 LIGHT = (
-    *(f"dlir.registration.{part}." for part in ("choices", "progress", "request", "judging.verdict")),
+    *(
+        f"dlir.registration.{part}."
+        for part in ("choices", "progress", "request", "judging.verdict", "results.rows", "results.page")
+    ),
     *(f"dlir.transforms.{part}." for part in ("spatial", "files")),
 )
 # LPS to RAS is one multiplication by this.
@@ -188,7 +191,7 @@ def f():
 def test_the_module_file_is_thin() -> None:
     """It names parameters and hands on events; what computes is elsewhere."""
     assert packages(imported(MODULE)) == {"slicer", "vtk", "DLIRRegistrationLib"}
-    assert len(MODULE.read_text(encoding="utf-8").splitlines()) <= 268
+    assert len(MODULE.read_text(encoding="utf-8").splitlines()) <= 271
 
 
 @each_file

@@ -25,6 +25,8 @@ _LABELS = {FIXED_VIEW: ("Fixed", "#6EB04B"), WARPED_VIEW: ("Warped", "#EDD54C"),
 _FORMER_LAYOUT = "DLIR.FormerLayout"
 # Pixels that a view may be narrowed to, so that three fit beside the panel on a screen 1280 wide.
 _NARROWEST = 160
+# Pixels in which three are worth it.
+_ROOM = 840
 # From this ratio of voxel sides on, an image is only good to look at along its slices.
 _ANISOTROPIC = 1.5
 
@@ -78,6 +80,12 @@ def leave_side_by_side() -> None:
     former = layout.GetAttribute(_FORMER_LAYOUT)
     if former and layout.GetViewArrangement() == LAYOUT_ID:
         manager.setLayout(int(former))
+
+
+def has_room() -> bool:
+    """Whether three views side by side are wide enough to see something in them."""
+    manager = layout_manager()
+    return manager is not None and bool(manager.viewport().width >= _ROOM)
 
 
 def make_layout_known() -> None:

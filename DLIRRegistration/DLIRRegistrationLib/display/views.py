@@ -175,12 +175,17 @@ def jump_to_worst_fold(jacobian_node: Any) -> tuple[float, float, float] | None:
     if worst[index] > 0:
         return None
     place = _voxel_center(jacobian_node, index)
+    jump_to(place)
+    return place
+
+
+def jump_to(place: tuple[float, float, float]) -> None:
+    """Centre all slice views on a place in the world, RAS mm, and mark it."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     if crosshair:
         crosshair.SetCrosshairRAS(*place)
         crosshair.SetCrosshairMode(crosshair.ShowSmallBasic)
-    return place
 
 
 def _put(

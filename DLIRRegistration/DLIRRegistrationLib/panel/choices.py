@@ -35,6 +35,14 @@ class Start(Enum):
             Start.SECOND: _("Second best"),
         }[self]
 
+    def hint(self) -> str:
+        return {
+            Start.AUTO: _("All of the following are compared, looked at coarsely, and the most alike is taken."),
+            Start.CENTERS: _("The middle of the moving image on the middle of the fixed one."),
+            Start.SCANNER: _("Each where its scanner placed it: right if the patient has not moved in between."),
+            Start.SECOND: _("The next best position that the optimisation has found."),
+        }[self]
+
 
 class Refinement(Enum):
     """How long the pair is optimised; values as for `register`, where the default is None."""

@@ -9,8 +9,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib.panel.runner import Runner
-from DLIRRegistrationLib.panel.status import StatusLine
+from DLIRRegistrationLib.panel.parts.runner import Runner
+from DLIRRegistrationLib.panel.parts.status import StatusLine
 from DLIRRegistrationLib.panel.wording import in_panel_words
 
 
@@ -103,7 +103,6 @@ class RunSection(Section):
 
     def _on_done(self, choices: dict[str, Any], result: Any) -> None:
         """choices: what it was started with."""
-        self.host.status.verdict(result.verdict, result.chosen_model)
 
 
 def allow(button: Any, problem: str | None, ready: str) -> None:

@@ -72,6 +72,20 @@ def sequence_of(parameters: Any) -> dict[str, Any]:
     }
 
 
+def result_of(parameters: Any) -> dict[str, Any]:
+    """The last result, as the Logic's `saveReport` is called with it."""
+    return {
+        "fixed": present(parameters.resultFixed),
+        "moving": present(parameters.resultMoving),
+        "warped": present(parameters.resultWarped),
+        "jacobian": present(parameters.resultJacobian),
+        "table": present(parameters.resultTable),
+        "level": parameters.verdictLevel,
+        "reason": parameters.verdictReason,
+        "changes": parameters.resultChanges,
+    }
+
+
 def keep_result(parameters: Any, choices: dict[str, Any], result: RegistrationNodes) -> None:
     """Note the nodes of a result, for Look, Trust and Refine further. choices: what it was asked with."""
     with slicer.util.NodeModify(parameters):
@@ -84,6 +98,18 @@ def keep_result(parameters: Any, choices: dict[str, Any], result: RegistrationNo
         parameters.resultPropagated = list(result.segmentations)
         parameters.resultScoredBy = choices["fixedSegmentation"]
         parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
+        parameters.resultChanges = "\n".join(result.changes)
+
+
+def keep_carried(parameters: Any, segmentations: list[Any], landmarks: list[Any], nodes: list[Any]) -> None:
+    """Note what was carried over after the registration. nodes: what came of these, in their order, then others."""
+    with slicer.util.NodeModify(parameters):
+        drawn, propagated = all_present(parameters.resultDrawn), all_present(parameters.resultPropagated)
+        known = dict(zip(drawn, propagated, strict=False))
+        known |= dict(zip(segmentations, nodes, strict=False))
+        parameters.resultDrawn, parameters.resultPropagated = list(known), list(known.values())
+        if landmarks:
+            parameters.resultLandmarks = nodes[len(segmentations)]
 
 
 def choose_volumes(parameters: Any) -> None:

@@ -1,4 +1,4 @@
-"""Messages of the core, which name options of the command line, in the words of the panel."""
+"""Messages of the core, which name options of the command line and keys of files, in the words of the panel."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ def in_panel_words(message: str) -> str:
     """The message with every option as the panel calls it, in quotation marks."""
     for option, label in _labels().items():
         message = message.replace(option, f"“{label}”")
+    for said, meant in _advice().items():
+        message = message.replace(said, meant)
     return message
 
 
@@ -54,11 +56,30 @@ def _labels() -> dict[str, str]:
         f"--model {NO_MODEL}": _("Model: {choice}").format(choice=no_model()),
         "--initial-transform": _("Initial transform"),
         "--initialize": _("Start from"),
-        "--moving-landmarks": _("Moving landmarks"),
-        "--fixed-landmarks": _("Fixed landmarks"),
-        "--moving-label": _("Propagate"),
-        "--fixed-label": _("Score by"),
+        "--moving-landmarks": _("Carry over > Landmarks"),
+        "--fixed-landmarks": _("Measure against > Landmarks"),
+        "--moving-label": _("Carry over > Segmentations"),
+        "--fixed-label": _("Measure against > Segmentation"),
         "--model": _("Model"),
         "--refine": _("Refinement"),
         "--kind": _("Kind"),
+    }
+
+
+def _advice() -> dict[str, str]:
+    """What to do in Slicer, by what the core advises where there are only files."""
+    return {
+        "is its orientation what its header says?": _(
+            "do the letters at the edges of the views (R L A P S I) fit the anatomy in both images? If they do, the "
+            "patient lay so, and all is well; if not, the file says it wrongly: export it anew."
+        ),
+        "are its voxels in the order that its header says?": _(
+            "do the letters at the edges of the views (R L A P S I) fit the anatomy in both images? If not, the file "
+            "says it wrongly: export it anew."
+        ),
+        "set rotate90: false": _(
+            "choose another preset, or a file of your own with “rotate90: false”: this one learns from images turned "
+            "by a quarter, which needs square pixels"
+        ),
+        "resample the image onto a straight grid": _("harden its transforms in Data, or resample it by Crop Volume"),
     }

@@ -10,7 +10,7 @@ from dlir.registration.choices import OutputForm
 from dlir.registration.judging.verdict import Verdict
 from dlir.registration.progress import silent
 from dlir.registration.request import ArrayFile, Outputs, RegistrationRequest
-from dlir.worker.protocol import Done, Failed, Notice, Progress, Provisional, Register
+from dlir.worker.protocol import Done, Failed, Notice, Progress, Provisional, Register, Work
 from DLIRRegistrationLib.registration.task import WAITING, WORKING, RunError, Steps
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def worker_request(
 
 
 def compute(
-    worker: WorkerClient, request: Register, report: Report, offer: Offer = silent, curve: Curve = silent
+    worker: WorkerClient, request: Work, report: Report, offer: Offer = silent, curve: Curve = silent
 ) -> Steps[Done]:
     """Have the worker do it. Closed before its end, it stops the worker.
 

@@ -10,8 +10,8 @@ from dlir.errors import DLIRError
 from dlir.registration.choices import Kind
 from dlir.registration.judging.verdict import Verdict
 from dlir.registration.request import Outputs, RegistrationRequest
+from dlir.registration.results.rows import changes, chosen_model
 from DLIRRegistrationLib.models import FORMER_DEFAULT, model_problem
-from DLIRRegistrationLib.registration.report import chosen_model
 
 TRANSFORM_KINDS = ("native", "grid")
 
@@ -173,6 +173,11 @@ class RegistrationNodes:
     def chosen_model(self) -> str | None:
         """The name of the model, or "none", where that was left open."""
         return chosen_model(self.report)
+
+    @property
+    def changes(self) -> list[str]:
+        """What the registration has done, in short sentences."""
+        return changes(self.report)
 
 
 def optimisation_problem(model: str, refine: str | None, kind: str, initialize: str | None) -> str | None:

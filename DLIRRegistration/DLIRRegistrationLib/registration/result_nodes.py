@@ -10,8 +10,9 @@ import slicer
 import vtk
 
 from dlir.geometry import common_voxels
+from dlir.registration.results.rows import report_rows
 from DLIRRegistrationLib.registration.outputs import in_scene
-from DLIRRegistrationLib.registration.report import fill_table, report_rows
+from DLIRRegistrationLib.registration.report import fill_table
 from DLIRRegistrationLib.registration.task import WORKING, Steps
 from DLIRRegistrationLib.registration.transfer import read_image
 from DLIRRegistrationLib.scene.error_colors import apply_error_colors

@@ -8,8 +8,8 @@ from typing import Any
 
 from dlir.registration.choices import Kind
 from dlir.registration.judging.verdict import Verdict
+from dlir.registration.results.rows import chosen_model
 from DLIRRegistrationLib.models import FORMER_DEFAULT, model_problem
-from DLIRRegistrationLib.registration.report import chosen_model
 from DLIRRegistrationLib.registration.requests import optimisation_problem
 
 

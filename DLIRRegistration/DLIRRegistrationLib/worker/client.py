@@ -24,8 +24,8 @@ from dlir.worker.protocol import (
     Failed,
     Finish,
     Ready,
-    Register,
     Request,
+    Work,
     decode_event,
     encode_request,
 )
@@ -45,7 +45,7 @@ _TIDYING = 0.03
 
 @dataclass
 class _Pending:
-    request: Register
+    request: Work
     on_event: Callable[[Event], None]
     sent: bool = False
 
@@ -162,7 +162,7 @@ class WorkerClient:
         self._folders[folder.name] = folder
         return folder
 
-    def submit(self, request: Register, on_event: Callable[[Event], None]) -> str:
+    def submit(self, request: Work, on_event: Callable[[Event], None]) -> str:
         """Hand in a request; several wait for each other. Starts the process where there is none.
 
         on_event: called by `poll` with each Progress, Notice and Provisional and, last, with Done or Failed. Returns

@@ -53,6 +53,7 @@ def request_of(
     device: str = "auto",
     output: Path | None = None,
     displacement: bool = False,
+    html: bool = False,
     error_map: bool = False,
     format: str = DEFAULT_FORMAT,
     full_paths: bool = False,
@@ -61,16 +62,21 @@ def request_of(
     """The request that `register` with the same arguments makes. Raises OptionError, ImageError, GeometryError and
     TransformError for what cannot be one.
     """
-    if output is None and (displacement or full_paths or overwrite or format != DEFAULT_FORMAT):
+    if output is None and (displacement or html or full_paths or overwrite or format != DEFAULT_FORMAT):
         raise OptionError(
-            "displacement, format, full_paths and overwrite are about files; give output, the folder for them"
+            "displacement, html, format, full_paths and overwrite are about files; give output, the folder for them"
         )
     if not isinstance(refine, (str, type(None))):
         raise OptionError(f"refine is {refine!r}; give a text such as '10s', '50it', 'converged' or 'off'")
     outputs = None
     if output is not None:
         outputs = Outputs(
-            os.fspath(output), displacement=displacement, full_paths=full_paths, overwrite=overwrite, format=format
+            os.fspath(output),
+            displacement=displacement,
+            html=html,
+            full_paths=full_paths,
+            overwrite=overwrite,
+            format=format,
         )
     return RegistrationRequest(
         image_source(fixed, "fixed image"),

@@ -72,6 +72,7 @@ def register(
     device: str = "auto",
     output: str | os.PathLike[str] | None = None,
     displacement: bool = False,
+    html: bool = False,
     error_map: bool = False,
     format: str = DEFAULT_FORMAT,
     full_paths: bool = False,
@@ -99,7 +100,7 @@ def register(
     moving_landmarks, fixed_landmarks: a file, or (N, 3) in LPS mm, NaN for a point that is not known.
     initial_transform: a file or a SimpleITK transform, fixed to moving point.
     refine: for how long the pair is optimised, such as "10s", "50it" or "converged"; None is "off" with a model.
-    output: a folder for what the command writes; None writes nothing. displacement, format, full_paths,
+    output: a folder for what the command writes; None writes nothing. displacement, html, format, full_paths,
     overwrite: about that; format is "nrrd", "nii.gz" or "mha".
     error_map: whether the error to expect in each voxel is estimated, which takes time.
     threads: of the CPU; None leaves torch's as they are, if that is imported already, and is else what the environment
@@ -131,6 +132,7 @@ def register(
         device=device,
         output=output,
         displacement=displacement,
+        html=html,
         error_map=error_map,
         format=format,
         full_paths=full_paths,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +13,15 @@ from dlir.io.reading import Volume
 from dlir.io.writing import replacing, writable
 from dlir.registration.loading import Loaded
 from dlir.registration.pipeline import Finished
+from dlir.registration.results.page import in_a_row, pair_panels
 from dlir.transforms.spatial import CompositeTransform
 
 PICTURE = "preview.jpg"
 # What `write_picture` draws, from left to right.
 PANELS = "fixed image, warped image, both laid over each other before and after (fixed in cyan, moving in red)"
 
-# The longer side of a panel, and what is between two, in pixels. Shown around the labels, in mm.
-_SIDE, _GAP, _MARGIN = 220, 4, 40.0
-# Percent of a slice's values between black and white.
-_WINDOW = (1.0, 99.5)
+# The longer side of a panel in pixels. Shown around the labels, in mm.
+_SIDE, _MARGIN = 220, 40.0
 # Of the JPEG, in percent.
 _QUALITY = 85
 
@@ -37,26 +35,17 @@ def write_picture(path: Path, finished: Finished) -> None:
     loaded, result = finished.loaded, finished.result
     plane, identity = _plane(loaded), CompositeTransform(())
     fixed, before, after = (
-        _shades(resample(array, grid, transform, plane, "linear", float(array.min()))[0])
+        resample(array, grid, transform, plane, "linear", float(array.min()))[0]
         for array, grid, transform in (
             (loaded.fixed.array, loaded.fixed.grid, identity),
             (loaded.moving.array, loaded.moving.grid, loaded.start),
             (loaded.moving.array, loaded.moving.grid, result.transform),
         )
     )
-    panels = [np.stack(channels, -1) for channels in ([fixed] * 3, [after] * 3)]
-    panels += [np.stack((moving, fixed, fixed), -1) for moving in (before, after)]
-    gap = np.full((fixed.shape[0], _GAP, 3), 255, np.uint8)
-    row = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
+    row = in_a_row(pair_panels(fixed, before, after))
     with replacing(path) as temporary, quiet:
         picture = sitk.GetImageFromArray(row, isVector=True)
         sitk.WriteImage(picture, writable(temporary), True, _QUALITY)
-
-
-def _shades(values: NDArray[Any]) -> NDArray[np.uint8]:
-    low, high = np.percentile(values, _WINDOW)
-    shades: NDArray[np.uint8] = (np.clip((values - low) / max(float(high - low), 1e-12), 0, 1) * 255).astype(np.uint8)
-    return shades
 
 
 def _plane(loaded: Loaded) -> ImageGrid:

@@ -83,6 +83,19 @@ def save(finished: Finished, outputs: Outputs, progress: Progress = silent) -> F
         return target.written(replace(finished, request=request), Clock(), progress)
 
 
+def model_for(request: RegistrationRequest) -> dict[str, Any]:
+    """Which model `run` would take for a request that leaves it open, found as it does; nothing is registered.
+
+    name: of the model, or "none". distances: as of `Choice`. doubtful: whether the networks have the last word. Raises
+    ModelError where there is none but must be, and the errors of reading.
+    """
+    from dlir.registration.loading import load
+
+    with notes_kept():  # the registration itself tells them
+        route = _chosen(request, load(request), silent)
+    return {"name": route.name, "distances": route.distances, "doubtful": route.doubt is not None}
+
+
 def opened(request: RegistrationRequest) -> AbstractContextManager[OutputFolder | None]:
     """The folder for the files of a request, to be entered; None where it has no outputs. Raises as `open_outputs`."""
     return nullcontext() if request.outputs is None else open_outputs(request)
@@ -219,7 +232,7 @@ class _Target:
     def written(self, finished: Finished, clock: Clock, progress: Progress) -> Finished:
         """With all files, the report last, and their names in it."""
         from dlir.io import write_json
-        from dlir.registration.results.outputs import write_outputs
+        from dlir.registration.results.outputs import write_outputs, write_page
 
         with clock.step("write"):
             write_outputs(
@@ -227,6 +240,8 @@ class _Target:
             )
         seconds = finished.report["seconds"] | clock.rounded()
         report = finished.report | {"outputs": self.names, "seconds": seconds}
+        if "page" in self.names:
+            write_page(self.outputs.file(self.names["page"]), report, finished.loaded, finished.result)
         if "report" in self.names:
             write_json(self.outputs.file(self.names["report"]), report)
         files = {key: str(self.outputs.path / name) for key, name in self.names.items()}

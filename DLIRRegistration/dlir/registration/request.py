@@ -72,6 +72,7 @@ class Outputs:
 
     folder: made where missing. form: "files" writes images, report.json and moving_landmarks.csv; "arrays" writes
     .npy files for another process of ours. displacement: whether the displacement field (mm, LPS) is written too.
+    html: whether the report is written as a page of HTML with pictures, too.
     full_paths: whether the report names images with the folders above them. overwrite: whether files may be replaced
     that are another registration's, or of none; those of the same pair are in any case, and arrays replace all.
     format: what the images are written as, one of IMAGE_FORMATS; arrays have a form of their own.
@@ -83,6 +84,7 @@ class Outputs:
     full_paths: bool = False
     overwrite: bool = False
     format: str = DEFAULT_FORMAT
+    html: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in OUTPUT_FORMS:

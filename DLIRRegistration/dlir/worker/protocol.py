@@ -33,13 +33,23 @@ class Register:
 
 
 @dataclass(frozen=True)
+class Choose:
+    """Say which model would be taken for what `registration` asks; Done tells it as its report, without files."""
+
+    id: str
+    registration: RegistrationRequest
+
+
+@dataclass(frozen=True)
 class Finish:
     """End the refinement of the request `id` with the best so far; nothing happens where that is not under way."""
 
     id: str
 
 
-Request = Register | Finish
+# What takes its turn. The wish to finish does not.
+Work = Register | Choose
+Request = Work | Finish
 
 
 # -- events -------------------------------------------------------------------------------------------
@@ -88,7 +98,8 @@ class Provisional:
 class Done:
     """The request has succeeded.
 
-    files, report: as of `dlir.registration.pipeline.Finished`. seconds: of the whole request.
+    files, report: as of `dlir.registration.pipeline.Finished`, or no files and as of `model_for`. seconds: of the whole
+    request.
     """
 
     id: str
@@ -128,7 +139,8 @@ def encode_request(request: Request) -> bytes:
     """One line, its end included. Raises ProtocolError for a volume in memory, and ValueError for NaN."""
     if isinstance(request, Finish):
         return _line("request", "finish", asdict(request))
-    return _line("request", "register", {"id": request.id, "registration": to_values(request.registration)})
+    kind = type(request).__name__.lower()
+    return _line("request", kind, {"id": request.id, "registration": to_values(request.registration)})
 
 
 def encode_event(event: Event) -> bytes:

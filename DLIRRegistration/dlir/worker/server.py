@@ -22,6 +22,7 @@ from dlir.registration.threads import use_threads
 from dlir.worker.protocol import (
     SCRATCH_PREFIX,
     Bye,
+    Choose,
     Done,
     Event,
     Failed,
@@ -30,7 +31,7 @@ from dlir.worker.protocol import (
     Progress,
     Provisional,
     Ready,
-    Register,
+    Work,
     decode_request,
     encode_event,
     request_id,
@@ -81,7 +82,7 @@ class Server:
 
     def __init__(self, source: BinaryIO, sink: BinaryIO, scratch: Path | None = None) -> None:
         self._source, self._sink, self._scratch = source, sink, scratch
-        self._asked: queue.SimpleQueue[Register | Failed] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Work | Failed] = queue.SimpleQueue()
         # The request under way, and what is set when it is to finish: one of its own, which no later one sees.
         self._under_way: tuple[str, threading.Event] | None = None
         self._writing = threading.Lock()
@@ -111,7 +112,7 @@ class Server:
             else:
                 self._answer(asked, session, run)
 
-    def _answer(self, asked: Register, session: Session, run: Callable[..., Finished]) -> None:
+    def _answer(self, asked: Work, session: Session, run: Callable[..., Finished]) -> None:
         finish = threading.Event()
         self._under_way = asked.id, finish
         at: tuple[str, float] | None = None
@@ -134,10 +135,16 @@ class Server:
 
         try:
             start = time.perf_counter()
-            with notes_to(notify):
-                done = run(asked.registration, session, progress, notify, offer, finish.is_set, curve)
-            seconds = round(time.perf_counter() - start, 4)
-            self._emit(Done(asked.id, done.files, done.report, seconds))
+            files: dict[str, str] = {}
+            if isinstance(asked, Choose):
+                from dlir.registration.pipeline import model_for
+
+                report = model_for(asked.registration)
+            else:
+                with notes_to(notify):
+                    done = run(asked.registration, session, progress, notify, offer, finish.is_set, curve)
+                files, report = done.files, done.report
+            self._emit(Done(asked.id, files, report, round(time.perf_counter() - start, 4)))
         except DLIRError as error:
             self._emit(Failed(asked.id, "error", str(error)))
         except MemoryError:

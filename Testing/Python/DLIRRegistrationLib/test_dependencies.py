@@ -123,7 +123,7 @@ def test_what_is_imported_for_training_is_on_a_list() -> None:
 
 def test_missing(bare: Packages) -> None:
     assert [requirement.name for requirement in missing()] == ["safetensors", "torch", "typer"]
-    assert "torch>=2.1,<3 is not installed" in str(problem())
+    assert problem() == "Slicer lacks Python packages that DLIR needs: safetensors, torch, typer."
     bare.versions |= bare.gives
     assert missing() == []
     assert problem() is None
@@ -148,7 +148,8 @@ def test_missing(bare: Packages) -> None:
 def test_versions(version: str, serves: bool, bare: Packages) -> None:
     bare.versions |= {**bare.gives, "torch": version}
     assert ([requirement.name for requirement in missing()] == []) is serves
-    assert serves or problem() == f"Python packages are missing: torch {version} is installed, torch>=2.1,<3 is needed."
+    wanted = f"torch (2.1 or newer, before 3) in place of {version}"
+    assert serves or problem() == f"Slicer lacks Python packages that DLIR needs: {wanted}."
 
 
 def test_what_a_failed_removal_left_is_not_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +184,14 @@ def test_installs_after_a_yes(bare: Packages) -> None:
     assert bare.installed == ["torch>=2.1,<3 by its own way", "safetensors>=0.4", "typer>=0.12"]
     assert missing() == []
     (question,) = answer.asked
-    for word in ("DLIR needs", "torch>=2.1,<3", "safetensors", "typer", "GB", "Slicer's Python"):
+    for word in (
+        "DLIR needs",
+        "torch (2.1 or newer, before 3)",
+        "safetensors (0.4 or newer)",
+        "typer",
+        "GB",
+        "Slicer's Python",
+    ):
         assert word in question
     assert "rich" not in question
     for name in ("numpy", "SimpleITK"):
@@ -208,25 +216,41 @@ def test_an_old_torch_is_named_in_the_question(bare: Packages) -> None:
     bare.versions |= {**bare.gives, "torch": "1.13.1"}
     answer = Answer(yes=True)
     assert install("DLIR", answer, bare)
-    assert "torch 1.13.1 is installed" in answer.asked[0]
+    assert "torch (2.1 or newer, before 3) in place of 1.13.1" in answer.asked[0]
     assert bare.versions["torch"] == "2.5.1+cu124"
 
 
-def test_a_failure_is_told_in_one_line(bare: Packages, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (
+            "Command '['pip', 'install\n--constraint', '/x', 'torch>=2.1,<3']' returned non-zero exit status 1",
+            "internet",
+        ),
+        ("OSError: [Errno 28] No space left on device: '/x'", "free some GB"),
+        ("ERROR: No matching distribution found for torch<3,>=2.1", "newer Slicer"),
+        ("PermissionError: [Errno 13] Permission denied: '/opt'", "a folder of your own"),
+    ],
+)
+def test_a_failure_is_told_in_words_and_pips_are_details(
+    bare: Packages, monkeypatch: pytest.MonkeyPatch, said: str, advice: str
+) -> None:
     def fail(requirement: Requirement) -> None:
-        raise subprocess.CalledProcessError(1, ["pip", "install\nnetwork"])
+        raise RuntimeError(said)
 
     monkeypatch.setattr(bare, "install_torch", fail)
-    with pytest.raises(DependencyError, match="could not install torch") as caught:
+    with pytest.raises(DependencyError, match="torch could not be installed") as caught:
         install("DLIR", Answer(yes=True), bare)
-    assert "\n" not in str(caught.value)
+    assert advice in str(caught.value)
+    assert not [word for word in ("\n", "pip", "Errno", ">=", "status") if word in str(caught.value)]
+    assert caught.value.details == said
     assert bare.installed == [], "without torch the rest is of no use"
 
 
 def test_an_installation_that_did_nothing_is_told(bare: Packages, monkeypatch: pytest.MonkeyPatch) -> None:
     """So it is in Slicer's testing mode."""
     monkeypatch.setattr(bare, "install", lambda requirements: None)
-    with pytest.raises(DependencyError, match=r"safetensors>=0\.4 is not installed"):
+    with pytest.raises(DependencyError, match="needs: safetensors, typer, although"):
         install("DLIR", Answer(yes=True), bare)
 
 

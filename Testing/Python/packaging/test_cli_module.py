@@ -18,6 +18,8 @@ import pytest
 import SimpleITK as sitk
 
 from cli_runs import SOURCE, Pair, make_model, read, snapshot, write_pair
+from dlir.model.catalogue import all_models
+from dlir.registration.choices import AUTO_MODEL, NO_MODEL
 from dlir.transforms.files import read_transform
 
 FOLDER = SOURCE / "DLIRRegister"
@@ -143,7 +145,25 @@ def test_description_and_program_have_the_same_parameters(module: ModuleType) ->
         action = actions[text(parameter, "name")]
         assert action.option_strings == ([f"--{action.dest}"] if not text(parameter, "index") else [])
         assert (action.default or "") == text(parameter, "default")
-        assert list(action.choices or []) == [element.text for element in parameter.findall("element")]
+        if action.dest != "model":  # the program takes more than the panel offers: names and files of a user's own
+            assert list(action.choices or []) == [element.text for element in parameter.findall("element")]
+
+
+def test_the_models_that_come_with_it_can_be_chosen() -> None:
+    (model,) = [parameter for parameter in parameters() if text(parameter, "name") == "model"]
+    bundled = [entry.name for entry in all_models() if entry.bundled]
+    assert [element.text for element in model.findall("element")] == [AUTO_MODEL, NO_MODEL, *bundled]
+
+
+def test_a_file_takes_the_place_of_the_model_that_is_chosen(module: ModuleType, tmp_path: Path) -> None:
+    told = ["--transform", str(tmp_path / "t.h5"), "fixed.nrrd", "moving.nrrd"]
+    for given, asked in (
+        ([], "auto"),
+        (["--model", "hippocampus"], "hippocampus"),
+        (["--model", "auto", "--modelFile", "mine.safetensors"], "mine.safetensors"),
+        (["--model", "mine.safetensors"], "mine.safetensors"),  # as it was before
+    ):
+        assert module.request_of(module.parse([*given, *told]), tmp_path).model == asked
 
 
 def test_slicer_asks_for_the_file_types_that_are_written(module: ModuleType) -> None:

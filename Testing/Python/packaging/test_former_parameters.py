@@ -8,12 +8,12 @@ import pytest
 
 from cli_runs import SOURCE
 
-# The model was cardiac-cine, which auto takes for the images it was made for.
+# The model was cardiac-cine, which auto takes for the images it was made for, and a text: any is still taken.
 # Kind, name, flag or index, channel, default, choices, file extensions and the parameter it refers to, of DLIR 0.1.
 PARAMETERS = """
 image fixed 0 input - - - -
 image moving 1 input - - - -
-string model --model - auto - - -
+string-enumeration model --model - auto auto|cardiac-cine - -
 image warped --warped output - - - moving
 transform transform --transform output - - .h5 moving
 image jacobian --jacobian output - - - fixed

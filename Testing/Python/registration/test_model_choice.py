@@ -21,7 +21,7 @@ from dlir.registration.judging import verdict
 from dlir.registration.judging.assessment import observed
 from dlir.registration.model_choice import choose_model
 from dlir.registration.oneshot import Registration
-from dlir.registration.pipeline import run
+from dlir.registration.pipeline import model_for, run
 from dlir.registration.request import Outputs, RegistrationRequest
 from dlir.transforms.spatial import CompositeTransform
 
@@ -148,3 +148,15 @@ def test_hippocampi_are_hippocampi_and_lungs_are_nobodys(shared_data: Path) -> N
     choice = choose_model(*lungs)
     assert choice.model is None
     assert "no installed model was made for images like" in str(choice.doubt)
+
+
+def test_what_is_foreseen_is_what_a_registration_takes(installed: Path, tmp_path: Path) -> None:
+    made_for(installed / "dark.safetensors", 2.0)
+    made_for(installed / "bright.safetensors", 0.5)
+    for power, expected in ((2.0, "dark"), (0.5, "bright")):
+        asked = RegistrationRequest(image(power, 900), image(power, 901), None, "auto", "cpu", refine="off")
+        found = model_for(asked)
+        assert found["name"] == expected
+        assert found["distances"][expected] == min(found["distances"].values())
+        report = run(asked).report["model"]
+        assert (report["name"], report["distances"]) == (found["name"], found["distances"])

@@ -14,6 +14,7 @@ from dlir.errors import ProtocolError
 from dlir.registration.request import ArrayFile, Comparison, Outputs, RegistrationRequest
 from dlir.worker.protocol import (
     Bye,
+    Choose,
     Done,
     Event,
     Failed,
@@ -58,6 +59,10 @@ def test_a_request_comes_out_as_it_went_in(asked: RegistrationRequest) -> None:
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert decode_request(line) == Register("1", asked)
+
+
+def test_a_question_for_the_model_comes_out_as_it_went_in() -> None:
+    assert decode_request(encode_request(Choose("1", PLAIN))) == Choose("1", PLAIN)
 
 
 def test_a_wish_to_finish_comes_out_as_it_went_in() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from dlir.io.arrays import write_array
 from dlir.registration.choices import OutputForm
 from dlir.registration.progress import Progress
 from dlir.registration.request import Outputs, RegistrationRequest
+from dlir.registration.results.page import PAGE, Plane, report_page, slices, worst_fold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,9 +34,9 @@ def output_names(request: RegistrationRequest) -> dict[str, str]:
 
     Either form has "warped" and "jacobian" (float32, fixed grid), "transform" (ITK .h5) and, where asked for,
     "displacement" and "error_map" (float32, mm, fixed grid). Files, images as the format says: "warped_label" and
-    "backward_label", numbered from 1 where there are several layers, in the type they came in, "moving_landmarks" and
-    "report". Arrays: "label_0"... and "backward_label_0"... in their place, and neither points nor report, which the
-    worker tells itself.
+    "backward_label", numbered from 1 where there are several layers, in the type they came in, "moving_landmarks",
+    "page" and "report". Arrays: "label_0"... and "backward_label_0"... in their place, and neither points, page nor
+    report, which the worker tells itself.
     """
     outputs = outputs_of(request)
     arrays = outputs.form == OutputForm.arrays
@@ -47,7 +48,7 @@ def output_names(request: RegistrationRequest) -> dict[str, str]:
         return names
     if request.moving_landmarks is not None:
         names["moving_landmarks"] = "moving_landmarks.csv"
-    return names | {"report": "report.json"}
+    return names | ({"page": PAGE} if outputs.html else {}) | {"report": "report.json"}
 
 
 def _layer_keys(request: RegistrationRequest, kind: str) -> list[str]:
@@ -78,6 +79,28 @@ def write_outputs(
     for number, (key, (array, grid)) in enumerate(volumes.items()):
         for fraction in _writing(outputs.file(names[key]), array, grid):
             progress("writing", (number + fraction) / len(volumes))
+
+
+def write_page(path: Path, report: Mapping[str, Any], loaded: Loaded, result: RegistrationResult) -> None:
+    """The report as a page of HTML with pictures. Raises OutputError."""
+    from dlir.io.writing import write_text
+    from dlir.transforms.resample import resample
+    from dlir.transforms.spatial import CompositeTransform
+
+    here, fixed, moving = CompositeTransform(()), loaded.fixed, loaded.moving
+    planes = []
+    for name, plane in slices(fixed.grid, worst_fold(result.jacobian, fixed.grid)).items():
+        shown = [
+            resample(array, grid, transform, plane, "linear", float(array.min()))[0]
+            for array, grid, transform in (
+                (fixed.array, fixed.grid, here),
+                (moving.array, moving.grid, loaded.start),
+                (moving.array, moving.grid, result.transform),
+                (result.jacobian, fixed.grid, here),
+            )
+        ]
+        planes.append(Plane(name, *shown))
+    write_text(path, report_page(report, planes))
 
 
 def _volumes(

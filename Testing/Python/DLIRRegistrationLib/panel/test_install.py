@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dlir.errors import DLIRError
+from DLIRRegistrationLib.dependencies import DependencyError
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.dependencies import Requirement
     from panel_bench import Bench
 
-MISSING = "Python packages are missing: torch>=2.1,<3 is not installed."
+MISSING = "Slicer lacks Python packages that DLIR needs: torch."
 
 
 @pytest.fixture
@@ -102,15 +102,20 @@ def test_a_failed_installation_says_why(
     import slicer
 
     def install() -> None:
-        raise DLIRError("could not install torch: no network; try again")
+        raise DependencyError("torch could not be installed; no network", "pip: exit status 1")
 
-    shown: list[str] = []
-    monkeypatch.setattr(slicer.util, "errorDisplay", shown.append)
+    shown: list[tuple[str, str]] = []
+
+    def display(text: str, detailedText: str = "") -> None:
+        shown.append((text, detailedText))
+
+    monkeypatch.setattr(slicer.util, "errorDisplay", display)
     _installer(monkeypatch, install)
     _answer(monkeypatch, True)
     bench.click("installButton")
     assert "no network" in bench.ui.statusLabel.text
-    bench.wait(lambda: shown == ["Could not install torch: no network; try again"])
+    assert "pip" not in bench.ui.statusLabel.text
+    bench.wait(lambda: shown == [("Torch could not be installed; no network", "pip: exit status 1")])
     assert bench.ui.installWidget.visible
 
 

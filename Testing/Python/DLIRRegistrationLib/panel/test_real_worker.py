@@ -74,7 +74,7 @@ def test_the_sample_is_registered_without_blocking_the_windows(real: Bench) -> N
         print(f"from Apply to nodes: {time.monotonic() - began:.2f} s")
     longest = heart.stop()
     print(f"the windows were blocked for {1000 * longest:.0f} ms at most")
-    assert "<b>Good.</b>" in real.ui.statusLabel.text
+    assert "<b>Good.</b>" in real.ui.verdictReasonLabel.text
     table = {real.ui.reportTable.item(row, 0).text(): row for row in range(real.ui.reportTable.rowCount)}
     dice = table["Dice of left ventricle cavity"]
     before, after = (float(real.ui.reportTable.item(dice, column).text()) for column in (1, 2))
@@ -92,7 +92,7 @@ def test_a_worker_that_is_killed_while_idle_is_replaced_silently(
     monkeypatch.setattr(slicer.util, "mainWindow", object)
     monkeypatch.setattr(slicer.util, "errorDisplay", shown.append)
     slicer.app.testing = False
-    real.wait(lambda: worker.state == "ready", 120)
+    real.wait(lambda: "cardiac-cine, which was made for such images" in real.ui.modelCardLabel.text, 120)
     for noticed in (True, False):
         pid = worker.pid
         assert pid is not None

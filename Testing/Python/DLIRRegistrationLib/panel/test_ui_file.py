@@ -14,6 +14,7 @@ BY_HAND = {
     "model",
     "movingMaskSegment",
     "segmentations",
+    "surfaces",
     "trainingData",
     "trainingOutput",
     "trainingPreset",
@@ -66,16 +67,19 @@ def test_names_are_unique_and_every_choice_has_a_tooltip(ui: ElementTree.Element
 def test_every_section_but_the_first_is_folded(ui: ElementTree.Element) -> None:
     sections = [w for w in ui.iter("widget") if w.get("class") == "ctkCollapsibleButton"]
     assert [_property(section, "text") for section in sections] == [
-        "Inputs",
-        "More inputs",
+        "Images",
+        "Compare",
+        "Can I trust it?",
+        "Carry over",
+        "Measure against",
+        "Save",
+        "Options",
         "Outputs",
-        "Look",
-        "Trust",
-        "Sequence",
+        "A whole sequence",
         "Models",
-        "Train",
+        "Train a model",
     ]
-    assert [_property(section, "collapsed") for section in sections] == [None, *["true"] * 7]
+    assert [_property(section, "collapsed") for section in sections] == [None, *["true"] * 10]
 
 
 def test_outputs_are_created_on_apply_unless_chosen(ui: ElementTree.Element) -> None:

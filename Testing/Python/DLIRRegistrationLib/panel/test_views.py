@@ -125,10 +125,10 @@ def test_side_by_side_shows_what_is_chosen(windows: Windows, seen: Bench) -> Non
     seen.ui.jacobianSlider.value = 0.9
     seen.click("applyButton")
     seen.wait(lambda: not seen.busy)
-    assert _layers(windows, WARPED_VIEW) == (p.resultFixed, p.resultWarped, 0.25)
+    assert _layers(windows, WARPED_VIEW) == (p.resultFixed, p.resultWarped, 1.0), "a new result is seen whole"
     assert _layers(windows, JACOBIAN_VIEW) == (p.resultFixed, p.resultJacobian, 0.9)
     seen.click("layoutButton")
-    assert _layers(windows) == (p.resultFixed, p.resultWarped, 0.25), "the new result, as the slider says"
+    assert _layers(windows) == (p.resultFixed, p.resultWarped, 0.5), "the new result, as the slider says"
 
     seen.click("beforeCheckBox")
     seen.click("checkerboardCheckBox")
@@ -188,11 +188,43 @@ def test_a_registered_sequence_can_be_played_at_once(windows: Windows, bench: Be
 
 
 def test_the_worst_place_is_found(windows: Windows, seen: Bench) -> None:
-    seen.click("worstFoldButton")
-    assert "Nothing folds" in seen.ui.statusLabel.text
     seen.script.report["jacobian"] = {**seen.script.report["jacobian"], "min": -0.2, "folding_count": 1}
     seen.click("applyButton")
     seen.wait(lambda: not seen.busy)
     before = windows.view("Red").node.GetSliceOffset()
     seen.click("worstFoldButton")
     assert windows.view("Red").node.GetSliceOffset() != before
+
+
+def test_a_result_is_shown_side_by_side_where_there_is_room(windows: Windows, bench: Bench) -> None:
+    windows.width = 940
+    bench.pair()
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert len(windows.shown) == 3
+    assert bench.ui.fadeSlider.value == 1.0
+    bench.click("layoutButton")
+    assert bench.ui.fadeSlider.value == 0.5, "no value is left that belonged to another layout"
+    bench.click("applyButton")
+    bench.wait(lambda: not bench.busy)
+    assert len(windows.shown) == 1, "who has gone back is not brought there again"
+
+
+def test_the_fade_of_a_former_result_or_sequence_does_not_stay(windows: Windows, seen: Bench) -> None:
+    for left in (0.37, 0.0):
+        seen.parameters.fade = left
+        seen.click("applyButton")
+        seen.wait(lambda: not seen.busy)
+        assert seen.ui.fadeSlider.value == 0.5
+        assert _layers(windows)[2] == 0.5
+
+
+def test_leaving_side_by_side_by_slicers_own_menu_is_noticed(windows: Windows, seen: Bench) -> None:
+    seen.click("layoutButton")
+    assert not seen.ui.jacobianCheckBox.enabled
+    layout = windows.layoutLogic().GetLayoutNode()
+    layout.SetViewArrangement(layout.SlicerLayoutOneUpRedSliceView)
+    seen.widget.panel.look.follow()
+    assert seen.ui.layoutButton.text == "Show side by side"
+    assert seen.ui.fadeSlider.value == 0.5
+    assert (seen.ui.jacobianCheckBox.checked, seen.ui.jacobianCheckBox.enabled) == (False, True)

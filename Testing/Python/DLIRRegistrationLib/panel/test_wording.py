@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 CORE = Path(dlir.__file__).parent
 # What these say is not shown as the failure of a registration.
-NOT_SHOWN = {"cli", "cohort", "evaluation", "training"}
+NOT_SHOWN = {"applying", "cli", "cohort", "evaluation", "training"}
 # Nor what is said of folders of image files: Slicer asks for arrays, in folders of the worker's own.
-FOR_FILES = {"former.py"}
+FOR_FILES = {"former.py", "surfaces.py"}
 
 
 def _raised() -> Iterator[str]:
@@ -80,8 +80,10 @@ def test_labels_are_those_of_the_panel(bench: Bench) -> None:
     form = Path(bench.module.__file__).parent / "Resources" / "UI" / "DLIRRegistration.ui"
     stated = set(re.findall(r"<string>([^<]+):</string>", form.read_text(encoding="utf-8")))
     for label in _labels().values():
-        name, _, choice = label.partition(": ")
+        name, _, choice = label.rpartition(" > ")[2].partition(": ")
         assert name in stated
+        section = label.rpartition(" > ")[0]
+        assert not section or f"<string>{section}</string>" in form.read_text(encoding="utf-8")
         box = {
             "Start from": bench.ui.initializeSelector,
             "Device": bench.ui.deviceSelector,
@@ -110,3 +112,24 @@ def test_a_failure_is_shown_in_the_words_of_the_panel(bench: Bench, said: str, s
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)
     assert shown in bench.ui.statusLabel.text
+
+
+def test_what_the_core_advises_for_files_is_said_for_slicer(qt_application: Any) -> None:
+    """Each piece of advice is one that the core still gives."""
+    from DLIRRegistrationLib.panel.wording import _advice, in_panel_words
+
+    sources = "".join(file.read_text(encoding="utf-8") for file in CORE.rglob("*.py"))
+    joined = re.sub(r'"\s*f?"', "", sources)
+    for said, meant in _advice().items():
+        assert said in joined
+        assert in_panel_words(f"so it is; {said}") == f"so it is; {meant}"
+
+
+def test_the_verdict_on_a_turned_image_says_where_to_look(bench: Bench) -> None:
+    from dlir.registration.judging.verdict import Verdict
+
+    said = "The moving image is turned by 90 degrees; is its orientation what its header says? Try --initialize 2."
+    bench.widget.panel.host.status.verdict(Verdict("check", said))
+    assert "letters at the edges of the views" in bench.ui.statusLabel.text
+    assert "header" not in bench.ui.statusLabel.text
+    assert "“Start from: Second best”" in bench.ui.statusLabel.text

@@ -8,14 +8,8 @@ import pytest
 
 pytest.importorskip("slicer", reason="needs slicer-core")
 
-from DLIRRegistrationLib.registration.report import (
-    COLUMNS,
-    Row,
-    chosen_model,
-    fill_table,
-    report_rows,
-    volume_figures,
-)
+from dlir.registration.results.rows import Row, chosen_model, report_rows
+from DLIRRegistrationLib.registration.report import COLUMNS, fill_table, volume_figures
 
 if TYPE_CHECKING:
     from mrml import MRML

@@ -14,10 +14,11 @@ from slicer.i18n import tr as _
 from dlir.errors import DLIRError
 from dlir.model.catalogue import SUFFIX, resource_folder
 from DLIRRegistrationLib import dependencies
-from DLIRRegistrationLib.panel.curve import Curve, curve_picture
-from DLIRRegistrationLib.panel.dialogs import choose_file
-from DLIRRegistrationLib.panel.packages import ensure_installed
+from DLIRRegistrationLib.panel.parts.curve import Curve, curve_picture
+from DLIRRegistrationLib.panel.parts.dialogs import choose_file
+from DLIRRegistrationLib.panel.parts.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, Section, allow, fill, put, silently
+from DLIRRegistrationLib.panel.wording import in_panel_words
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.logic import TrainingRun
@@ -180,7 +181,7 @@ class TrainSection(Section):
             self._run = begin(self.host.parameters.device.value)
             self._begun_with = {name: getattr(self.host.parameters, name) for name in _FIELDS}
         except DLIRError as error:
-            self.host.status.error(str(error))
+            self.host.status.error(in_panel_words(str(error)))
         self._show_run()
 
     def _on_use(self) -> None:
@@ -227,4 +228,4 @@ def _state_text(run: TrainingRun) -> str:
         "stopped": _stopped_text(run, at),
         "finished": _("Finished: {at}."),
         "failed": _("Failed: {error}"),
-    }[run.state].format(at=at, error=run.error)
+    }[run.state].format(at=at, error=in_panel_words(str(run.error or "")))

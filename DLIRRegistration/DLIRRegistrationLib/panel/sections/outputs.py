@@ -23,7 +23,7 @@ class OutputsSection(Section):
         ui.outputSegmentationSelector.enabled = count == 1
         ui.outputSegmentationSelectorLabel.enabled = count > 0
         ui.outputSegmentationSelector.toolTip = {
-            0: _("Choose a segmentation to propagate first, in Inputs."),
+            0: _("Choose a segmentation first, in “Carry over”."),
             1: _("Takes the propagated segmentation; one chosen here is overwritten."),
         }.get(count, _("Each of the segmentations gets a new one."))
         has_landmarks = parameters.movingLandmarks is not None
@@ -32,5 +32,5 @@ class OutputsSection(Section):
         ui.outputLandmarksSelector.toolTip = (
             _("Takes the moving landmarks, carried to the fixed image; a list chosen here is overwritten.")
             if has_landmarks
-            else _("Choose moving landmarks first, in More inputs.")
+            else _("Choose landmarks first, in “Carry over”.")
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second press counts at once, however soon after the first."""
-    monkeypatch.setattr("DLIRRegistrationLib.panel.runner._DOUBLE_CLICK_S", -1.0)
+    monkeypatch.setattr("DLIRRegistrationLib.panel.parts.runner._DOUBLE_CLICK_S", -1.0)
 
 
 # As of the final verdict.
@@ -29,9 +29,10 @@ def _names(bench: Bench) -> list[str]:
 
 def test_only_the_inputs_are_open_at_first(bench: Bench) -> None:
     sections = {name: w.collapsed for name, w in vars(bench.ui).items() if w.className() == "ctkCollapsibleButton"}
-    assert len(sections) == 8
+    assert len(sections) == 11
     assert [name for name, collapsed in sections.items() if not collapsed] == ["inputsButton"]
-    for name in ("progressBar", "statusLabel", "installWidget"):
+    of_a_result = ("resultWidget", "lookButton", "trustButton", "saveButton")
+    for name in ("progressBar", "statusLabel", "installWidget", *of_a_result):
         assert not getattr(bench.ui, name).visible
 
 
@@ -105,7 +106,8 @@ def test_apply_shows_the_steps_and_then_the_verdict(bench: Bench) -> None:
     bench.wait(lambda: not bench.busy)
     assert bench.ui.applyButton.text == "Apply"
     assert not bench.ui.progressBar.visible
-    assert "<b>Good.</b>" in bench.ui.statusLabel.text
+    assert "<b>Good.</b>" in bench.ui.verdictReasonLabel.text
+    assert not bench.ui.statusLabel.visible
     parameters = bench.parameters
     assert (parameters.resultFixed, parameters.resultMoving) == (fixed, moving)
     assert parameters.resultWarped.GetName() == "warped"
@@ -126,7 +128,7 @@ def test_the_verdict_so_far_is_shown_before_the_last_check(bench: Bench, level: 
     assert _COLORS[level] in bench.ui.statusLabel.text
     bench.script.hold = False
     bench.wait(lambda: not bench.busy)
-    assert "<b>Good.</b>" in bench.ui.statusLabel.text
+    assert "<b>Good.</b>" in bench.ui.verdictReasonLabel.text
     assert "Checking" not in bench.ui.statusLabel.text
 
 
@@ -136,7 +138,7 @@ def test_a_model_that_was_chosen_is_named_and_one_that_was_asked_for_is_not(benc
         bench.script.report["model"] = {"name": "cardiac-cine", "title": "Hearts", **model}
         bench.click("applyButton")
         bench.wait(lambda: not bench.busy)
-        assert ("Chosen for these images: <b>cardiac-cine</b>." in bench.ui.statusLabel.text) is named
+        assert ("Model chosen for these images: cardiac-cine." in bench.ui.changesLabel.text) is named
         measures = [bench.ui.reportTable.item(row, 0).text() for row in range(bench.ui.reportTable.rowCount)]
         assert ("Chosen by distance" in measures) is named
 
@@ -284,12 +286,13 @@ def test_nothing_said_of_a_scene_stays_when_it_is_closed(bench: Bench) -> None:
     bench.pair()
     bench.click("applyButton")
     bench.wait(lambda: not bench.busy)
-    assert "<b>Good.</b>" in bench.ui.statusLabel.text
+    assert bench.ui.resultWidget.visible
     bench.mrml.scene.Clear(0)
     bench.settle()
     assert not bench.ui.statusLabel.visible
-    assert bench.ui.statusLabel.text == ""
-    assert not bench.ui.reportTable.visible
+    assert bench.ui.statusLabel.text == bench.ui.statusLabel.toolTip == ""
+    for name in ("resultWidget", "lookButton", "trustButton", "saveButton"):
+        assert not getattr(bench.ui, name).visible
 
 
 def test_a_result_that_came_while_another_module_was_shown_is_found(bench: Bench) -> None:
@@ -300,7 +303,7 @@ def test_a_result_that_came_while_another_module_was_shown_is_found(bench: Bench
     bench.script.hold = False
     bench.wait(lambda: not bench.busy)
     bench.enter()
-    assert "<b>Good.</b>" in bench.ui.statusLabel.text
+    assert "<b>Good.</b>" in bench.ui.verdictReasonLabel.text
     assert bench.ui.reportTable.rowCount > 0
 
 

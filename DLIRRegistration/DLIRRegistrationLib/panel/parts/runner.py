@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib.panel.refining import RefiningView
+from DLIRRegistrationLib.panel.parts.refining import RefiningView
 from DLIRRegistrationLib.panel.wording import in_panel_words, step_in_words
 
 if TYPE_CHECKING:
     from DLIRRegistrationLib.logic import Task
-    from DLIRRegistrationLib.panel.status import StatusLine
+    from DLIRRegistrationLib.panel.parts.status import StatusLine
 
 _TICK_MS = 20
 # So long after the start a second press counts as part of a double click, not as a wish to cancel.

@@ -229,7 +229,7 @@ def test_models_are_added_and_removed(bench: Bench, tmp_path: Path, monkeypatch:
     shutil.copyfile(resource_folder("Models") / "cardiac-cine.safetensors", own)
 
     chosen = str(own)
-    monkeypatch.setattr("DLIRRegistrationLib.panel.models.choose_file", lambda *_: chosen)
+    monkeypatch.setattr("DLIRRegistrationLib.panel.sections.models.choose_file", lambda *_: chosen)
     bench.click("addModelButton")
     assert _items(bench.ui.modelSelector) == [*shipped[:-1], "mine", shipped[-1]]
     assert bench.ui.removeModelButton.enabled
@@ -252,9 +252,89 @@ def test_models_are_added_and_removed(bench: Bench, tmp_path: Path, monkeypatch:
 def test_a_file_that_is_no_model_is_refused(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = tmp_path / "wrong.safetensors"
     wrong.write_bytes(b"nonsense")
-    monkeypatch.setattr("DLIRRegistrationLib.panel.models.choose_file", lambda *_: str(wrong))
+    monkeypatch.setattr("DLIRRegistrationLib.panel.sections.models.choose_file", lambda *_: str(wrong))
     bench.unfold("modelsButton")
     shipped = _items(bench.ui.modelSelector)
     bench.click("addModelButton")
     assert "wrong.safetensors" in bench.ui.statusLabel.text
     assert _items(bench.ui.modelSelector) == shipped
+
+
+class Foreseeing:
+    """Stands in for the Logic's `foreseeModel`: answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, Any]] = []
+        self.active = False
+
+    def __call__(self, fixed: Any, moving: Any, done: Any) -> Any:
+        self.asked.append((fixed, moving))
+        self.active, self._done = True, done
+        return self
+
+    def answer(self, found: Any) -> None:
+        self.active = False
+        self._done(found)
+
+
+def test_automatic_says_beforehand_which_model_and_why(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from DLIRRegistrationLib.logic import Foreseen
+
+    foresee = Foreseeing()
+    monkeypatch.setattr(bench.logic, "foreseeModel", foresee)
+    inputs, card = bench.widget.panel.inputs, bench.ui.modelCardLabel
+    assert not inputs.follow()
+    assert foresee.asked == [], "there is nothing to look at"
+    fixed, moving = bench.pair()
+    assert inputs.follow()
+    assert foresee.asked == [(fixed, moving)]
+    assert card.text.startswith("Looking which model")
+    foresee.answer(Foreseen("cardiac-cine", 0.7, False))
+    assert card.text.startswith("cardiac-cine, which was made for such images: heart, short axis")
+    assert "CC BY-NC-SA" in card.text
+    assert not inputs.follow()
+    assert len(foresee.asked) == 1, "the same images are looked at once"
+
+    bench.parameters.movingVolume = bench.volume("another")
+    inputs.follow()
+    foresee.answer(Foreseen("cardiac-cine", 1.5, True))
+    assert card.text.startswith("cardiac-cine, if its networks find these images like their own")
+    bench.parameters.movingVolume = bench.volume("a third one")
+    inputs.follow()
+    foresee.answer(Foreseen(None, 30.0, False))
+    assert card.text == "No installed model was made for such images: this pair will be optimised."
+    bench.parameters.movingVolume = moving
+    inputs.follow()
+    foresee.answer(None)
+    assert card.text == "The installed model that was made for such images, or optimisation."
+
+
+def test_nothing_is_foreseen_where_a_model_is_chosen_or_another_kind(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from DLIRRegistrationLib.panel.choices import Kind
+
+    foresee = Foreseeing()
+    monkeypatch.setattr(bench.logic, "foreseeModel", foresee)
+    bench.pair()
+    bench.parameters.model = "cardiac-cine"
+    assert not bench.widget.panel.inputs.follow()
+    bench.parameters.model = "auto"
+    bench.parameters.kind = Kind.RIGID
+    assert not bench.widget.panel.inputs.follow()
+    assert foresee.asked == []
+
+
+def test_a_model_for_images_of_another_size_says_so(bench: Bench) -> None:
+    import numpy as np
+
+    from grids import make_grid
+
+    bench.pair()
+    bench.parameters.model = "hippocampus"
+    assert len(bench.ui.modelCardLabel.text.splitlines()) == 1
+    large = make_grid((6, 20, 24), (15.0, 15.0, 80.0))
+    bench.parameters.fixedVolume = bench.mrml.volume(np.ones(large.shape, np.int16), large, "chest")
+    _card, wrong = bench.ui.modelCardLabel.text.splitlines()
+    assert wrong.startswith("Made for images of ")
+    assert wrong.endswith("'chest' measures 360 x 300 x 480 mm.")

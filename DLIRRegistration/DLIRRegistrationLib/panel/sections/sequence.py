@@ -41,7 +41,7 @@ class SequenceSection(RunSection):
         super().show()
 
     def _on_done(self, choices: dict[str, Any], result: SequenceNodes) -> None:
-        super()._on_done(choices, result)
+        self.host.status.verdict(result.verdict, result.chosen_model)
         if self.host.parameters is None:
             return
         for choice in _OF_A_PAIR:

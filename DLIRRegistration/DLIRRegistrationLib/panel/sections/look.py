@@ -1,4 +1,4 @@
-"""Look: what the slice views show of the last result."""
+"""Compare: what the slice views show of the last result."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.display import views
 from DLIRRegistrationLib.display.deformation import CAVEAT, show_glyphs, show_grid
-from DLIRRegistrationLib.display.layout import JACOBIAN_VIEW, current_views, leave_side_by_side, make_layout_known
-from DLIRRegistrationLib.panel.outlines import OutlinesSection
+from DLIRRegistrationLib.display.layout import (
+    JACOBIAN_VIEW,
+    current_views,
+    has_room,
+    leave_side_by_side,
+    make_layout_known,
+)
 from DLIRRegistrationLib.panel.section import Host, Section, put
+from DLIRRegistrationLib.panel.sections.outlines import OutlinesSection
 from DLIRRegistrationLib.panel.values import present
 
 _OF_WARPED = ("layoutButton", "fadeSlider", "checkerboardCheckBox", "checkerboardSpinBox", "beforeCheckBox")
 _OF_TRANSFORM = ("gridCheckBox", "glyphsCheckBox")
 _OF_JACOBIAN = ("jacobianCheckBox", "jacobianSlider")
 _OF_ERROR = ("errorMapCheckBox",)
+# How much of the warped volume is seen over the fixed one, where it is not seen alone.
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,9 @@ class LookSection(Section):
         super().__init__(host)
         self._seen: _Seen | None = None
         self._outlines = OutlinesSection(host)
-        self._former_fade: float | None = None
+        self._former_fade = _HALF
+        self._apart = False
+        self._declined = False
         self.ui.layoutButton.connect("clicked(bool)", self._on_layout)
         self.ui.lookNoteLabel.text = _(CAVEAT)
         make_layout_known()
@@ -144,20 +154,53 @@ class LookSection(Section):
         elif not own:
             views.show_pair(fixed, now.warped, now.fade)
 
+    def present_result(self) -> None:
+        """A pair has been registered: show the result, side by side where there is room, unless the user left that."""
+        self._former_fade = _HALF
+        self.ui.lookButton.collapsed = False
+        if _jacobian_views():
+            self.write("fade", 1.0)
+        elif has_room() and not self._declined and self._now().warped is not None:
+            self._show_apart()
+        else:
+            self.write("fade", _HALF)
+
+    def follow(self) -> None:
+        """The layout may have been changed by Slicer's own menu; called about once a second."""
+        if self._apart and not _jacobian_views():
+            self._back()
+        elif self._apart != bool(_jacobian_views()):
+            self._apart = True
+            self._name_button()
+
     def _on_layout(self) -> None:
         if self.host.parameters is None:
             return
         if _jacobian_views():
+            self._declined = True
             leave_side_by_side()
-            if self._former_fade is not None and self.host.parameters.fade == 1.0:
-                self.write("fade", self._former_fade)
-            self._restore(self._now())
+            self._back()
         else:
-            now = self._now()
-            if views.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian):
-                self._former_fade = now.fade
-                self.write("fade", 1.0)  # in its own view the warped volume is seen alone
-                self._restore(self._now())
+            self._declined = False
+            self._show_apart()
+
+    def _show_apart(self) -> None:
+        now = self._now()
+        if views.show_side_by_side(self.host.parameters.resultFixed, now.warped, now.jacobian):
+            self._former_fade = now.fade
+            self._apart = True
+            self.write("fade", 1.0)  # in its own view the warped volume is seen alone
+            self._restore(self._now())
+        self._name_button()
+
+    def _back(self) -> None:
+        """The views are those of another layout again."""
+        self._apart = False
+        if self.host.parameters.fade == 1.0:
+            self.write("fade", self._former_fade)
+        now = self._now()
+        if now.warped is not None:
+            self._restore(now)
         self._name_button()
 
     def _restore(self, now: _Seen) -> None:

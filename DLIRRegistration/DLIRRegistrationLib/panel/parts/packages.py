@@ -8,8 +8,8 @@ from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
 from DLIRRegistrationLib import dependencies
-from DLIRRegistrationLib.panel.dialogs import agreed, can_ask
-from DLIRRegistrationLib.panel.status import StatusLine
+from DLIRRegistrationLib.panel.parts.dialogs import agreed, can_ask
+from DLIRRegistrationLib.panel.parts.status import StatusLine
 
 _REQUESTER = "DLIR"
 
@@ -24,5 +24,5 @@ def ensure_installed(status: StatusLine, needed: Sequence[dependencies.Requireme
     try:
         return dependencies.install(_REQUESTER, lambda text: agreed(text, _("Install Python packages")), needed=needed)
     except DLIRError as error:
-        status.error(str(error))
+        status.error(str(error), getattr(error, "details", ""))
         return False

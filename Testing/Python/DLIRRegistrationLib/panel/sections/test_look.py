@@ -1,4 +1,4 @@
-"""Look and Trust: what the views are asked to show, and when; the figures and the verdict."""
+"""Compare, and Can I trust it?: what the views are asked to show, and when; the figures and the verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = (
     "show_error",
     "show_side_by_side",
     "leave_side_by_side",
-    "jump_to_worst_fold",
+    "jump_to",
 )
 # Those that Look knows by their own names.
 _IMPORTED = ("show_grid", "show_glyphs", "leave_side_by_side")
@@ -32,7 +32,7 @@ def asked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]
     calls: list[tuple[Any, ...]] = []
     for name in _SHOWN:
         monkeypatch.setattr(
-            f"DLIRRegistrationLib.{'panel.look' if name in _IMPORTED else 'display.views'}.{name}",
+            f"DLIRRegistrationLib.{'panel.sections.look' if name in _IMPORTED else 'display.views'}.{name}",
             lambda *given, _name=name, **named: calls.append((_name, *given, *named.values())),
         )
     return calls
@@ -52,9 +52,8 @@ def test_nothing_can_be_looked_at_before_there_is_a_result(bench: Bench, asked: 
         assert not getattr(bench.ui, name).enabled
     bench.parameters.fade = 0.9
     assert asked == []
-    assert bench.ui.verdictReasonLabel.text == "There is no result yet."
     assert not bench.ui.reportTable.visible
-    assert not bench.ui.worstFoldButton.enabled
+    assert not bench.ui.worstFoldButton.visible
 
 
 def test_a_new_result_is_shown_over_the_fixed_volume(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
@@ -166,7 +165,8 @@ def test_a_removed_result_cannot_be_looked_at(bench: Bench, asked: list[tuple[An
     bench.unfold("lookButton", "trustButton")
     bench.mrml.scene.RemoveNode(jacobian)
     assert not bench.ui.jacobianCheckBox.enabled
-    assert not bench.ui.worstFoldButton.enabled
+    assert not bench.ui.worstFoldButton.visible
+    assert "leave it ticked" in bench.ui.foldLabel.text
     assert bench.ui.fadeSlider.enabled
     bench.mrml.scene.RemoveNode(warped)
     assert not bench.ui.fadeSlider.enabled
@@ -182,7 +182,7 @@ def test_the_table_has_every_figure_and_the_verdict_its_reason(bench: Bench, ask
     assert (table.item(dice, 1).text(), table.item(dice, 2).text()) == ("0.710", "0.920")
     assert table.item(rows["HD of Left ventricle"], 2).text() == "7.1 mm"
     assert "<b>Check.</b> Tissue folds over itself in 3 voxels" in bench.ui.verdictReasonLabel.text
-    assert bench.ui.verdictReasonLabel.text == bench.ui.statusLabel.text
+    assert not bench.ui.statusLabel.visible
 
 
 def test_words_across_two_columns_make_their_row_no_higher_than_they_need(
@@ -206,8 +206,10 @@ def test_words_across_two_columns_make_their_row_no_higher_than_they_need(
 
 
 def test_the_worst_fold_is_jumped_to(bench: Bench, asked: list[tuple[Any, ...]]) -> None:
+    bench.script.report["jacobian"] = {**bench.script.report["jacobian"], "min": -0.2, "folding_count": 1}
     _, _, _, _, jacobian = _register(bench)
     bench.unfold("trustButton")
     bench.click("worstFoldButton")
-    assert asked[-1] == ("jump_to_worst_fold", jacobian)
-    assert bench.ui.statusLabel.text == "Nothing folds: the Jacobian is above 0 everywhere."
+    (fold,) = bench.logic.folds(jacobian)
+    assert ("jump_to", fold.position) in asked
+    assert asked[-2][:3] == ("show_jacobian", bench.parameters.resultFixed, jacobian)

@@ -86,7 +86,7 @@ def test_a_sequence_needs_two_frames(bench: Bench) -> None:
 
 
 def test_a_sequence_run_can_be_cancelled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("DLIRRegistrationLib.panel.runner._DOUBLE_CLICK_S", -1.0)
+    monkeypatch.setattr("DLIRRegistrationLib.panel.parts.runner._DOUBLE_CLICK_S", -1.0)
     bench.unfold("sequenceButton")
     bench.ui.sequenceSelector.setCurrentNode(_cine(bench, 3))
     bench.script.hold = True

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from dlir.errors import DLIRError
 from DLIRRegistrationLib import dependencies
-from DLIRRegistrationLib.panel.packages import ensure_installed
+from DLIRRegistrationLib.panel.parts.packages import ensure_installed
 from DLIRRegistrationLib.panel.section import Host, RunSection
 from DLIRRegistrationLib.panel.values import keep_result, present, refinement_of, registration_of
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 class ApplySection(RunSection):
     """One registration with what is chosen. Its result is kept in the parameters for Look and Trust.
 
-    on_installed: called after an installation was tried, for buttons to be enabled.
+    on_installed: called after an installation was tried, for buttons to be enabled. on_result: when the result is in
+    the parameters.
     """
 
-    def __init__(self, host: Host, on_installed: Callable[[], None]) -> None:
+    def __init__(self, host: Host, on_installed: Callable[[], None], on_result: Callable[[], None]) -> None:
         super().__init__(
             host,
             host.ui.applyButton,
@@ -33,7 +34,7 @@ class ApplySection(RunSection):
             host.logic.registrationProblem,
             partial(host.logic.register, onOffer=host.status.offer),
         )
-        self._on_installed = on_installed
+        self._on_installed, self._on_result = on_installed, on_result
         self.ui.installButton.connect("clicked(bool)", self._on_install)
 
     def warm_up(self) -> None:
@@ -48,9 +49,10 @@ class ApplySection(RunSection):
                 self.host.status.note(str(error))
 
     def _on_done(self, choices: dict[str, Any], result: RegistrationNodes) -> None:
-        super()._on_done(choices, result)
+        self.host.status.result(result.verdict)
         if self.host.parameters is not None:
             keep_result(self.host.parameters, choices, result)
+            self._on_result()
 
     def _on_install(self) -> None:
         ensure_installed(self.host.status, dependencies.requirements())
@@ -61,7 +63,7 @@ class ApplySection(RunSection):
 class RefineSection(RunSection):
     """One more refinement of the last result, in whose nodes the better one goes."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, on_result: Callable[[], None]) -> None:
         super().__init__(
             host,
             host.ui.refineFurtherButton,
@@ -70,15 +72,17 @@ class RefineSection(RunSection):
             host.logic.refinementProblem,
             partial(host.logic.refineFurther, onOffer=host.status.offer),
         )
+        self._on_result = on_result
 
     def show(self) -> None:
         super().show()
         own, runner = self.ui.refineFurtherButton, self.host.runner
         done = present(self.host.parameters.resultTable) is not None
         own.visible = runner.is_cancel(own) or (done and not runner.busy)
-        self.ui.applyButton.visible = not runner.is_cancel(own)  # the panel is narrow
+        self.ui.applyButton.visible = not runner.is_cancel(own)  # there is one Cancel
 
     def _on_done(self, choices: dict[str, Any], result: RegistrationNodes) -> None:
-        super()._on_done(choices, result)
+        self.host.status.result(result.verdict)
         if self.host.parameters is not None:
             keep_result(self.host.parameters, choices, result)
+            self._on_result()

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 from dlir.errors import DLIRError
 from dlir.model.catalogue import SUFFIX, all_models
 from DLIRRegistrationLib import models
-from DLIRRegistrationLib.panel.dialogs import agreed, choose_file
+from DLIRRegistrationLib.panel.parts.dialogs import agreed, choose_file
 from DLIRRegistrationLib.panel.section import Host, Section, allow
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from DLIRRegistrationLib.panel.curve import curve_picture
+from DLIRRegistrationLib.panel.parts.curve import curve_picture
 
 _HEIGHT, _COLOR = 100, "#1f77b4"
 # Seconds between two pictures.

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second press counts, however soon, and every point of the curve is drawn."""
-    monkeypatch.setattr("DLIRRegistrationLib.panel.runner._DOUBLE_CLICK_S", -1.0)
-    monkeypatch.setattr("DLIRRegistrationLib.panel.refining._PAUSE", -1.0)
+    monkeypatch.setattr("DLIRRegistrationLib.panel.parts.runner._DOUBLE_CLICK_S", -1.0)
+    monkeypatch.setattr("DLIRRegistrationLib.panel.parts.refining._PAUSE", -1.0)
 
 
 def _choose(box: Any, text: str) -> None:
@@ -29,7 +29,7 @@ def _apply(bench: Bench) -> None:
 
 
 def test_the_objective_is_drawn_stage_by_stage(bench: Bench, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    import DLIRRegistrationLib.panel.refining as refining
+    import DLIRRegistrationLib.panel.parts.refining as refining
 
     drawn: list[Any] = []
     picture = refining.curve_picture
@@ -117,7 +117,7 @@ def test_that_no_model_was_made_for_such_images_is_said(bench: Bench) -> None:
     bench.pair()
     bench.script.report["model"] = {"name": "none", "title": "no network", "distances": {"hippocampus": None}}
     _apply(bench)
-    assert "No model was made for such images, so this pair was optimised." in bench.ui.statusLabel.text
+    assert "No model was made for such images, so this pair was optimised." in bench.ui.changesLabel.text
 
 
 def test_a_result_is_refined_further_with_what_it_was_made_of(bench: Bench, at_once: None) -> None:
