@@ -1,7 +1,7 @@
 """One-shot affine and B-spline registration with trained networks: the module as Slicer loads it.
 
 Slicer asks this file for four classes: the module, its panel, its Logic and its test. The latter two live in
-DLIRRegistrationLib, and so does all the work.
+DLIRRegistrationLib, and so does all the work; it is read when it is needed, for numpy and SimpleITK take their time.
 """
 
 # ruff: noqa: N802, N815
@@ -28,18 +28,18 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from DLIRRegistrationLib.logic import DLIRRegistrationLogic
 from DLIRRegistrationLib.panel.choices import DEFAULT_MODEL, Device, Kind, Refinement, Start, TransformKind
-from DLIRRegistrationLib.panel.values import choose_volumes, forget_node
-from DLIRRegistrationLib.selftest import DLIRRegistrationTest
 
-__all__ = [
-    "DLIRRegistration",
-    "DLIRRegistrationLogic",
-    "DLIRRegistrationParameterNode",
-    "DLIRRegistrationTest",
-    "DLIRRegistrationWidget",
-]
+
+def __getattr__(name: str) -> Any:
+    """The Logic and the test, when they are asked for."""
+    if name == "DLIRRegistrationLogic":
+        from DLIRRegistrationLib.logic import DLIRRegistrationLogic as found
+    elif name == "DLIRRegistrationTest":
+        from DLIRRegistrationLib.selftest import DLIRRegistrationTest as found
+    else:
+        raise AttributeError(name)
+    return found
 
 
 class DLIRRegistration(ScriptedLoadableModule):
@@ -73,10 +73,10 @@ def registerSampleData() -> None:
 
 
 def registerLayout() -> None:
-    """Let a scene that was saved with the three views side by side be opened with them."""
-    from DLIRRegistrationLib.display.layout import make_layout_known
+    """Let a scene that was saved with the three views side by side be opened with them, and look as it did."""
+    from DLIRRegistrationLib.panel.following import follow_layouts
 
-    make_layout_known()
+    follow_layouts()
 
 
 @parameterNodeWrapper
@@ -161,6 +161,7 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic: Any = None
         self.panel: Any = None
         self._root: Any = None
+        self._imports: Any = None
         self._parameters: Any = None
         self._gui_tag: int | None = None  # there while panel and parameters are connected
 
@@ -169,7 +170,9 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self) -> None:
         """The module is opened for the first time, or reloaded."""
         # Needs Qt, while this file is also read where only the Logic is wanted.
+        from DLIRRegistrationLib.logic import DLIRRegistrationLogic
         from DLIRRegistrationLib.panel.panel import Panel
+        from DLIRRegistrationLib.scene.importing import Imports
 
         ScriptedLoadableModuleWidget.setup(self)
         self._root = slicer.util.loadUI(self.resourcePath("UI/DLIRRegistration.ui"))
@@ -181,7 +184,10 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self._imports = Imports(scene, self.logic.getParameterNode)
+        self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
+        # After all others: as long as lists of nodes are being filled, nothing that they choose may add or remove one.
+        self.addObserver(scene, scene.EndBatchProcessEvent, self.onSceneRead, priority=-100.0)
         # With a priority, to come before the lists of nodes: they would choose another node instead of a removed one.
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved, priority=100.0)
         self.initializeParameterNode()
@@ -203,6 +209,7 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._disconnect()
         self.removeObservers()
         if self.panel is not None:  # else setup has failed, or not come so far
+            self._imports.close()
             self.panel.close()
             self.logic.close()
         if self._root is not None:
@@ -211,15 +218,21 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReload(self) -> None:
         """A developer wants the code as it is now. Slicer itself reads this file anew and no other."""
+        from DLIRRegistrationLib.panel.following import leave_layouts
+
+        leave_layouts()
         for name in list(sys.modules):
             if name.partition(".")[0] in ("DLIRRegistrationLib", "dlir"):
                 del sys.modules[name]
         super().onReload()
+        registerLayout()
 
     # -- parameters ------------------------------------------------------------------------------
 
     def initializeParameterNode(self) -> None:
         """Show the parameters of the scene, which are made where there are none; once, until they are let go."""
+        from DLIRRegistrationLib.panel.values import choose_volumes
+
         if self._gui_tag is None:
             self.setParameterNode(self.logic.getParameterNode())
         choose_volumes(self._parameters)
@@ -255,14 +268,21 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
-    def onSceneEndImport(self, caller: Any, event: Any) -> None:
-        """Its parameters have replaced those that were here; with them comes the look it was saved with."""
-        self.panel.look.forget()
+    def onSceneStartImport(self, caller: Any, event: Any) -> None:
         self._disconnect()
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+        self.panel.host.reading = True
+
+    def onSceneRead(self, caller: Any, event: Any) -> None:
+        """Its parameters have replaced those that were here; with them comes the look it was saved with."""
+        if self.panel.host.reading:
+            self.panel.host.reading = False
+            self.panel.look.forget()
+            if self.parent.isEntered:
+                self.initializeParameterNode()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
+        from DLIRRegistrationLib.panel.values import forget_node
+
         if self._parameters is not None:
             forget_node(self._parameters, node)

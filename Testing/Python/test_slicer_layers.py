@@ -188,7 +188,7 @@ def f():
 def test_the_module_file_is_thin() -> None:
     """It names parameters and hands on events; what computes is elsewhere."""
     assert packages(imported(MODULE)) == {"slicer", "vtk", "DLIRRegistrationLib"}
-    assert len(MODULE.read_text(encoding="utf-8").splitlines()) <= 268
+    assert len(MODULE.read_text(encoding="utf-8").splitlines()) <= 300
 
 
 @each_file

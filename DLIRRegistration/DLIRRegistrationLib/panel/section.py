@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import slicer
 from slicer.i18n import tr as _
 
 from DLIRRegistrationLib.panel.runner import Runner
@@ -20,7 +19,7 @@ class Host:
 
     ui: the widgets by their names. parameters: the wrapped parameter node; None while the panel is not shown or the
     scene is being closed, and then no section writes anything. missing: which Python packages must be installed
-    before anything can run, as a sentence.
+    before anything can run, as a sentence. reading: whether a scene is being read.
     """
 
     ui: Any
@@ -29,11 +28,12 @@ class Host:
     runner: Runner
     parameters: Any = None
     missing: str | None = None
+    reading: bool = False
 
     @property
     def settled(self) -> bool:
         """Whether there are parameters that mean something: while a scene is read, they change one by one."""
-        return self.parameters is not None and not slicer.mrmlScene.IsImporting()
+        return self.parameters is not None and not self.reading
 
     def obstacle(self) -> str | None:
         """Why nothing can be started at present, whatever is chosen; for a tooltip."""

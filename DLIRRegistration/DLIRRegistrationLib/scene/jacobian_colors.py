@@ -106,12 +106,7 @@ def show_legend_of(volume_node: Any, title: str, labels: int, form: str) -> Any:
 
     Call it once the volume is a layer of the slice views, and have these rendered afterwards.
     """
-    colors = slicer.modules.colors.logic()
-    old = colors.GetColorLegendDisplayNode(volume_node)
-    if old:
-        # A view that is younger than a legend never draws it.
-        slicer.mrmlScene.RemoveNode(old)
-    legend = colors.AddDefaultColorLegendDisplayNode(volume_node)
+    legend = new_legend(volume_node)
     modifying = legend.StartModify()
     legend.SetTitleText(title)
     legend.SetUseColorNamesForLabels(False)
@@ -128,6 +123,15 @@ def show_legend_of(volume_node: Any, title: str, labels: int, form: str) -> Any:
     legend.SetVisibility(True)
     legend.EndModify(modifying)
     return legend
+
+
+def new_legend(volume_node: Any) -> Any:
+    """A legend for a volume, in place of a former one: a view that is younger than a legend never draws it."""
+    colors = slicer.modules.colors.logic()
+    former = colors.GetColorLegendDisplayNode(volume_node)
+    if former:
+        slicer.mrmlScene.RemoveNode(former)
+    return colors.AddDefaultColorLegendDisplayNode(volume_node)
 
 
 def _jacobian_table() -> Any:
