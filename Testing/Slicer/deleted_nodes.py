@@ -1,4 +1,4 @@
-"""Each node of a result, and of what shows it, is deleted at some moment: what is left is whole, and goes on working."""
+"""Each node of a result, and of what shows it, is deleted at some moment: what is left is whole, and works."""
 
 from __future__ import annotations
 

@@ -71,6 +71,26 @@ def the_transform_knows_its_images(bench: Bench) -> None:
     assert found["spatialRegistrationMoving"] == ["moving_es"]
 
 
+def the_licence_of_the_model_is_agreed_to_once(bench: Bench) -> None:
+    """With somebody there to answer, who is played here: a window that waits would wait for ever."""
+    from DLIRRegistrationLib.panel import licence
+
+    asked: list[str] = []
+    can_ask, agreed = licence.can_ask, licence.agreed
+    licence.can_ask = lambda: True
+    try:
+        licence.agreed = lambda text, title: bool(asked.append(text))
+        bench.ui.applyButton.click()
+        assert not bench.busy, "nothing runs without consent"
+        licence.agreed = lambda text, title: asked.append(text) is None
+        bench.apply()
+        bench.apply()
+    finally:
+        licence.can_ask, licence.agreed = can_ask, agreed
+    assert len(asked) == 2, f"asked until agreed to, and no more: {len(asked)} times"
+    assert "CC BY-NC-SA 4.0" in asked[0]
+
+
 play(
     slicer_has_started_without_reading_the_library,
     the_panel_opens,
@@ -78,4 +98,5 @@ play(
     apply_registers,
     the_result_is_shown,
     the_transform_knows_its_images,
+    the_licence_of_the_model_is_agreed_to_once,
 )

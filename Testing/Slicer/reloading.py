@@ -8,11 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import slicer
 from bench import Bench, play
 from scene_state import check_scene, nodes
-
-LAYOUT_SIGNAL = "layoutChanged(int)"
 
 
 def with_nothing_registered(bench: Bench) -> None:

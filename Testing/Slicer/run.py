@@ -20,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MODULES = HERE.parents[1] / "DLIRRegistration"
-SCENARIOS = ("first_opening", "scene_life", "deleted_nodes", "closing", "reloading", "sequence", "views", "licence")
+SCENARIOS = ("first_opening", "scene_life", "deleted_nodes", "closing", "reloading", "sequence", "views")
 OPTIONS = ("--testing", "--disable-settings", "--no-splash", "--ignore-slicerrc")
 
 

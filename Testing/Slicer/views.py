@@ -1,4 +1,4 @@
-"""What Look can show: overlay, checkerboard, before, outlines, Jacobian, grid and arrows, each alone and side by side."""
+"""What Look can show: before, checkerboard, Jacobian, grid and arrows, outlines; alone and side by side."""
 
 from __future__ import annotations
 

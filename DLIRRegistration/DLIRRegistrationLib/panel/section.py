@@ -8,6 +8,8 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from dlir.registration.choices import NO_MODEL
+from DLIRRegistrationLib.panel.licence import may_use
 from DLIRRegistrationLib.panel.runner import Runner
 from DLIRRegistrationLib.panel.status import StatusLine
 from DLIRRegistrationLib.panel.wording import in_panel_words
@@ -95,6 +97,9 @@ class RunSection(Section):
             self.host.runner.pressed_again()
         elif self.host.parameters is not None and self._problem() is None:
             choices = self._chosen(self.host.parameters)
+            # The user takes time to answer, in which a scene may be closed.
+            if not may_use(choices.get("model", NO_MODEL), self.host.status) or self.host.parameters is None:
+                return
             self.host.runner.start(
                 lambda **calls: self._register(**choices, blocking=False, **calls),
                 self._button,
