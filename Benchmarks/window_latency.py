@@ -94,10 +94,7 @@ def measured(bench: Bench, name: str, act: Callable[[], object], over: Callable[
     still = 1000 * max(pause.whole for pause in meter.pauses)
     drawn = 1000 * sum(pause.drawn for pause in meter.pauses)
     verdict = "" if own < LIMIT_MS else f"  above {LIMIT_MS}"
-    print(
-        f"| {name:<28} | {1000 * longest.own:>6.0f} | {1000 * whole:>6.0f} | {1000 * drawn:>6.0f} |{verdict}",
-        flush=True,
-    )
+    print(f"| {name:<28} | {own:>6.0f} | {still:>6.0f} | {drawn:>6.0f} |{verdict}", flush=True)
 
 
 def every_action(bench: Bench) -> None:

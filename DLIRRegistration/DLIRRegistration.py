@@ -184,7 +184,7 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self._imports = Imports(scene, self.logic.getParameterNode)
+        self._imports = Imports(scene)
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         # After all others: as long as lists of nodes are being filled, nothing that they choose may add or remove one.
         self.addObserver(scene, scene.EndBatchProcessEvent, self.onSceneRead, priority=-100.0)

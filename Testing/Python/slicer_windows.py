@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ class Windows:
         self.narrowest: dict[str, int] = {}
         self.playing: Any = None
         self.tool_bar = False
+        self._handlers: list[Callable[[int], None]] = []
         self._mrml, self._size = mrml, size
         self._views: dict[str, SliceView] = {}
         self._logic = slicer.vtkMRMLLayoutLogic()
@@ -50,11 +52,22 @@ class Windows:
             view.logic.SetMRMLScene(None)
         self._views.clear()
 
+    def connect(self, signature: str, handler: Callable[[int], None]) -> None:
+        """Handlers are told of each change of the layout, after the views are there."""
+        assert signature == "layoutChanged(int)"
+        self._handlers.append(handler)
+
+    def disconnect(self, signature: str, handler: Callable[[int], None]) -> None:
+        assert signature == "layoutChanged(int)"
+        self._handlers.remove(handler)
+
     def layoutLogic(self) -> Any:  # noqa: N802
         return self._logic
 
     def setLayout(self, number: int) -> None:  # noqa: N802
         self._layout.SetViewArrangement(number)
+        for handler in self._handlers:
+            handler(number)
 
     def sliceWidget(self, name: str) -> Any:  # noqa: N802
         if name not in self._views:

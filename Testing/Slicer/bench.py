@@ -27,6 +27,8 @@ PATIENCE = 180.0
 _SLICERS_OWN = (
     # A scene whose slices are turned is read before the orientation is.
     r"GetSliceOrientationPreset: invalid orientation preset name: Reformat",
+    # A window of Qt's was closed before the window manager had heard of it.
+    r"QXcbConnection: XCB error: 3 \(BadWindow\)",
     # Slicer built without it; said at the start.
     r"ThreeDSliceEdgeDisplayableManager is not a displayable manager",
 )

@@ -1,37 +1,27 @@
-"""What nodes of which a scene has one each refer to, kept while another scene is read into one that is not empty.
+"""What the slice views show, kept while another scene is read into one that is not empty.
 
-The parameters of a module and what a view shows are such nodes: those of the scene that is read take their place.
-Slicer loses their references twice. Where both refer to a node by one ID, it gives the node that is read another ID
-and drops the reference, which does not happen where the present node refers to nothing. And the lists of nodes above
-the views, filled anew at the end, take away what they did not show before.
+The nodes that say so take over what the scene that was read has in them. But the lists of volumes above the views,
+which are filled anew at the end, do not find their former choice, and write "none" where a volume was read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import slicer
-
-# On a node whose references are kept; gone when the node of the scene that was read has taken its place.
-_MARK = "DLIR.Kept"
 
 References = dict[str, list[str]]
 
 
 class Imports:
-    """From now on, the nodes keep what they refer to, until `close`.
+    """From now on, views show what the scene that was read has in them, until `close`."""
 
-    parameter_node: gives the module's own; besides, all nodes are looked after that say what slice views show.
-    """
-
-    def __init__(self, scene: Any, parameter_node: Callable[[], Any]) -> None:
-        self._scene, self._parameter_node = scene, parameter_node
-        self._kept: list[tuple[Any, References]] = []
+    def __init__(self, scene: Any) -> None:
+        self._scene = scene
+        self._read: list[tuple[Any, References]] = []
+        # Before the lists of nodes hear of it, and after they are filled.
         self._tags = [
-            scene.AddObserver(scene.StartImportEvent, self._on_start, 100.0),
-            # Before the lists of nodes hear of it, and after them.
-            scene.AddObserver(scene.EndImportEvent, self._on_end, 100.0),
+            scene.AddObserver(scene.EndImportEvent, self._on_read, 100.0),
             scene.AddObserver(scene.EndBatchProcessEvent, self._on_filled, -50.0),
         ]
 
@@ -40,29 +30,13 @@ class Imports:
             self._scene.RemoveObserver(tag)
         self._tags = []
 
-    def _nodes(self) -> list[Any]:
-        return [self._parameter_node(), *slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")]
-
-    def _on_start(self, scene: Any, event: str) -> None:
-        self._kept = [(node, references(node)) for node in self._nodes()]
-        for node, kept in self._kept:
-            was = node.StartModify()
-            for role in kept:
-                node.RemoveNodeReferenceIDs(role)
-            node.SetAttribute(_MARK, "1")
-            node.EndModify(was)
-
-    def _on_end(self, scene: Any, event: str) -> None:
-        for node, kept in self._kept:
-            if node.GetAttribute(_MARK) is not None:
-                node.RemoveAttribute(_MARK)
-                refer(node, kept)
-        self._kept = [(node, references(node)) for node in self._nodes()]
+    def _on_read(self, scene: Any, event: str) -> None:
+        self._read = [(node, references(node)) for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")]
 
     def _on_filled(self, scene: Any, event: str) -> None:
-        for node, kept in self._kept:
-            refer(node, kept)
-        self._kept = []
+        for node, read in self._read:
+            refer(node, read)
+        self._read = []
 
 
 def references(node: Any) -> References:
