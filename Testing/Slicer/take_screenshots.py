@@ -2,7 +2,7 @@
 
     python Testing/Slicer/run.py --slicer /path/to/Slicer take_screenshots
 
-They go into Resources/Screenshots: the pair compared, the change of volume, a sequence. In full colour, for fewer colours
+They go into Resources/Screenshots: the pair compared, the change of volume, a sequence. In full colour: fewer colours
 turn the red of a fold brown.
 """
 
@@ -19,12 +19,14 @@ from bench import MODEL, ROOT, SAMPLE, Bench, play
 
 FOLDER = ROOT / "Resources" / "Screenshots"
 WIDTH, HEIGHT = 1280, 800
+# A little less than the screen, for a file of full colour that is not too large.
+WINDOW = 1200, 730
 LARGEST_BYTES = 300_000
 
 
 def compared(bench: Bench) -> None:
     """Fixed, warped and change of volume side by side, with the outlines of both."""
-    _fill_the_screen(bench)
+    _place_window(bench)
     bench.open()
     bench.choose_sample()
     bench.apply()
@@ -37,7 +39,6 @@ def volume_change(bench: Bench) -> None:
     """The Jacobian over the fixed image, with legend and deformation grid."""
     bench.parameters.showJacobian = True
     bench.parameters.showGrid = True
-    _one_view(bench)
     _take(bench, "volume-change")
     bench.clear()
 
@@ -56,11 +57,12 @@ def sequence(bench: Bench) -> None:
     _take(bench, "sequence")
 
 
-def _fill_the_screen(bench: Bench) -> None:
+def _place_window(bench: Bench) -> None:
     screen = bench.window.windowHandle().screen().geometry
     assert (screen.width(), screen.height()) == (WIDTH, HEIGHT), f"the screen is {WIDTH} x {HEIGHT}"
     slicer.util.setPythonConsoleVisible(False)
-    bench.window.showMaximized()
+    bench.window.showNormal()
+    bench.window.setGeometry(0, 0, *WINDOW)
     bench.spin(0.5)
 
 
@@ -75,7 +77,7 @@ def _one_view(bench: Bench) -> None:
 
 def _take(bench: Bench, name: str) -> None:
     bench.spin(1.0)  # views draw when nothing else is to be done
-    picture = bench.window.windowHandle().screen().grabWindow(0).toImage().convertToFormat(qt.QImage.Format_RGB888)
+    picture = bench.window.grab().toImage().convertToFormat(qt.QImage.Format_RGB888)
     path = FOLDER / f"{name}.png"
     assert picture.save(str(path), "PNG", 0), f"{path.name} is written"
     size = path.stat().st_size
