@@ -42,6 +42,10 @@ def __getattr__(name: str) -> Any:
     return found
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), "DLIRRegistrationLogic", "DLIRRegistrationTest"})
+
+
 class DLIRRegistration(ScriptedLoadableModule):
     """What Slicer's list of modules says of this one."""
 

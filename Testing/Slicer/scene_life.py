@@ -122,9 +122,8 @@ def undone(bench: Bench) -> None:
     scene = slicer.mrmlScene
     scene.SetUndoOn()
     try:
-        for kind in ("vtkMRMLScalarVolumeNode", "vtkMRMLTransformNode", "vtkMRMLTableNode", "vtkMRMLSegmentationNode"):
-            for node in nodes(kind):
-                node.SetUndoEnabled(True)
+        for node in [*nodes("vtkMRMLDisplayableNode"), *nodes("vtkMRMLDisplayNode"), *nodes("vtkMRMLTableNode")]:
+            node.SetUndoEnabled(True)
         scene.SaveStateForUndo()
         scene.RemoveNode(bench.parameters.resultWarped)
         bench.spin(0.3)

@@ -20,7 +20,7 @@ from bench import MODEL, ROOT, SAMPLE, Bench, play
 FOLDER = ROOT / "Resources" / "Screenshots"
 WIDTH, HEIGHT = 1280, 800
 # A little less than the screen, for a file of full colour that is not too large.
-WINDOW = 1200, 730
+WINDOW = 1080, 660
 LARGEST_BYTES = 300_000
 
 
