@@ -15,6 +15,7 @@ from __future__ import annotations
 import cProfile
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,12 @@ _DRAWING = ("vtk", "PythonQt", "qMRML", "qSlicer", "processEvents", "built-in me
 
 @dataclass(frozen=True)
 class Pause:
-    """Between two beats, in seconds. own, drawn: of the processor; whole: on the clock."""
+    """Between two beats, in seconds. own, drawn: of the processor; whole: on the clock. most: what took most of own."""
 
     own: float
     drawn: float
     whole: float
+    most: str
 
 
 class Meter:
@@ -66,16 +68,16 @@ class Meter:
     def _beat(self) -> None:
         self._profile.disable()
         now = time.perf_counter()
-        own = drawn = 0.0
+        drawn, own = 0.0, Counter[str]()
         for entry in self._profile.getstats():
-            name = entry.code if isinstance(entry.code, str) else ""
-            if "time.sleep" in name:
-                continue
-            if any(word in name for word in _DRAWING):
+            native = isinstance(entry.code, str)
+            name = entry.code if native else f"{Path(entry.code.co_filename).stem}.{entry.code.co_name}"
+            if native and any(word in name for word in _DRAWING):
                 drawn += entry.inlinetime
-            else:
-                own += entry.inlinetime
-        self.pauses.append(Pause(own, drawn, now - self._last))
+            elif "time.sleep" not in name:
+                own[name] += entry.inlinetime
+        most = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in own.most_common(3))
+        self.pauses.append(Pause(own.total(), drawn, now - self._last, most))
         self._profile.clear()
         self._last = time.perf_counter()
         self._profile.enable()
@@ -90,10 +92,11 @@ def measured(bench: Bench, name: str, act: Callable[[], object], over: Callable[
     bench.until(over, f"'{name}' has ended")
     bench.spin(0.3)
     meter.stop()
-    own = 1000 * max(pause.own for pause in meter.pauses)
+    longest = max(meter.pauses, key=lambda pause: pause.own)
+    own = 1000 * longest.own
     still = 1000 * max(pause.whole for pause in meter.pauses)
     drawn = 1000 * sum(pause.drawn for pause in meter.pauses)
-    verdict = "" if own < LIMIT_MS else f"  above {LIMIT_MS}"
+    verdict = "" if own < LIMIT_MS else f"  above {LIMIT_MS}: {longest.most}"
     print(f"| {name:<28} | {own:>6.0f} | {still:>6.0f} | {drawn:>6.0f} |{verdict}", flush=True)
 
 

@@ -176,7 +176,7 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # Needs Qt, while this file is also read where only the Logic is wanted.
         from DLIRRegistrationLib.logic import DLIRRegistrationLogic
         from DLIRRegistrationLib.panel.panel import Panel
-        from DLIRRegistrationLib.scene.importing import Imports
+        from DLIRRegistrationLib.display.importing import Imports
 
         ScriptedLoadableModuleWidget.setup(self)
         self._root = slicer.util.loadUI(self.resourcePath("UI/DLIRRegistration.ui"))

@@ -12,7 +12,7 @@ pytest.importorskip("slicer", reason="needs slicer-core")
 
 import slicer
 
-from DLIRRegistrationLib.scene.importing import Imports, refer, references
+from DLIRRegistrationLib.display.importing import Imports, refer, references
 from slice_pictures import half_bright
 
 if TYPE_CHECKING:
