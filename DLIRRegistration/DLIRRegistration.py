@@ -174,9 +174,9 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self) -> None:
         """The module is opened for the first time, or reloaded."""
         # Needs Qt, while this file is also read where only the Logic is wanted.
+        from DLIRRegistrationLib.display.importing import Imports
         from DLIRRegistrationLib.logic import DLIRRegistrationLogic
         from DLIRRegistrationLib.panel.panel import Panel
-        from DLIRRegistrationLib.display.importing import Imports
 
         ScriptedLoadableModuleWidget.setup(self)
         self._root = slicer.util.loadUI(self.resourcePath("UI/DLIRRegistration.ui"))
