@@ -5,9 +5,9 @@
 
 With the sample that ships. A timer beats every few milliseconds; between two beats the window was not served. Of each
 such pause it is told how much processor time the module's own code took, Slicer's Python that it calls and numpy
-included, and how much the calls of Slicer's and VTK's own methods, which draw. Prints for each action the longest time
-of own code in one pause, the longest pause, and what was drawn. The profiler that tells them apart takes its share of
-the first, and other work on the machine lengthens the second.
+included, and how much the calls of Slicer's and VTK's own methods, which draw and change the layout. Prints for each
+action the longest time of own code in one pause, the longest pause, and what was drawn. The profiler that tells them
+apart takes its share of the first, and other work on the machine lengthens the second.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ BEAT_MS = 2
 LIMIT_MS = 100
 FRAMES = 4
 # In the profiler's names of methods that are not Python's.
-_DRAWING = ("vtk", "PythonQt", "qMRML", "qSlicer", "processEvents", "built-in method Qt")
+_DRAWING = ("vtk", "PythonQt", "qMRML", "qSlicer")
+# Functions in which Slicer changes its layout: the profiler does not see calls of Qt, and takes them for the caller's.
+_LAYING_OUT = ("layout.side_by_side_views", "layout.leave_side_by_side")
+# This script's own.
+_MEASURING = ("time.sleep", "bench.", "window_latency.")
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,9 @@ class Meter:
         for entry in self._profile.getstats():
             native = isinstance(entry.code, str)
             name = entry.code if native else f"{Path(entry.code.co_filename).stem}.{entry.code.co_name}"
-            if native and any(word in name for word in _DRAWING):
+            if name in _LAYING_OUT or (native and any(word in name for word in _DRAWING)):
                 drawn += entry.inlinetime
-            elif "time.sleep" not in name:
+            elif not any(word in name for word in _MEASURING):
                 own[name] += entry.inlinetime
         most = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in own.most_common(3))
         self.pauses.append(Pause(own.total(), drawn, now - self._last, most))

@@ -74,7 +74,8 @@ class Windows:
             return None
         view = SimpleNamespace(scheduleRender=lambda: self.rendered.append(name))
         narrow = partial(self.narrowest.__setitem__, name)
-        return SimpleNamespace(sliceView=lambda: view, setMinimumWidth=narrow, children=list)
+        width = self.narrowest.get(name, 0)
+        return SimpleNamespace(sliceView=lambda: view, minimumWidth=width, setMinimumWidth=narrow, children=list)
 
     def view(self, name: str) -> SliceView:
         return self._views[name]

@@ -130,7 +130,7 @@ def make_room(manager: Any) -> None:
     """
     for name in VIEW_NAMES:
         widget = manager.sliceWidget(name)
-        if widget is None:
+        if widget is None or widget.minimumWidth == _NARROWEST:  # to look for its parts takes a while
             continue
         widget.setMinimumWidth(_NARROWEST)
         for label in slicer.util.findChildren(widget, name="ViewLabel"):
