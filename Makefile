@@ -1,5 +1,6 @@
 # Every target sets up what it needs in .venv and sets it up again when a lock or pyproject.toml changes.
 #   PYTHON=python3.12   the interpreter to use (3.10 or newer)
+#   SLICER=...         the Slicer of test-slicer, with torch, safetensors, rich and typer in its Python
 #   PIP_FLAGS=...       further flags for pip install, for example an index that has a smaller build of torch
 
 .DELETE_ON_ERROR:
@@ -23,7 +24,7 @@ endif
 # The demo's few packages are part of the development set: where that is installed, it serves.
 DEMO_STAMP := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/demo.stamp)
 
-.PHONY: help demo test test-fast lint docs wheel clean
+.PHONY: help demo test test-fast test-slicer lint docs wheel clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +39,10 @@ test: .venv/dev.stamp  ## run every test
 test-fast: .venv/dev.stamp  ## run the tests that take no more than a few seconds each
 	@$(BIN)/python Testing/Python/native_libraries.py
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+test-slicer:  ## play the scenarios of Testing/Slicer in a real Slicer: make test-slicer SLICER=/path/to/Slicer
+	@test -n "$(SLICER)" || { echo "Name the application: make test-slicer SLICER=/path/to/Slicer" >&2; exit 2; }
+	@python3 Testing/Slicer/run.py --slicer "$(SLICER)"
 
 lint: .venv/dev.stamp  ## check style, format and types
 	@failed=0; \

@@ -1,7 +1,7 @@
 """One-shot affine and B-spline registration with trained networks: the module as Slicer loads it.
 
 Slicer asks this file for four classes: the module, its panel, its Logic and its test. The latter two live in
-DLIRRegistrationLib, and so does all the work.
+DLIRRegistrationLib, and so does all the work; it is read when it is needed, for numpy and SimpleITK take their time.
 """
 
 # ruff: noqa: N802, N815
@@ -29,18 +29,22 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from DLIRRegistrationLib.logic import DLIRRegistrationLogic
 from DLIRRegistrationLib.panel.choices import DEFAULT_MODEL, Device, Kind, Refinement, Start, TransformKind
-from DLIRRegistrationLib.panel.values import choose_volumes, forget_node
-from DLIRRegistrationLib.selftest import DLIRRegistrationTest
 
-__all__ = [
-    "DLIRRegistration",
-    "DLIRRegistrationLogic",
-    "DLIRRegistrationParameterNode",
-    "DLIRRegistrationTest",
-    "DLIRRegistrationWidget",
-]
+
+def __getattr__(name: str) -> Any:
+    """The Logic and the test, when they are asked for."""
+    if name == "DLIRRegistrationLogic":
+        from DLIRRegistrationLib.logic import DLIRRegistrationLogic as found
+    elif name == "DLIRRegistrationTest":
+        from DLIRRegistrationLib.selftest import DLIRRegistrationTest as found
+    else:
+        raise AttributeError(name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "DLIRRegistrationLogic", "DLIRRegistrationTest"})
 
 
 class DLIRRegistration(ScriptedLoadableModule):
@@ -74,10 +78,10 @@ def registerSampleData() -> None:
 
 
 def registerLayout() -> None:
-    """Let a scene that was saved with the three views side by side be opened with them."""
-    from DLIRRegistrationLib.display.layout import make_layout_known
+    """Let a scene that was saved with the three views side by side be opened with them, and look as it did."""
+    from DLIRRegistrationLib.panel.parts.following import follow_layouts
 
-    make_layout_known()
+    follow_layouts()
 
 
 @parameterNodeWrapper
@@ -164,6 +168,7 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic: Any = None
         self.panel: Any = None
         self._root: Any = None
+        self._imports: Any = None
         self._parameters: Any = None
         self._gui_tag: int | None = None  # there while panel and parameters are connected
 
@@ -172,6 +177,8 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self) -> None:
         """The module is opened for the first time, or reloaded."""
         # Needs Qt, while this file is also read where only the Logic is wanted.
+        from DLIRRegistrationLib.display.importing import Imports
+        from DLIRRegistrationLib.logic import DLIRRegistrationLogic
         from DLIRRegistrationLib.panel.panel import Panel
 
         ScriptedLoadableModuleWidget.setup(self)
@@ -184,7 +191,10 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self._imports = Imports(scene)
+        self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
+        # After all others: as long as lists of nodes are being filled, nothing that they choose may add or remove one.
+        self.addObserver(scene, scene.EndBatchProcessEvent, self.onSceneRead, priority=-100.0)
         # With a priority, to come before the lists of nodes: they would choose another node instead of a removed one.
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved, priority=100.0)
         self.initializeParameterNode()
@@ -206,6 +216,7 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._disconnect()
         self.removeObservers()
         if self.panel is not None:  # else setup has failed, or not come so far
+            self._imports.close()
             self.panel.close()
             self.logic.close()
         if self._root is not None:
@@ -214,15 +225,21 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReload(self) -> None:
         """A developer wants the code as it is now. Slicer itself reads this file anew and no other."""
+        from DLIRRegistrationLib.panel.parts.following import leave_layouts
+
+        leave_layouts()
         for name in list(sys.modules):
             if name.partition(".")[0] in ("DLIRRegistrationLib", "dlir"):
                 del sys.modules[name]
         super().onReload()
+        registerLayout()
 
     # -- parameters ------------------------------------------------------------------------------
 
     def initializeParameterNode(self) -> None:
         """Show the parameters of the scene, which are made where there are none; once, until they are let go."""
+        from DLIRRegistrationLib.panel.values import choose_volumes
+
         if self._gui_tag is None:
             self.setParameterNode(self.logic.getParameterNode())
         choose_volumes(self._parameters)
@@ -258,14 +275,21 @@ class DLIRRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
-    def onSceneEndImport(self, caller: Any, event: Any) -> None:
-        """Its parameters have replaced those that were here; with them comes the look it was saved with."""
-        self.panel.look.forget()
+    def onSceneStartImport(self, caller: Any, event: Any) -> None:
         self._disconnect()
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+        self.panel.host.reading = True
+
+    def onSceneRead(self, caller: Any, event: Any) -> None:
+        """Its parameters have replaced those that were here; with them comes the look it was saved with."""
+        if self.panel.host.reading:
+            self.panel.host.reading = False
+            self.panel.look.forget()
+            if self.parent.isEntered:
+                self.initializeParameterNode()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
+        from DLIRRegistrationLib.panel.values import forget_node
+
         if self._parameters is not None:
             forget_node(self._parameters, node)

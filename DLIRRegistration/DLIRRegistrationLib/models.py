@@ -5,14 +5,16 @@ The command line knows the same models by the same names. Works before torch is 
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from dlir.errors import ModelError
 from dlir.geometry import ImageGrid
 from dlir.io.writing import replacing
-from dlir.model.card import full_text, one_line
+from dlir.model.card import full_text, licence_of, one_line
 from dlir.model.catalogue import SUFFIX, Entry, all_models, resolve_model, user_folder
 from dlir.model.domain import in_words
 from dlir.model.file import read_header
@@ -21,6 +23,48 @@ from dlir.registration.choices import AUTO_MODEL, NO_MODEL
 # What a script gets that names no model, as it always did: it must not depend on which are installed. The panel and
 # the command line have one chosen instead.
 FORMER_DEFAULT = "cardiac-cine"
+
+# How licences are abbreviated that forbid commercial use, such as CC BY-NC-SA 4.0.
+_NON_COMMERCIAL = re.compile(r"(?<![A-Z])NC(?![A-Z])")
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Under which a model may be used. model: its name. text: what its card says."""
+
+    model: str
+    text: str
+
+    def question(self, *, automatic: bool) -> str:
+        """What is to be agreed to. automatic: the model is not chosen, but may be for the images."""
+        why = (
+            f"'Automatic' may choose the model '{self.model}' for your images."
+            if automatic
+            else f"You have chosen the model '{self.model}'."
+        )
+        return (
+            f"{why} Its licence is {self.text}: it must not be used for commercial purposes, and what is made from it "
+            "must name its source and have the same licence.\n\nDo you agree to use it under this licence? You will be "
+            "asked once."
+        )
+
+
+def restricting_licences(name: str) -> list[Licence]:
+    """The licences that forbid commercial use of what is registered with: a model of the catalogue, or a model file.
+
+    Of "auto", those of all models that may be chosen; of one that cannot be read, none: it cannot be used either.
+    """
+    if name == NO_MODEL:
+        return []
+    entries = [entry for entry in all_models() if entry.header is not None and name in (entry.name, AUTO_MODEL)]
+    cards = {entry.name: entry.header.card for entry in entries if entry.header is not None}
+    if not entries and name != AUTO_MODEL:
+        try:
+            cards = {Path(name).stem: read_header(resolve_model(name)).card}
+        except ModelError:
+            return []
+    found = [Licence(model, licence_of(card)) for model, card in cards.items()]
+    return [licence for licence in found if _NON_COMMERCIAL.search(licence.text)]
 
 
 def add(path: str | Path) -> Entry:

@@ -103,8 +103,15 @@ class MRML:
 
     def load(self, path: Path) -> None:
         """Replaces the scene by that of an .mrb file."""
+        self._read(path, clear=True)
+
+    def add_scene(self, path: Path) -> None:
+        """Reads the scene of an .mrb file into the one that is here."""
+        self._read(path, clear=False)
+
+    def _read(self, path: Path, *, clear: bool) -> None:
         messages = slicer.vtkMRMLMessageCollection()
-        assert self.scene.ReadFromMRB(str(path), True, messages), messages.GetAllMessagesAsString()
+        assert self.scene.ReadFromMRB(str(path), clear, messages), messages.GetAllMessagesAsString()
 
     def node(self, name: str) -> Any:
         """The first node of that name. Fails where there is none."""

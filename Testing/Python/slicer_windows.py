@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ class Windows:
         self.width = 800
         self.playing: Any = None
         self.tool_bar = False
+        self._handlers: list[Callable[[int], None]] = []
         self._mrml, self._size = mrml, size
         self._views: dict[str, SliceView] = {}
         self._logic = slicer.vtkMRMLLayoutLogic()
@@ -51,6 +53,15 @@ class Windows:
             view.logic.SetMRMLScene(None)
         self._views.clear()
 
+    def connect(self, signature: str, handler: Callable[[int], None]) -> None:
+        """Handlers are told of each change of the layout, after the views are there."""
+        assert signature == "layoutChanged(int)"
+        self._handlers.append(handler)
+
+    def disconnect(self, signature: str, handler: Callable[[int], None]) -> None:
+        assert signature == "layoutChanged(int)"
+        self._handlers.remove(handler)
+
     def layoutLogic(self) -> Any:  # noqa: N802
         return self._logic
 
@@ -59,13 +70,16 @@ class Windows:
 
     def setLayout(self, number: int) -> None:  # noqa: N802
         self._layout.SetViewArrangement(number)
+        for handler in self._handlers:
+            handler(number)
 
     def sliceWidget(self, name: str) -> Any:  # noqa: N802
         if name not in self._views:
             return None
         view = SimpleNamespace(scheduleRender=lambda: self.rendered.append(name))
         narrow = partial(self.narrowest.__setitem__, name)
-        return SimpleNamespace(sliceView=lambda: view, setMinimumWidth=narrow, children=list)
+        width = self.narrowest.get(name, 0)
+        return SimpleNamespace(sliceView=lambda: view, minimumWidth=width, setMinimumWidth=narrow, children=list)
 
     def view(self, name: str) -> SliceView:
         return self._views[name]

@@ -191,7 +191,7 @@ def f():
 def test_the_module_file_is_thin() -> None:
     """It names parameters and hands on events; what computes is elsewhere."""
     assert packages(imported(MODULE)) == {"slicer", "vtk", "DLIRRegistrationLib"}
-    assert len(MODULE.read_text(encoding="utf-8").splitlines()) <= 271
+    assert len(MODULE.read_text(encoding="utf-8").splitlines()) <= 300
 
 
 @each_file
@@ -229,8 +229,8 @@ def test_nothing_is_computed_in_slicers_own_process(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "dlir").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_core_knows_lps_only(path: Path) -> None:
-    """But for landmark files, which say in which of the two they are."""
-    if path.name != "points.py":
+    """But for what reads files that say in which of the two they are."""
+    if path.name != "frames.py":
         assert list(flips(parsed(path))) == []
 
 

@@ -54,11 +54,12 @@ def remove_checkerboards(views: Sequence[Any] | None = None) -> float | None:
         if board in boards:
             foreground = board.GetNodeReference(_FOREGROUND)
             composite.SetForegroundVolumeID(foreground.GetID() if foreground else None)
-            composite.SetForegroundOpacity(float(board.GetAttribute(f"{_OPACITY}.{composite.GetID()}")))
+            composite.SetForegroundOpacity(_opacity_before(board, composite))
     sizes = [float(board.GetAttribute(_SIZE)) for board in boards]
     for board in boards:
         if slicer.mrmlScene.IsNodePresent(board):
-            slicer.mrmlScene.RemoveNode(board.GetDisplayNode())
+            if display := board.GetDisplayNode():
+                slicer.mrmlScene.RemoveNode(display)
             slicer.mrmlScene.RemoveNode(board)
     return sizes[0] if sizes else None
 
@@ -70,6 +71,14 @@ def is_checkerboard(volume_node: Any) -> bool:
 
 def _all_composites() -> list[Any]:
     return list(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"))
+
+
+def _opacity_before(board: Any, composite: Any) -> float:
+    """Of a view's foreground before the checkerboard; a view that got it from one linked with it has that one's."""
+    opacity = board.GetAttribute(f"{_OPACITY}.{composite.GetID()}")
+    if opacity is None:
+        opacity = next(board.GetAttribute(name) for name in board.GetAttributeNames() if name.startswith(_OPACITY))
+    return float(opacity)
 
 
 def _board_in(composite: Any) -> Any:

@@ -7,6 +7,8 @@ cells have grown, the map says contraction. `CAVEAT` says so to the user.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,13 +37,14 @@ def show_grid(transform_node: Any, on: bool, reference: Any = None) -> None:
     reference: the volume that sets the spacing and the region; by default the transform's own fixed image.
     """
     if display := _display(transform_node, "grid", on):
-        extent = _region(display, transform_node, reference)
-        display.SetVisualizationMode(display.VIS_MODE_GRID)
-        display.SetGridSpacingMm(extent / _CELLS)
-        display.SetGridResolutionMm(extent / _CELLS / _PIECES)
-        display.SetGridScalePercent(100)
-        display.SetGridShowNonWarped(False)
-        _draw(display, on, _GRID_COLOR)
+        with _drawn_once(display):
+            extent = _region(display, transform_node, reference)
+            display.SetVisualizationMode(display.VIS_MODE_GRID)
+            display.SetGridSpacingMm(extent / _CELLS)
+            display.SetGridResolutionMm(extent / _CELLS / _PIECES)
+            display.SetGridScalePercent(100)
+            display.SetGridShowNonWarped(False)
+            _draw(display, on, _GRID_COLOR)
 
 
 def show_glyphs(transform_node: Any, on: bool, reference: Any = None) -> None:
@@ -50,13 +53,44 @@ def show_glyphs(transform_node: Any, on: bool, reference: Any = None) -> None:
     reference: as for `show_grid`.
     """
     if display := _display(transform_node, "glyphs", on):
-        extent = _region(display, transform_node, reference)
-        display.SetVisualizationMode(display.VIS_MODE_GLYPH)
-        display.SetGlyphType(display.GLYPH_TYPE_ARROW)
-        display.SetGlyphSpacingMm(extent / _ARROWS)
-        display.SetGlyphScalePercent(100)
-        display.SetGlyphDisplayRangeMinMm(_SHORTEST_ARROW)
-        _draw(display, on, _GLYPH_COLOR)
+        with _drawn_once(display):
+            extent = _region(display, transform_node, reference)
+            display.SetVisualizationMode(display.VIS_MODE_GLYPH)
+            display.SetGlyphType(display.GLYPH_TYPE_ARROW)
+            display.SetGlyphSpacingMm(extent / _ARROWS)
+            display.SetGlyphScalePercent(100)
+            display.SetGlyphDisplayRangeMinMm(_SHORTEST_ARROW)
+            _draw(display, on, _GLYPH_COLOR)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Grids and arrows are not drawn meanwhile: each turn, shift and change of size of a view draws them anew.
+
+    A grid takes a view a tenth of a second, because every point of it is found by iteration.
+    """
+    hidden = [
+        display
+        for display in slicer.util.getNodesByClass("vtkMRMLTransformDisplayNode")
+        if display.GetVisibility() and display.GetVisibility2D()
+    ]
+    for display in hidden:
+        display.SetVisibility2D(False)
+    try:
+        yield
+    finally:
+        for display in hidden:
+            display.SetVisibility2D(True)
+
+
+@contextmanager
+def _drawn_once(display: Any) -> Iterator[None]:
+    """All changes inside are one to the views."""
+    was = display.StartModify()
+    try:
+        yield
+    finally:
+        display.EndModify(was)
 
 
 def _display(transform_node: Any, shows: str, create: bool) -> Any:

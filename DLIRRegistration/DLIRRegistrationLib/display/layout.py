@@ -62,7 +62,7 @@ def side_by_side_views() -> dict[str, Any] | None:
     if layout.GetViewArrangement() != LAYOUT_ID:
         layout.SetAttribute(_FORMER_LAYOUT, str(layout.GetViewArrangement()))
         manager.setLayout(LAYOUT_ID)
-    _make_room(manager)
+    make_room(manager)
     # New views have no size before this, and what has no size cannot be fitted to an image.
     slicer.app.processEvents()
     views = {view.GetSliceNode().GetLayoutName(): view for view in current_views()}
@@ -131,10 +131,15 @@ def request_render(views: Sequence[Any]) -> None:
             widget.sliceView().scheduleRender()
 
 
-def _make_room(manager: Any) -> None:
-    """Slicer would sooner widen the window than narrow a view; and it has room for a name of one letter."""
+def make_room(manager: Any) -> None:
+    """Let the three views, where they are, share the width that there is, with their names readable.
+
+    Slicer would sooner widen the window than narrow a view; and it has room for a name of one letter.
+    """
     for name in VIEW_NAMES:
         widget = manager.sliceWidget(name)
+        if widget is None or widget.minimumWidth == _NARROWEST:  # to look for its parts takes a while
+            continue
         widget.setMinimumWidth(_NARROWEST)
         for label in slicer.util.findChildren(widget, name="ViewLabel"):
             label.setMinimumWidth(label.sizeHint.width())

@@ -13,6 +13,7 @@ import numpy as np
 import slicer
 
 from DLIRRegistrationLib.display.checkerboard import is_checkerboard, put_checkerboards, remove_checkerboards
+from DLIRRegistrationLib.display.deformation import undrawn
 from DLIRRegistrationLib.display.layout import (
     FIXED_VIEW,
     JACOBIAN_VIEW,
@@ -30,6 +31,7 @@ from DLIRRegistrationLib.scene.jacobian_colors import (
     apply_jacobian_colors,
     folding_label,
     has_jacobian_colors,
+    new_legend,
     show_legend,
 )
 
@@ -44,17 +46,18 @@ def show_side_by_side(fixed: Any, warped: Any, jacobian: Any | None) -> bool:
     The warped volume lies over the fixed one, so that `set_fade` and `set_checkerboard` work between them. Without
     a Jacobian its view shows the fixed volume alone.
     """
-    views = side_by_side_views()
-    if views is None:
-        return False
-    _put([views[FIXED_VIEW]], fixed)
-    _put([views[WARPED_VIEW]], fixed, warped)
-    if jacobian is None:
-        _put([views[JACOBIAN_VIEW]], fixed)
-    else:
-        show_jacobian(fixed, jacobian, [views[JACOBIAN_VIEW]])
-    for view in views.values():
-        look_along_slices(view, fixed)
+    with undrawn():
+        views = side_by_side_views()
+        if views is None:
+            return False
+        _put([views[FIXED_VIEW]], fixed)
+        _put([views[WARPED_VIEW]], fixed, warped)
+        if jacobian is None:
+            _put([views[JACOBIAN_VIEW]], fixed)
+        else:
+            show_jacobian(fixed, jacobian, [views[JACOBIAN_VIEW]])
+        for view in views.values():
+            look_along_slices(view, fixed)
     request_render(list(views.values()))
     return True
 
@@ -109,6 +112,17 @@ def show_error(fixed: Any, error: Any, views: Sequence[Any] | None = None, opaci
         show_error_legend(error)
         request_render(views)
     return bool(views)
+
+
+def renew_legends() -> None:
+    """Have the legends of volumes drawn, as they are, in views that are younger than they too."""
+    for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode"):
+        volume = legend.GetDisplayableNode()
+        if volume is not None and volume.IsA("vtkMRMLScalarVolumeNode") and legend.GetVisibility():
+            looks = slicer.vtkMRMLColorLegendDisplayNode()
+            looks.CopyContent(legend)
+            new_legend(volume).CopyContent(looks)
+    request_render(current_views())
 
 
 def set_fade(fraction: float, views: Sequence[Any] | None = None) -> bool:

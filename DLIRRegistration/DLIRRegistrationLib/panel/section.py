@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import slicer
 from slicer.i18n import tr as _
 
+from dlir.registration.choices import NO_MODEL
+from DLIRRegistrationLib.panel.parts.licence import may_use
 from DLIRRegistrationLib.panel.parts.runner import Runner
 from DLIRRegistrationLib.panel.parts.status import StatusLine
 from DLIRRegistrationLib.panel.wording import in_panel_words
@@ -20,7 +21,7 @@ class Host:
 
     ui: the widgets by their names. parameters: the wrapped parameter node; None while the panel is not shown or the
     scene is being closed, and then no section writes anything. missing: which Python packages must be installed
-    before anything can run, as a sentence.
+    before anything can run, as a sentence. reading: whether a scene is being read.
     """
 
     ui: Any
@@ -29,11 +30,12 @@ class Host:
     runner: Runner
     parameters: Any = None
     missing: str | None = None
+    reading: bool = False
 
     @property
     def settled(self) -> bool:
         """Whether there are parameters that mean something: while a scene is read, they change one by one."""
-        return self.parameters is not None and not slicer.mrmlScene.IsImporting()
+        return self.parameters is not None and not self.reading
 
     def obstacle(self) -> str | None:
         """Why nothing can be started at present, whatever is chosen; for a tooltip."""
@@ -95,6 +97,9 @@ class RunSection(Section):
             self.host.runner.pressed_again()
         elif self.host.parameters is not None and self._problem() is None:
             choices = self._chosen(self.host.parameters)
+            # The user takes time to answer, in which a scene may be closed.
+            if not may_use(choices.get("model", NO_MODEL), self.host.status) or self.host.parameters is None:
+                return
             self.host.runner.start(
                 lambda **calls: self._register(**choices, blocking=False, **calls),
                 self._button,

@@ -90,13 +90,14 @@ def keep_result(parameters: Any, choices: dict[str, Any], result: RegistrationNo
     """Note the nodes of a result, for Look, Trust and Refine further. choices: what it was asked with."""
     with slicer.util.NodeModify(parameters):
         parameters.showBefore = False
-        parameters.resultFixed, parameters.resultMoving = choices["fixed"], choices["moving"]
+        # Inputs may have left the scene while they were registered.
+        parameters.resultFixed, parameters.resultMoving = present(choices["fixed"]), present(choices["moving"])
         parameters.resultWarped, parameters.resultTransform = result.warped, result.transform
         parameters.resultJacobian, parameters.resultTable = result.jacobian, result.table
         parameters.resultLandmarks, parameters.resultErrorMap = result.landmarks, result.error_map
-        parameters.resultDrawn = choices["segmentations"]
+        parameters.resultDrawn = all_present(choices["segmentations"])
         parameters.resultPropagated = list(result.segmentations)
-        parameters.resultScoredBy = choices["fixedSegmentation"]
+        parameters.resultScoredBy = present(choices["fixedSegmentation"])
         parameters.verdictLevel, parameters.verdictReason = result.verdict.level, result.verdict.reason
         parameters.resultChanges = "\n".join(result.changes)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from DLIRRegistrationLib.scene.jacobian_colors import ENTRIES, RGB, color_table, has_colors, show_legend_of
+from DLIRRegistrationLib.scene.jacobian_colors import ENTRIES, RGB, Entry, color_table, has_colors, show_legend_of
 
 # Millimetres at the end of the window: what is more has its colour.
 MOST = 8.0
@@ -54,5 +54,9 @@ def show_error_legend(volume_node: Any) -> Any:
 
 
 def _table() -> Any:
+    return color_table(_NAME, _MARK, _entries)
+
+
+def _entries() -> list[Entry]:
     values = [(index + 0.5) * MOST / ENTRIES for index in range(ENTRIES)]
-    return color_table(_NAME, _MARK, [(f"{value:.2f}", (*color_of(value), 1.0)) for value in values])
+    return [(f"{value:.2f}", (*color_of(value), 1.0)) for value in values]

@@ -10,12 +10,15 @@ so the red ends exactly where folding does.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import slicer
 
 RGB = tuple[float, float, float]
+# Of a colour table: a name, and red, green, blue and opacity.
+Entry = tuple[str, tuple[float, float, float, float]]
 
 # Slicer cuts the window into 255 steps. With this level a step begins 0.00002 above 0, so that 0 itself, which is
 # folding, is still red; and the six significant digits that a scene file keeps of these numbers do not change that.
@@ -106,12 +109,7 @@ def show_legend_of(volume_node: Any, title: str, labels: int, form: str) -> Any:
 
     Call it once the volume is a layer of the slice views, and have these rendered afterwards.
     """
-    colors = slicer.modules.colors.logic()
-    old = colors.GetColorLegendDisplayNode(volume_node)
-    if old:
-        # A view that is younger than a legend never draws it.
-        slicer.mrmlScene.RemoveNode(old)
-    legend = colors.AddDefaultColorLegendDisplayNode(volume_node)
+    legend = new_legend(volume_node)
     modifying = legend.StartModify()
     legend.SetTitleText(title)
     legend.SetUseColorNamesForLabels(False)
@@ -130,25 +128,40 @@ def show_legend_of(volume_node: Any, title: str, labels: int, form: str) -> Any:
     return legend
 
 
+def new_legend(volume_node: Any) -> Any:
+    """A legend for a volume, in place of a former one: a view that is younger than a legend never draws it."""
+    colors = slicer.modules.colors.logic()
+    former = colors.GetColorLegendDisplayNode(volume_node)
+    if former:
+        slicer.mrmlScene.RemoveNode(former)
+    return colors.AddDefaultColorLegendDisplayNode(volume_node)
+
+
 def _jacobian_table() -> Any:
+    return color_table(_TABLE_NAME, _TABLE_MARK, _jacobian_entries)
+
+
+def _jacobian_entries() -> list[Entry]:
     step = WINDOW / (ENTRIES - 1)
     # An entry holds for the values of one step, and has the colour of their middle.
     values = [LEVEL - WINDOW / 2 + (index + 0.5) * step for index in range(ENTRIES)]
-    return color_table(_TABLE_NAME, _TABLE_MARK, [(f"{value:.2f}", (*color_of(value), 1.0)) for value in values])
+    return [(f"{value:.2f}", (*color_of(value), 1.0)) for value in values]
 
 
 def _folding_table() -> Any:
-    return color_table(_FOLDING_NAME, _FOLDING_MARK, [("none", (0.0, 0.0, 0.0, 0.0)), ("folding", (*FOLDING, 1.0))])
+    entries: list[Entry] = [("none", (0.0, 0.0, 0.0, 0.0)), ("folding", (*FOLDING, 1.0))]
+    return color_table(_FOLDING_NAME, _FOLDING_MARK, lambda: entries)
 
 
-def color_table(name: str, mark: str, colors: list[tuple[str, tuple[float, float, float, float]]]) -> Any:
-    """The colour table node with this mark; made where the scene lacks it."""
+def color_table(name: str, mark: str, entries: Callable[[], list[Entry]]) -> Any:
+    """The colour table node with this mark; made where the scene lacks it, of `entries`, which take a while."""
     for found in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
         if found.GetAttribute(mark):
             return found
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", name)
     node.SetAttribute(mark, "1")
     node.SetTypeToUser()
+    colors = entries()
     node.SetNumberOfColors(len(colors))
     for index, (label, color) in enumerate(colors):
         node.SetColor(index, label, *color)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dlir.errors import GeometryError, ImageError, OutputError
 from dlir.geometry import ImageGrid
+from dlir.io.frames import RAS_TO_LPS
 from dlir.io.text import decode
 from dlir.io.writing import write_text
 
@@ -26,7 +27,6 @@ _SCHEMA = (
     "Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
 )
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
-_RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def read_landmarks(
     if frame == "index":
         points = _from_indices(name, points, grid)
     elif frame == "RAS":
-        points = points * _RAS_TO_LPS
+        points = points * RAS_TO_LPS
     return Landmarks(points, parsed.labels)
 
 

@@ -16,6 +16,7 @@ from dlir.geometry import ImageGrid
 from dlir.io.formats.files import Vectors, read_vectors
 from dlir.io.formats.lengths import nrrd_fields
 from dlir.io.formats.nifti import NiftiHeader, read_nifti_header
+from dlir.io.frames import RAS_TO_LPS
 from dlir.io.source import parse_source
 from dlir.transforms.itk_records import FormatError
 from dlir.transforms.spatial import DisplacementTransform
@@ -30,7 +31,6 @@ _FSL = {
 _NIFTYREG, _NIFTYREG_DISPLACEMENTS = "NREG_TRANS", 1
 _SPM = "Mapping"
 _TO_ITK = "convert it, with both images at hand, for example by 'wb_command -convert-warpfield -from-fnirt … -to-itk …'"
-_FLIPPED = np.array([-1, -1, 1], np.float32)
 _LPS = ("", "left-posterior-superior", "lps")
 # Fields whose linear part is nearer to the identity than this hold where points go, not how far.
 _POSITIONS = 0.35
@@ -107,7 +107,7 @@ def _in_lps(vectors: Vectors) -> NDArray[np.float32]:
         return vectors.array
     code, name, _ = vectors.nifti.intent
     if code == _DISPLACEMENTS or name == _NIFTYREG:
-        vectors.array[...] *= _FLIPPED
+        vectors.array[...] *= RAS_TO_LPS.astype(np.float32)
     return vectors.array
 
 
@@ -117,5 +117,5 @@ def _holds_positions(field: NDArray[np.float32], grid: ImageGrid) -> bool:
     chosen = np.unravel_index(np.arange(0, count, max(1, count // _FITTED)), grid.shape)
     places, values = grid.to_physical(np.stack(chosen[::-1], -1)), field[chosen].astype(float)
     slope, _, rank, _ = np.linalg.lstsq(places - places.mean(0), values - values.mean(0), rcond=None)
-    signs = (np.ones(3), _FLIPPED)
+    signs = (np.ones(3), RAS_TO_LPS)
     return bool(rank == 3 and any(np.abs(slope - np.diag(sign)).max() < _POSITIONS for sign in signs))

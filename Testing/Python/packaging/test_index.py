@@ -43,15 +43,18 @@ def test_the_entry_has_what_its_schema_allows() -> None:
         "build_dependencies": list,
         "build_subdirectory": str,
         "category": str,
+        "dicom_support_rule": str,
         "scm_revision": str,
         "scm_url": str,
         "tier": int,
     }
     assert {key: type(value) for key, value in ENTRY.items()} == types
-    assert ENTRY["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.1.json#")
+    assert ENTRY["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.2.json#")
     assert 1 <= ENTRY["tier"] <= 5
     assert ENTRY["category"] == "Registration"
     assert all(isinstance(name, str) for name in ENTRY["build_dependencies"])
+    # A rule tells for which DICOM data Slicer suggests to install the extension, to load them. It loads none.
+    assert ENTRY["dicom_support_rule"] == "false"
     assert b"\r" not in (ROOT / "DLIR.json").read_bytes()
 
 
@@ -83,7 +86,7 @@ def test_everything_says_the_same() -> None:
         "description": meta("DESCRIPTION"),
         "screenshoturls": meta("SCREENSHOTURLS"),
         "enabled": "1",
-        "keywords": old["keywords"],
+        "keywords": meta("KEYWORDS"),
     }
     command = ElementTree.parse(MODULE / "DLIRRegister" / "DLIRRegister.xml").getroot()
     assert command.findtext("documentation-url") == HOMEPAGE
@@ -96,8 +99,25 @@ def test_pictures_are_pictures() -> None:
     icon = local(meta("ICONURL")).read_bytes()
     assert icon.startswith(b"\x89PNG\r\n")
     assert struct.unpack(">II", icon[16:24]) == (128, 128)
-    for url in meta("SCREENSHOTURLS").split():
-        assert local(url).read_bytes().startswith(b"\x89PNG\r\n")
+    urls = meta("SCREENSHOTURLS").split()
+    assert 2 <= len(urls) <= 3
+    for url in urls:
+        picture = local(url).read_bytes()
+        assert picture.startswith(b"\x89PNG\r\n")
+        assert len(picture) <= 300_000, url
+        width, height, depth, kind = struct.unpack(">IIBB", picture[16:26])
+        assert width <= 1280, url
+        assert height <= 1280, url
+        assert (depth, kind) == (8, 2), f"{url}: eight bits each of red, green and blue, and no table of colours"
+
+
+def test_every_picture_is_used() -> None:
+    """By the index, the README or the docs; what is not would only make the checkout larger."""
+    texts = [ROOT / "README.md", ROOT / "CMakeLists.txt", *(ROOT / "docs").rglob("*.md")]
+    used = {
+        name for path in texts for name in re.findall(r"Resources/Screenshots/([\w-]+\.png)", path.read_text("utf-8"))
+    }
+    assert {path.name for path in (ROOT / "Resources" / "Screenshots").glob("*.png")} == used
 
 
 def test_the_version_is_that_of_the_code() -> None:

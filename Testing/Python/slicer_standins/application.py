@@ -25,6 +25,20 @@ class ModuleManager:
             handler(name)
 
 
+class Settings:
+    """The user's settings as QSettings keeps them: None for what was never set, and text for what was."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+
+    def value(self, key: str) -> str | None:
+        return self._values.get(key)
+
+    def setValue(self, key: str, value: str) -> None:  # noqa: N802
+        assert isinstance(value, str), "other types come back as text, or not, as the platform has it"
+        self._values[key] = value
+
+
 class Application(SimpleNamespace):
     """As Slicer started for tests: no main window, and no message box may wait for an answer.
 
@@ -36,6 +50,7 @@ class Application(SimpleNamespace):
         self.applicationName = "Slicer"
         self.testing = True
         self._modules = ModuleManager()
+        self._settings = Settings()
         self._started: list[Callable[[], None]] = []
 
     def connect(self, signature: str, handler: Callable[[], None]) -> None:
@@ -49,6 +64,9 @@ class Application(SimpleNamespace):
 
     def moduleManager(self) -> ModuleManager:  # noqa: N802
         return self._modules
+
+    def userSettings(self) -> Settings:  # noqa: N802
+        return self._settings
 
     def testingEnabled(self) -> bool:  # noqa: N802
         return self.testing

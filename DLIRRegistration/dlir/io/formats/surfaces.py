@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.errors import ImageError, OutputError, how_to_install, note
+from dlir.io.frames import RAS_TO_LPS
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
 from dlir.io.writing import replacing, writable
@@ -38,7 +39,6 @@ _STATED, _ARRAY = re.compile(r"SPACE=(LPS|RAS)"), "SPACE"
 # Of legacy files that programs older than VTK 9 read, too.
 _LEGACY_VERSION = 42
 _LEGACY_KINDS = ("Scalars", "Vectors", "Normals", "Tensors", "ColorScalars", "TCoords", "Fields")
-_RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Surface:
         vtk, support = _module("vtkCommonCore"), _module("util.numpy_support")
         data = self.data.NewInstance()
         data.DeepCopy(self.data)
-        own = np.ascontiguousarray(points * _RAS_TO_LPS if self.frame == "RAS" else points)
+        own = np.ascontiguousarray(points * RAS_TO_LPS if self.frame == "RAS" else points)
         placed = vtk.vtkPoints()
         placed.SetDataType(data.GetPoints().GetDataType())
         placed.SetNumberOfPoints(len(own))
@@ -104,7 +104,7 @@ def read_surface(path: str | os.PathLike[str], frame: SurfaceFrame | None = None
     found = np.array(_module("util.numpy_support").vtk_to_numpy(data.GetPoints().GetData()), float)
     if not np.isfinite(found).all():
         raise ImageError(f"{name} has points that are not finite; export it again")
-    return Surface(found * _RAS_TO_LPS if own == "RAS" else found, own, data)
+    return Surface(found * RAS_TO_LPS if own == "RAS" else found, own, data)
 
 
 def write_surface(path: Path, surface: Surface) -> None:

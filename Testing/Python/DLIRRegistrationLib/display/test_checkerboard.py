@@ -16,7 +16,7 @@ import slicer
 
 from DLIRRegistrationLib.display import views
 from DLIRRegistrationLib.display.layout import WARPED_VIEW
-from slice_pictures import GRID, in_own_greys, pixel_at, world_of
+from slice_pictures import GRID, half_bright, in_own_greys, pixel_at, world_of
 
 if TYPE_CHECKING:
     from mrml import MRML
@@ -132,3 +132,18 @@ def test_a_foreground_that_was_deleted_is_gone_afterwards(scene: MRML, windows: 
     scene.scene.RemoveNode(warped)
     assert views.set_checkerboard(False)
     assert foregrounds(windows) == [None]
+
+
+def test_a_view_that_was_linked_loses_it_too(scene: MRML, windows: Windows) -> None:
+    """Slicer puts what a view shows into those linked with it; and a user may delete the board's display node."""
+    fixed, warped = half_bright(scene, "fixed", left=True), half_bright(scene, "warped", left=False)
+    views.show_pair(fixed, warped, 0.25)
+    views.set_checkerboard(True)
+    shown = windows.shown[0].logic.GetSliceCompositeNode()
+    other = scene.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    other.SetForegroundVolumeID(shown.GetForegroundVolumeID())
+    scene.scene.RemoveNode(scene.scene.GetNodeByID(shown.GetForegroundVolumeID()).GetDisplayNode())
+    views.set_checkerboard(False)
+    assert other.GetForegroundVolumeID() == warped.GetID()
+    assert other.GetForegroundOpacity() == 0.25
+    assert scene.scene.GetFirstNodeByName("Checkerboard") is None

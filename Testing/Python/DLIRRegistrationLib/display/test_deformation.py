@@ -111,6 +111,29 @@ def test_a_transform_that_knows_no_image_is_drawn_too(scene: MRML) -> None:
     assert node.GetDisplayNode().GetGridSpacingMm() == pytest.approx(15)
 
 
+@pytest.mark.parametrize("show", [deformation.show_grid, deformation.show_glyphs])
+def test_views_draw_it_once(scene: MRML, show: Any) -> None:
+    """Each change is drawn in every view, which takes long."""
+    transform = scene.add("Transform", "transform")
+    show(transform, True)
+    drawn: list[None] = []
+    transform.GetDisplayNode().AddObserver("ModifiedEvent", lambda *_: drawn.append(None))
+    for count, on in enumerate((False, True), 1):
+        show(transform, on)
+        assert len(drawn) == count
+
+
+def test_nothing_is_drawn_while_views_are_turned(scene: MRML) -> None:
+    transform = scene.add("Transform", "transform")
+    deformation.show_grid(transform, True)
+    deformation.show_glyphs(transform, True)
+    deformation.show_glyphs(transform, False)
+    displays = [transform.GetNthDisplayNode(index) for index in range(2)]
+    with deformation.undrawn():
+        assert [bool(display.GetVisibility2D()) for display in displays] == [False, False]
+    assert [bool(display.GetVisibility2D()) for display in displays] == [True, False]
+
+
 def test_the_user_is_told_which_way_each_picture_points() -> None:
     assert "contraction" in deformation.CAVEAT
 

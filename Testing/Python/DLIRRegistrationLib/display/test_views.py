@@ -200,6 +200,22 @@ def test_legend_is_drawn_where_the_map_is(scene: MRML, windows: Windows, tmp_pat
             assert not is_color(windows.view(name).pixels(), (255, 0, 0)).any()
 
 
+def test_a_legend_is_drawn_as_it_is_in_views_that_are_younger(scene: MRML, windows: Windows) -> None:
+    fixed, jacobian = half_bright(scene, "fixed", left=False), jacobian_volume(scene)
+    views.show_jacobian(fixed, jacobian)
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(jacobian)
+    legend.SetPosition(0.5, 0.4)
+    windows.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpYellowSliceView)
+    views.show_pair(fixed, jacobian, 1.0)
+    view = windows.shown[0]
+    assert not is_color(view.pixels(), (255, 255, 255), 5).any(), "else this is not needed any more"
+    views.renew_legends()
+    assert is_color(view.pixels(), (255, 255, 255), 5).sum() > 100
+    (found,) = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+    assert found.GetDisplayableNode() is jacobian
+    assert tuple(found.GetPosition()) == (0.5, 0.4)
+
+
 def test_jump_marks_the_worst_of_several_folds_under_a_parent(scene: MRML, windows: Windows) -> None:
     jacobian = jacobian_volume(scene, -0.2)
     slicer.util.arrayFromVolume(jacobian)[1, 2, 3] = -0.3

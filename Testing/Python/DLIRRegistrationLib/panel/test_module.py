@@ -40,7 +40,8 @@ def test_the_layout_is_known_when_slicer_has_started(bench: Bench, monkeypatch: 
 
     known: list[str] = []
     monkeypatch.setattr("DLIRRegistrationLib.sample_data.register_sample_data", lambda: None)
-    monkeypatch.setattr("DLIRRegistrationLib.display.layout.make_layout_known", lambda: known.append("layout"))
+    monkeypatch.setattr("DLIRRegistrationLib.panel.parts.following.make_layout_known", lambda: known.append("layout"))
+    monkeypatch.setattr(slicer.app, "layoutManager", lambda: SimpleNamespace(connect=lambda *signal: None))
     bench.module.DLIRRegistration(SimpleNamespace(path=bench.module.__file__))
     slicer.app.complete_startup()
     assert known == ["layout"]

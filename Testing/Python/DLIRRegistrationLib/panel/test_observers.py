@@ -11,7 +11,9 @@ import pytest
 if TYPE_CHECKING:
     from panel_bench import Bench
 
-OF_THE_SCENE = {"onSceneStartClose": 1, "onSceneEndClose": 1, "onSceneEndImport": 1, "onNodeAboutToBeRemoved": 1}
+OF_THE_SCENE = dict.fromkeys(
+    ("onSceneStartClose", "onSceneEndClose", "onSceneStartImport", "onSceneRead", "onNodeAboutToBeRemoved"), 1
+)
 
 
 class Observers:
