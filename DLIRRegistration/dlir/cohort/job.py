@@ -10,7 +10,7 @@ from dlir.cohort.origin import origin_of, stamped
 from dlir.cohort.picture import PICTURE, write_picture
 from dlir.cohort.rows import Options, Row
 from dlir.errors import notes_to
-from dlir.io.memory import give_back_memory
+from dlir.io.memory import give_back_memory, keep_large_blocks_apart
 from dlir.io.source import without_folders
 
 
@@ -24,6 +24,7 @@ class RowWorker:
         from dlir.registration.devices import choose_device
         from dlir.registration.session import Session
 
+        keep_large_blocks_apart()
         self._options, self._output, self._session = options, output, Session()
         self.device = choose_device(options.device).type
 
