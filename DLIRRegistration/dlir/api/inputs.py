@@ -56,15 +56,17 @@ def request_of(
     html: bool = False,
     error_map: bool = False,
     format: str = DEFAULT_FORMAT,
+    prefix: str = "",
     full_paths: bool = False,
     overwrite: bool = False,
 ) -> RegistrationRequest:
     """The request that `register` with the same arguments makes. Raises OptionError, ImageError, GeometryError and
     TransformError for what cannot be one.
     """
-    if output is None and (displacement or html or full_paths or overwrite or format != DEFAULT_FORMAT):
+    if output is None and (displacement or html or full_paths or overwrite or prefix or format != DEFAULT_FORMAT):
         raise OptionError(
-            "displacement, html, format, full_paths and overwrite are about files; give output, the folder for them"
+            "displacement, html, format, prefix, full_paths and overwrite are about files; give output, the folder for "
+            "them"
         )
     if not isinstance(refine, (str, type(None))):
         raise OptionError(f"refine is {refine!r}; give a text such as '10s', '50it', 'converged' or 'off'")
@@ -77,6 +79,7 @@ def request_of(
             full_paths=full_paths,
             overwrite=overwrite,
             format=format,
+            prefix=prefix,
         )
     return RegistrationRequest(
         image_source(fixed, "fixed image"),

@@ -75,6 +75,7 @@ def register(
     html: bool = False,
     error_map: bool = False,
     format: str = DEFAULT_FORMAT,
+    prefix: str = "",
     full_paths: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
@@ -100,8 +101,8 @@ def register(
     moving_landmarks, fixed_landmarks: a file, or (N, 3) in LPS mm, NaN for a point that is not known.
     initial_transform: a file or a SimpleITK transform, fixed to moving point.
     refine: for how long the pair is optimised, such as "10s", "50it" or "converged"; None is "off" with a model.
-    output: a folder for what the command writes; None writes nothing. displacement, html, format, full_paths,
-    overwrite: about that; format is "nrrd", "nii.gz" or "mha".
+    output: a folder for what the command writes; None writes nothing. displacement, html, format, prefix,
+    full_paths, overwrite: about that; format is "nrrd", "nii.gz" or "mha", and names begin with prefix.
     error_map: whether the error to expect in each voxel is estimated, which takes time.
     threads: of the CPU; None leaves torch's as they are, if that is imported already, and is else what the environment
     says or the cores here. progress: gets the step, in words, and the fraction done. notify: gets what the user should
@@ -135,6 +136,7 @@ def register(
         html=html,
         error_map=error_map,
         format=format,
+        prefix=prefix,
         full_paths=full_paths,
         overwrite=overwrite,
     )

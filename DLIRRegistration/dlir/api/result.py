@@ -162,15 +162,19 @@ class Result:
         *,
         displacement: bool = False,
         format: str = DEFAULT_FORMAT,
+        prefix: str = "",
         overwrite: bool = False,
     ) -> dict[str, Path]:
         """Write what `dlir register --output FOLDER` writes; the files' paths, by what they are. All or none.
 
-        displacement: whether that too. format: of images, "nrrd", "nii.gz" or "mha". overwrite: whether files that are
-        another registration's, or of none, may be replaced. Raises OutputError.
+        displacement: whether that too. format: of images, "nrrd", "nii.gz" or "mha". prefix: with which the names of
+        files begin. overwrite: whether files that are another registration's, or of none, may be replaced. Raises
+        OptionError for a prefix that is none, and OutputError.
         """
         from dlir.registration.pipeline import save
         from dlir.registration.request import Outputs
 
-        outputs = Outputs(os.fspath(folder), displacement=displacement, overwrite=overwrite, format=format)
+        outputs = Outputs(
+            os.fspath(folder), displacement=displacement, overwrite=overwrite, format=format, prefix=prefix
+        )
         return {key: Path(path) for key, path in save(self._finished, outputs).files.items()}

@@ -90,6 +90,9 @@ def register(
     html: Annotated[bool, typer.Option("--html", help="Also write report.html, with pictures.")] = False,
     error_map: ErrorMapOption = False,
     format: FormatOption = ImageFormat.nrrd,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="What all file names begin with, such as sub-01_.", show_default=False)
+    ] = "",
     full_paths: FullPathsOption = False,
     overwrite: OverwriteOption = False,
     fail_on: FailOnOption = None,
@@ -99,7 +102,7 @@ def register(
 
     Writes warped.nrrd, transform.h5 (ITK, fixed point to moving point), jacobian.nrrd, report.json, with
     --moving-label warped_label.nrrd, and with --displacement displacement.nrrd (mm, LPS), with --error-map
-    error_map.nrrd (mm): all on the fixed image's grid, and named as --format says; with --moving-landmarks
+    error_map.nrrd (mm): all on the fixed image's grid, and named as --format and --prefix say; with --moving-landmarks
     moving_landmarks.csv, where they lie on the fixed image (mm, LPS). All together or none, in place of all files of an
     earlier registration of this pair.
 
@@ -129,6 +132,7 @@ def register(
             html=html,
             error_map=error_map,
             format=format.value,
+            prefix=prefix,
             full_paths=full_paths,
             overwrite=overwrite,
             threads=threads,

@@ -221,7 +221,9 @@ class _Target:
         asked, names = outputs_of(request), output_names(request)
         for name in names.values():
             outputs.file(name)
-        former = take_over(outputs, names.values(), overwrite=asked.overwrite) if "report" in names else None
+        former = None
+        if "report" in names:
+            former = take_over(outputs, names.values(), overwrite=asked.overwrite, prefix=asked.prefix)
         return cls(outputs, asked, names, former)
 
     def require_same(self, loaded: Loaded, *models: str) -> None:

@@ -6,11 +6,12 @@ Standard library only, so that whoever asks can import this at once; `dlir.regis
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dlir.errors import OptionError, ProtocolError
+from dlir.errors import OptionError, ProtocolError, shown
 from dlir.registration.choices import (
     AUTO_MODEL,
     AUTO_SIMILARITY,
@@ -31,6 +32,8 @@ from dlir.registration.codec import BASIC, Reader, build, optional, plain, sever
 if TYPE_CHECKING:
     from dlir.io.reading import Volume
     from dlir.transforms.spatial import CompositeTransform
+
+_PREFIX = re.compile(r"(\w[\w.-]{0,99})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Outputs:
     full_paths: whether the report names images with the folders above them. overwrite: whether files may be replaced
     that are another registration's, or of none; those of the same pair are in any case, and arrays replace all.
     format: what the images are written as, one of IMAGE_FORMATS; arrays have a form of their own.
+    prefix: with which the names of files begin: letters, digits, "_", "-" and ".", not first. Registrations of
+    different ones can lie in one folder.
     """
 
     folder: str
@@ -85,8 +90,14 @@ class Outputs:
     overwrite: bool = False
     format: str = DEFAULT_FORMAT
     html: bool = False
+    prefix: str = ""
 
     def __post_init__(self) -> None:
+        if not _PREFIX.fullmatch(self.prefix):
+            raise OptionError(
+                f"prefix is '{shown(self.prefix)}'; names of files may begin with up to 100 letters, digits, '_', '-' "
+                "and '.', the first of which is a letter, a digit or '_'"
+            )
         if self.form not in OUTPUT_FORMS:
             raise ProtocolError(f"'form' is '{self.form}'; use one of {', '.join(OUTPUT_FORMS)}")
         if self.format not in IMAGE_FORMATS:

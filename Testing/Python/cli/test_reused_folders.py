@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ import SimpleITK as sitk
 
 from cli_runs import FIXED, Pair, body, make_model, read, refuse, snapshot, succeed
 from dlir.io.writing import write_image
+from dlir.registration.choices import IMAGE_FORMATS
+from dlir.registration.request import Outputs, RegistrationRequest
+from dlir.registration.results.former import own_names
+from dlir.registration.results.outputs import output_names
 
 PLAIN = {"warped.nrrd", "transform.h5", "jacobian.nrrd", "report.json"}
 
@@ -57,6 +62,37 @@ def test_images_are_written_as_chosen_and_replaced_whatever_they_were(pair: Pair
     np.testing.assert_allclose(moving.GetOrigin(), FIXED.origin, atol=1e-4)
     succeed(pair.register(output))
     assert names(output) == PLAIN
+
+
+def test_whatever_a_registration_writes_is_known_as_its_own(pair: Pair, output: Path) -> None:
+    """So that the same command again replaces it, and nothing is left beside a report that does not tell of it."""
+    everything = Outputs(str(output), displacement=True, html=True, prefix="a_")
+    labels = (pair.moving_label,) * 2
+    request = RegistrationRequest(
+        pair.fixed, pair.moving, everything, moving_labels=labels, moving_landmarks="m.csv", error_map=True
+    )
+    for format in IMAGE_FORMATS:
+        written = output_names(replace(request, outputs=replace(everything, format=format))).values()
+        assert own_names(written, "a_") == set(written)
+        assert own_names(written) == own_names(written, "b_") == set()
+
+
+def test_registrations_of_several_prefixes_lie_in_one_folder(pair: Pair, output: Path) -> None:
+    succeed(pair.register(output))
+    succeed(pair.register(output, "--prefix", "sub-01_", "--html"))
+    mine = {f"sub-01_{name}" for name in PLAIN | {"report.html"}}
+    assert names(output) == PLAIN | mine
+    assert set(json.loads((output / "sub-01_report.json").read_text())["outputs"].values()) == mine
+    succeed(pair.register(output, "--prefix", "sub-01_"))
+    assert names(output) == PLAIN | mine - {"sub-01_report.html"}
+    typed = ["--transform", output / "sub-01_transform.h5", "--reference", pair.fixed]
+    refuse(["jacobian", *typed, "--output", output / "sub-01_jacobian.nrrd"], pair.folder, "sub-01_report.json")
+
+
+@pytest.mark.parametrize("prefix", ["../", "a/b", ".hidden", "a b", "é", "-x", "a" * 101])
+def test_a_prefix_is_no_path(pair: Pair, output: Path, prefix: str) -> None:
+    refuse(pair.register(output, f"--prefix={prefix}"), pair.folder, "prefix")
+    assert not output.exists()
 
 
 def test_a_run_that_fails_leaves_the_earlier_set(pair: Pair, output: Path) -> None:

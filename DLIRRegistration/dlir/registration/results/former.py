@@ -29,7 +29,7 @@ REPORT = "report.json"
 _OWN = re.compile(
     r"(warped|jacobian|displacement|error_map|(warped|backward)_label(_[0-9]+)?)"
     rf"\.({'|'.join(map(re.escape, IMAGE_FORMATS))})"
-    r"|transform\.h5|moving_landmarks\.csv|demo\.png|preview\.jpg|report\.json"
+    r"|transform\.h5|moving_landmarks\.csv|demo\.png|preview\.jpg|report\.(json|html)"
 )
 # Voxels by which an image is told from others, spread over it.
 _SAMPLES = 1 << 20
@@ -41,7 +41,7 @@ _OF_CINE = re.compile(
 
 @dataclass(frozen=True)
 class Former:
-    """An earlier registration in a folder. names: of its files, `REPORT` included, be they there or not."""
+    """An earlier registration in a folder. names: of its files, its report's included, be they there or not."""
 
     folder: Path
     report: Mapping[str, Any]
@@ -109,39 +109,44 @@ def content_of(volume: Volume) -> str:
     return hashlib.sha256(json.dumps(volume.array.shape).encode() + some.tobytes()).hexdigest()[:32]
 
 
-def read_former(folder: Path) -> Former | None:
-    """The registration whose report lies in the folder; None where there is none, or no such report."""
-    if not (folder / REPORT).is_file():  # reading a pipe would wait for ever
+def read_former(folder: Path, prefix: str = "") -> Former | None:
+    """The registration whose report lies in the folder; None where there is none, or no such report.
+
+    prefix: with which the names of its files begin.
+    """
+    path = folder / f"{prefix}{REPORT}"
+    if not path.is_file():  # reading a pipe would wait for ever
         return None
     try:
-        report = json.loads((folder / REPORT).read_bytes())
+        report = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     outputs = report.get("outputs") if isinstance(report, dict) and "report_version" in report else None
     if not isinstance(outputs, dict):
         return None
-    return Former(folder, report, own_names(outputs.values()) | {REPORT})
+    return Former(folder, report, own_names(outputs.values(), prefix) | {path.name})
 
 
-def own_names(told: Iterable[object]) -> frozenset[str]:
+def own_names(told: Iterable[object], prefix: str = "") -> frozenset[str]:
     """Of what is told to be files of a registration, the names that one gives its files."""
-    names = (name for name in told if isinstance(name, str))
-    return frozenset(name for name in names if _OWN.fullmatch(name) or _OF_CINE.fullmatch(name))
+    names = (name for name in told if isinstance(name, str) and name.startswith(prefix))
+    return frozenset(name for name in names if any(own.fullmatch(name[len(prefix) :]) for own in (_OWN, _OF_CINE)))
 
 
-def take_over(outputs: OutputFolder, names: Iterable[str], *, overwrite: bool) -> Former | None:
+def take_over(outputs: OutputFolder, names: Iterable[str], *, overwrite: bool, prefix: str = "") -> Former | None:
     """Have the files of an earlier registration go when those called `names` come, and return that registration.
 
-    Files that the folder has as `claimed` go as well. Raises OutputError where a file would be replaced that is neither
-    theirs nor claimed, unless told to `overwrite`, and where one of its files is an input now.
+    prefix: with which these names begin; registrations of another one stay. Files that the folder has as `claimed` go
+    as well. Raises OutputError where a file would be replaced that is neither theirs nor claimed, unless told to
+    `overwrite`, and where one of its files is an input now.
     """
-    former = read_former(outputs.path)
+    former = read_former(outputs.path, prefix)
     claimed = outputs.claimed | (former.names if former else frozenset())
     for name in names:
         path = outputs.path / name
         if not overwrite and name not in claimed and os.path.lexists(path):
             raise OutputError(
-                f"'{shown(path)}' is there already, and no report.json beside it says that it is of an earlier "
+                f"'{shown(path)}' is there already, and no {prefix}{REPORT} beside it says that it is of an earlier "
                 "registration; choose another output folder, or give --overwrite to have it replaced"
             )
     outputs.replaces(claimed)
@@ -156,9 +161,12 @@ def check_single(path: Path, suffixes: Sequence[str], *, overwrite: bool) -> Non
         raise OutputError(
             f"cannot write '{path}': the name of this output must end in {', '.join(suffixes)}; rename it"
         )
-    former = None if overwrite else read_former(path.parent)
-    if former and path.name in former.names and os.path.lexists(path):
-        raise OutputError(
-            f"'{shown(path)}' is of the registration that the report.json beside it tells of; choose another name, or "
-            "give --overwrite to have it replaced all the same"
-        )
+    if overwrite or not os.path.lexists(path):
+        return
+    for report in path.parent.glob(f"*{REPORT}"):
+        former = read_former(path.parent, report.name[: -len(REPORT)])
+        if former and path.name in former.names:
+            raise OutputError(
+                f"'{shown(path)}' is of the registration that the {shown(report.name)} beside it tells of; choose "
+                "another name, or give --overwrite to have it replaced all the same"
+            )

@@ -35,8 +35,8 @@ def output_names(request: RegistrationRequest) -> dict[str, str]:
     Either form has "warped" and "jacobian" (float32, fixed grid), "transform" (ITK .h5) and, where asked for,
     "displacement" and "error_map" (float32, mm, fixed grid). Files, images as the format says: "warped_label" and
     "backward_label", numbered from 1 where there are several layers, in the type they came in, "moving_landmarks",
-    "page" and "report". Arrays: "label_0"... and "backward_label_0"... in their place, and neither points, page nor
-    report, which the worker tells itself.
+    "page" and "report"; all begin with the prefix. Arrays: "label_0"... and "backward_label_0"... in their place, and
+    neither points, page nor report, which the worker tells itself.
     """
     outputs = outputs_of(request)
     arrays = outputs.form == OutputForm.arrays
@@ -48,7 +48,8 @@ def output_names(request: RegistrationRequest) -> dict[str, str]:
         return names
     if request.moving_landmarks is not None:
         names["moving_landmarks"] = "moving_landmarks.csv"
-    return names | ({"page": PAGE} if outputs.html else {}) | {"report": "report.json"}
+    names |= ({"page": PAGE} if outputs.html else {}) | {"report": "report.json"}
+    return {key: f"{outputs.prefix}{name}" for key, name in names.items()}
 
 
 def _layer_keys(request: RegistrationRequest, kind: str) -> list[str]:
