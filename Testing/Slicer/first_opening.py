@@ -46,8 +46,9 @@ def apply_registers(bench: Bench) -> None:
     parameters = bench.parameters
     assert parameters.verdictLevel == "good", f"the verdict is good: {parameters.verdictReason}"
     assert parameters.resultTable.GetNumberOfRows() > 0
-    assert bench.ui.statusLabel.visible
-    assert "Good" in bench.ui.statusLabel.text
+    assert bench.ui.verdictReasonLabel.visible
+    assert "Good" in bench.ui.verdictReasonLabel.text
+    assert not bench.ui.statusLabel.visible, f"the verdict stands with the result, once: {bench.ui.statusLabel.text}"
     for node in (parameters.resultWarped, parameters.resultTransform, parameters.resultJacobian):
         assert slicer.mrmlScene.IsNodePresent(node)
     assert [node.GetName() for node in parameters.resultPropagated] == ["moving_es_label on fixed_ed"]
@@ -73,7 +74,7 @@ def the_transform_knows_its_images(bench: Bench) -> None:
 
 def the_licence_of_the_model_is_agreed_to_once(bench: Bench) -> None:
     """With somebody there to answer, who is played here: a window that waits would wait for ever."""
-    from DLIRRegistrationLib.panel import licence
+    from DLIRRegistrationLib.panel.parts import licence
 
     asked: list[str] = []
     can_ask, agreed = licence.can_ask, licence.agreed

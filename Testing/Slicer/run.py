@@ -22,6 +22,9 @@ HERE = Path(__file__).resolve().parent
 MODULES = HERE.parents[1] / "DLIRRegistration"
 SCENARIOS = ("first_opening", "scene_life", "deleted_nodes", "closing", "reloading", "sequence", "views")
 OPTIONS = ("--testing", "--disable-settings", "--no-splash", "--ignore-slicerrc")
+# On Linux, Slicer lowers the priority of its window's thread, and so of all it starts, where it means the thread of its
+# background tasks: beside anything else that computes, a scenario would get no time.
+ENVIRONMENT = {"SLICER_BACKGROUND_THREAD_PRIORITY": "0"}
 
 
 def main() -> int:
@@ -51,7 +54,12 @@ def _played(slicer: Path, name: str, log: Path, limit: float) -> bool:
     began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **ENVIRONMENT},
         )
         try:
             status: int | None = process.wait(limit)

@@ -142,6 +142,17 @@ def undone(bench: Bench) -> None:
         scene.SetUndoOff()
 
 
+def saved_as_single_files(bench: Bench) -> None:
+    """With every file of its own beside the scene, as Slicer's Save window does."""
+    bench.clear()
+    bench.choose_sample()
+    bench.apply()
+    bench.save(FOLDER / "files")
+    bench.clear()
+    bench.load(FOLDER / "files" / "files.mrml")
+    _check_whole(bench)
+
+
 def closed_at_last(bench: Bench) -> None:
     bench.clear()
     _check_empty(bench)
@@ -178,6 +189,7 @@ def _check_empty(bench: Bench) -> None:
     assert bench.parameters.fixedVolume is None
     assert bench.parameters.resultTable is None
     assert not bench.ui.applyButton.enabled, "nothing can be registered"
+    assert not bench.ui.resultWidget.visible, f"no verdict is shown: {bench.ui.verdictReasonLabel.text}"
     assert not bench.ui.statusLabel.visible, f"nothing is said of it: {bench.ui.statusLabel.text}"
     assert shown_views() != VIEWS, "the layout is the former one"
 
@@ -201,5 +213,6 @@ play(
     read_into_a_scene_with_a_result,
     read_without_parameters,
     undone,
+    saved_as_single_files,
     closed_at_last,
 )
