@@ -29,6 +29,8 @@ _SLICERS_OWN = (
     r"GetSliceOrientationPreset: invalid orientation preset name: Reformat",
     # A window of Qt's was closed before the window manager had heard of it.
     r"QXcbConnection: XCB error: 3 \(BadWindow\)",
+    # The display node was deleted of a volume that has a colour legend.
+    r"UpdateActor failed: No primary display node found",
     # Slicer built without it; said at the start.
     r"ThreeDSliceEdgeDisplayableManager is not a displayable manager",
 )

@@ -9,7 +9,7 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from DLIRRegistrationLib.scene.volumes import in_world, onto_grid, scalar_image, set_volume
+from DLIRRegistrationLib.scene.volumes import in_world, onto_grid, scalar_image, set_volume, volume_display
 
 if TYPE_CHECKING:
     from dlir.geometry import ImageGrid
@@ -90,7 +90,7 @@ def _board_in(composite: Any) -> Any:
 def _board(background: Any, foreground: Any, size_mm: float) -> Any:
     image = scalar_image(background)
     below, grid = in_world(background, image, nearest=False, background=image.GetScalarRange()[0])
-    shown, other = background.GetDisplayNode(), foreground.GetDisplayNode()
+    shown, other = volume_display(background), volume_display(foreground)
     upper = scalar_image(foreground)
     lowest = upper.GetScalarRange()[0]
     above = onto_grid(foreground, upper, grid, nearest=False, background=lowest).astype(np.float32) - other.GetLevel()
@@ -102,8 +102,7 @@ def _board(background: Any, foreground: Any, size_mm: float) -> Any:
     node.SetNodeReferenceID(_BACKGROUND, background.GetID())
     node.SetNodeReferenceID(_FOREGROUND, foreground.GetID())
     set_volume(node, np.where(_fields(grid, size_mm), above, below).astype(np.float32), grid)
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
+    display = volume_display(node)
     display.SetSaveWithScene(False)
     display.SetAutoWindowLevel(0)
     display.SetWindowLevel(shown.GetWindow(), shown.GetLevel())

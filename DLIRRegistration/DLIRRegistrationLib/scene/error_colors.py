@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from DLIRRegistrationLib.scene.jacobian_colors import ENTRIES, RGB, Entry, color_table, has_colors, show_legend_of
+from DLIRRegistrationLib.scene.volumes import volume_display
 
 # Millimetres at the end of the window: what is more has its colour.
 MOST = 8.0
@@ -34,8 +35,7 @@ def color_of(error: float) -> RGB:
 
 def apply_error_colors(volume_node: Any) -> None:
     """Give an error map its colours and its fixed window; safe to call again."""
-    volume_node.CreateDefaultDisplayNodes()
-    display = volume_node.GetDisplayNode()
+    display = volume_display(volume_node)
     modifying = display.StartModify()
     display.SetAutoWindowLevel(0)
     display.SetWindowLevel(MOST, MOST / 2)

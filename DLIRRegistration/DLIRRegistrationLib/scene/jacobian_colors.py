@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import slicer
 
+from DLIRRegistrationLib.scene.volumes import volume_display
+
 RGB = tuple[float, float, float]
 # Of a colour table: a name, and red, green, blue and opacity.
 Entry = tuple[str, tuple[float, float, float, float]]
@@ -50,8 +52,7 @@ def color_of(determinant: float) -> RGB:
 
 def apply_jacobian_colors(volume_node: Any) -> None:
     """Give a Jacobian volume its colours and its fixed window; safe to call again."""
-    volume_node.CreateDefaultDisplayNodes()
-    display = volume_node.GetDisplayNode()
+    display = volume_display(volume_node)
     modifying = display.StartModify()
     display.SetAutoWindowLevel(0)
     display.SetWindowLevel(WINDOW, LEVEL)

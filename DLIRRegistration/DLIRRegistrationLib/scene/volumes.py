@@ -70,6 +70,19 @@ def set_image(node: Any, image: Any, grid: ImageGrid) -> None:
 # -- images and arrays ---------------------------------------------------------------------------------
 
 
+def volume_display(node: Any) -> Any:
+    """The display node of a volume in a scene; made where there is none.
+
+    A colour legend is a display node, too. Where a script has deleted the volume's own one, the legend has moved up to
+    its place, and would be left behind by one that is made: it goes.
+    """
+    first = node.GetDisplayNode()
+    if first is not None and not first.IsA("vtkMRMLVolumeDisplayNode"):
+        node.GetScene().RemoveNode(first)
+    node.CreateDefaultDisplayNodes()
+    return node.GetDisplayNode()
+
+
 def scalar_image(node: Any) -> Any:
     """The vtkImageData of a volume node. Raises ImageError where it is empty or has several components."""
     image = node.GetImageData()

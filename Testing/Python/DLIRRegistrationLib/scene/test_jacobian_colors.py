@@ -149,3 +149,15 @@ def test_legend_says_what_the_colours_mean(scene: MRML) -> None:
     assert labels == ["-0.5", "0.0", "0.5", "1.0", "1.5", "2.0", "2.5"]
     colors.show_legend(volume)
     assert scene.scene.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode") == 1
+
+
+def test_a_display_that_was_deleted_is_made_anew_and_leaves_no_legend_behind(scene: MRML) -> None:
+    volume = jacobian_volume(scene)
+    colors.apply_jacobian_colors(volume)
+    legend = scene.scene.AddNewNodeByClass("vtkMRMLColorLegendDisplayNode")
+    volume.AddAndObserveDisplayNodeID(legend.GetID())
+    scene.scene.RemoveNode(volume.GetDisplayNode())
+    assert volume.GetDisplayNode() is legend
+    colors.apply_jacobian_colors(volume)
+    assert volume.GetDisplayNode().GetWindow() == colors.WINDOW
+    assert not scene.scene.IsNodePresent(legend)
