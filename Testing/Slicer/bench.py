@@ -20,6 +20,7 @@ import slicer
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "Resources" / "SampleData"
 MODEL = "cardiac-cine"
+WINDOW = 1080, 660
 # Seconds. A registration of the sample takes one or two, the start of the worker some ten on a busy machine.
 PATIENCE = 180.0
 
@@ -45,6 +46,9 @@ class Bench:
         self._log = slicer.app.errorLogModel()
         self._read = self._log.rowCount()
         self.window = slicer.util.mainWindow()
+        # With more room a result would be shown side by side at once.
+        self.window.showNormal()
+        self.window.setGeometry(0, 0, *WINDOW)
 
     # -- the module ------------------------------------------------------------------------------
 
