@@ -43,7 +43,9 @@ def main() -> int:
     logs.mkdir(parents=True, exist_ok=True)
     failed = [name for name in options.scenarios if not _played(slicer, name, logs / f"{name}.log", options.limit)]
     if failed:
-        print(f"{len(failed)} of {len(options.scenarios)} scenarios failed; see {logs}")
+        print(f"{len(failed)} of {len(options.scenarios)} scenarios failed: {', '.join(failed)}; see {logs}")
+    else:
+        print(f"All scenarios passed: {', '.join(options.scenarios)}")
     return 1 if failed else 0
 
 
