@@ -42,6 +42,9 @@ def what_was_propagated(bench: Bench) -> None:
 
 def what_shows_it(bench: Bench) -> None:
     """Display nodes, colours, legend and checkerboard, which few users know of."""
+    bench.clear()  # what was drawn has been deleted
+    bench.choose_sample()
+    bench.apply()
     for find in (
         lambda: nodes("vtkMRMLColorLegendDisplayNode"),
         lambda: checkerboards(),
