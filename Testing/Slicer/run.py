@@ -1,6 +1,6 @@
 """Plays scenarios in a real Slicer, one after the other, each in a Slicer of its own; a line tells of each.
 
-    python Testing/Slicer/run.py --slicer /path/to/Slicer [--limit 240] [--logs FOLDER] [first_opening views ...]
+    python Testing/Slicer/run.py --slicer /path/to/Slicer [--limit 600] [--logs FOLDER] [first_opening views ...]
 
 The Slicer needs what registration needs (DLIRRegistration/Resources/requirements.txt), and a display. Exit status 1
 where a scenario fails, which then names the step; what Slicer printed is in FOLDER.
@@ -30,7 +30,7 @@ ENVIRONMENT = {"SLICER_BACKGROUND_THREAD_PRIORITY": "0"}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slicer", type=Path, required=True, help="the application")
-    parser.add_argument("--limit", type=float, default=240.0, help="seconds that one scenario may take")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds that one scenario may take")
     parser.add_argument("--logs", type=Path, help="folder for what Slicer prints (default: a temporary one)")
     parser.add_argument("scenarios", nargs="*", default=SCENARIOS, metavar="scenario", help="by default all")
     options = parser.parse_args()
