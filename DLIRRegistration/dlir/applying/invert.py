@@ -42,7 +42,7 @@ def invert_to_file(
     inputs: the files that were read, which are not replaced. Raises OptionError, TransformError and OutputError.
     """
     if grid is None and output.name.endswith(IMAGE_SUFFIXES):
-        raise OptionError(f"'{output}' is an image of displacements, which needs --reference, the image on whose grid")
+        raise OptionError(f"'{output}' is an image of displacements, which needs --reference, whose grid it takes")
     if not transform.linear and output.name.endswith(_TEXT):
         raise OutputError(f"cannot write '{output}': displacements are written as {_BINARY}, or as an image; rename it")
     with OutputFolder(output.parent, inputs) as outputs:

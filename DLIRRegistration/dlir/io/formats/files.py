@@ -305,7 +305,7 @@ def _require_vectors(source: Source, reader: sitk.ImageFileReader, nifti: NiftiH
         real = nifti.is_real
     if not found:
         size = " x ".join(map(str, reader.GetSize() if nifti is None else nifti.size))
-        raise ImageError(f"{source.name} is no 3D image with a vector in each voxel ({size} values)")
+        raise ImageError(f"{source.name} is no 3D image with a vector in each voxel ({size} values); give one")
     if not real:
         raise ImageError(f"{source.name} holds whole numbers; give vectors of real numbers")
 

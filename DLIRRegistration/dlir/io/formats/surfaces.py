@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlir.errors import ImageError, OutputError, how_to_install, note
+from dlir.io.formats.ply import is_whole_ply
 from dlir.io.frames import RAS_TO_LPS
 from dlir.io.names import require_utf8
 from dlir.io.quiet import quiet
@@ -83,6 +84,8 @@ def read_surface(path: str | os.PathLike[str], frame: SurfaceFrame | None = None
     if not file.is_file():
         raise ImageError(f"{name} does not exist; check the path")
     require_utf8(file, name, ImageError)
+    if suffix == ".ply" and not is_whole_ply(file):
+        raise ImageError(f"{name} is damaged, or holds no points; copy or export it again")
     module, kind, _ = _CLASSES[suffix]
     reader = getattr(_module(module), kind)()
     reader.SetFileName(str(file))
