@@ -48,7 +48,7 @@ class Image:
         suffixes = _SEQUENCE_SUFFIXES if self.layout == "times" else IMAGE_SUFFIXES
         if not path.name.endswith(suffixes):
             what = "an image of several time points" if self.layout == "times" else "an image"
-            raise OutputError(f"cannot write '{path}': {what} must end in {', '.join(suffixes)}; rename it")
+            raise OutputError(f"cannot write '{path.name}': {what} must end in {', '.join(suffixes)}; rename it")
 
     def write(self, path: Path) -> None:
         """Raises OutputError."""
