@@ -32,6 +32,10 @@ _SLICERS_OWN = (
     r"QXcbConnection: XCB error: 3 \(BadWindow\)",
     # The display node was deleted of a volume that has a colour legend.
     r"UpdateActor failed: No primary display node found",
+    # The colour node was deleted of a volume that is shown with a colour legend: VTK says so at each drawing.
+    r"UpdateActor failed: No color node is set in primary display node",
+    r"RequestInformation: No LookupTable was set but number of components in input doesn't match OutputFormat",
+    r"Execute: Component [13] is not in input",
     # Slicer built without it; said at the start.
     r"ThreeDSliceEdgeDisplayableManager is not a displayable manager",
 )

@@ -39,9 +39,12 @@ def run(*arguments: str | Path) -> Result:
     return result
 
 
+SEVERAL = "mask has several values other than 0, all of which count"
+
+
 def told(result: Result) -> list[str]:
-    """Which files are named by notes, once each."""
-    lines = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    """Which files are named by notes, once each; labels that serve as a mask have one note more, without a name."""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("note: ") and SEVERAL not in line]
     assert all("by its sform, which is taken; its pixdim says 1 x 1 x 1 mm" in line for line in lines)
     return sorted(Path(line.split("'")[1]).name for line in lines)
 
