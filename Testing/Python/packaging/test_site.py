@@ -67,7 +67,7 @@ def test_what_is_laid_out_has_links_that_hold_there(tmp_path: Path) -> None:
         ("](../CONTRIBUTING.md)", "](CONTRIBUTING.md)"),
         ("](first-pair.ipynb)", "](first-pair.md)"),
         ("](../Benchmarks/results/speed.md)", f"]({make_site.REPOSITORY}/Benchmarks/results/speed.md)"),
-        ('src="../Resources/Screenshots/panel.png"', 'src="pictures/panel.png"'),
+        ('src="../Resources/Screenshots/overlay-after.png"', 'src="pictures/overlay-after.png"'),
         ("](#above)", "](#above)"),
         ("](https://example.org/a.md)", "](https://example.org/a.md)"),
     ],

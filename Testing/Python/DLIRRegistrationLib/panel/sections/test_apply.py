@@ -231,6 +231,8 @@ def test_an_error_opens_a_window_only_for_a_user(
     texts: list[str] = []
     monkeypatch.setattr(slicer.util, "mainWindow", lambda: object() if main_window else None)
     monkeypatch.setattr(slicer.util, "errorDisplay", texts.append)
+    # The model's licence is asked for first, and agreed to.
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, windowTitle: True, raising=False)
     slicer.app.testing = testing
     bench.pair()
     bench.script.failure = ("No.", "error")
