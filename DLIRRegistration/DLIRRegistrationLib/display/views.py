@@ -26,7 +26,6 @@ from DLIRRegistrationLib.display.layout import (
 )
 from DLIRRegistrationLib.display.outlines import only_outlines
 from DLIRRegistrationLib.scene.error_colors import apply_error_colors, has_error_colors, show_error_legend
-from DLIRRegistrationLib.scene.frames import array_to_local
 from DLIRRegistrationLib.scene.jacobian_colors import (
     apply_jacobian_colors,
     folding_label,
@@ -178,21 +177,6 @@ def show_before(
     return bool(views)
 
 
-def jump_to_worst_fold(jacobian_node: Any) -> tuple[float, float, float] | None:
-    """Centre all slice views on the voxel with the smallest determinant, and mark it; its place in the world, RAS mm.
-
-    None, and nothing moves, where nothing folds. What is not a number counts as the worst.
-    """
-    values = slicer.util.arrayFromVolume(jacobian_node)
-    worst = np.where(np.isfinite(values), values, -np.inf)
-    index = np.unravel_index(int(np.argmin(worst)), worst.shape)
-    if worst[index] > 0:
-        return None
-    place = _voxel_center(jacobian_node, index)
-    jump_to(place)
-    return place
-
-
 def jump_to(place: tuple[float, float, float]) -> None:
     """Centre all slice views on a place in the world, RAS mm, and mark it."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
@@ -231,11 +215,3 @@ def _compares(view: Any) -> bool:
 def _shows(view: Any, volume_node: Any) -> bool:
     composite = view.GetSliceCompositeNode()
     return volume_node.GetID() in (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID())
-
-
-def _voxel_center(volume_node: Any, index: Sequence[Any]) -> tuple[float, float, float]:
-    """World position, RAS mm, of a voxel (z, y, x)."""
-    local = array_to_local(volume_node, volume_node.GetImageData()) @ [*map(float, index[::-1]), 1.0]
-    world = [0.0, 0.0, 0.0]
-    volume_node.TransformPointToWorld(local[:3], world)
-    return world[0], world[1], world[2]
